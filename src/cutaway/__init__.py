@@ -1,0 +1,40 @@
+"""Cutaway opens a neural network, shows what it did to produce its output, and says how far to believe what it shows."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Name -> room. Imported on first use, so that `import cutaway` and `cutaway --help` stay light.
+_FRONT = {
+    "load": "cutaway.model",
+    "Model": "cutaway.model",
+    "Run": "cutaway.model",
+    "Intervention": "cutaway.model",
+    "zero": "cutaway.model",
+    "mean": "cutaway.model",
+    "resample": "cutaway.model",
+    "patch": "cutaway.model",
+    "add": "cutaway.model",
+    "scale": "cutaway.model",
+    "project_out": "cutaway.model",
+    "interchange": "cutaway.model",
+    "freeze": "cutaway.model",
+    "trace": "cutaway.graphs",
+    "AttributionGraph": "cutaway.graphs",
+    "Evidence": "cutaway.core",
+}
+
+__all__ = ["__version__", *_FRONT]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FRONT:
+        return getattr(importlib.import_module(_FRONT[name]), name)
+    raise AttributeError(f"module 'cutaway' has no attribute {name!r}; it has: {', '.join(sorted(_FRONT))}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FRONT])
