@@ -1,0 +1,6 @@
+"""The folder on disk that a piece of work leaves, readable by anyone later: a manifest, tensors, tables, a page."""
+
+from cutaway.study.manifest import Manifest, claim_folder, read_manifest, seal
+from cutaway.study.trace import write_trace
+
+__all__ = ["Manifest", "claim_folder", "read_manifest", "seal", "write_trace"]

@@ -1,0 +1,62 @@
+"""A trace as a study: graph, features, evidence and the page, written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cutaway.core import atomic_folder, write_json, write_text
+from cutaway.graphs import AttributionGraph
+from cutaway.model import Model
+from cutaway.study.manifest import OWN_FILES, claim_folder, seal
+
+
+def write_trace(
+    folder: str | Path,
+    model: Model,
+    graph: AttributionGraph,
+    *,
+    command: str = "",
+    page: Callable[[Path], str] | None = None,
+    pt: bool = False,
+) -> Path:
+    """Write `graph` and all that belongs to it to `folder`; returns it.
+
+    page: study folder -> the self-contained HTML (the viewer's, passed in since the viewer lies above this room).
+    Raises InputError where `folder` holds something else. A full disk or a kill leaves the earlier state.
+    """
+    folder = claim_folder(folder, "trace")
+    with atomic_folder(folder) as temporary:
+        graph.save(temporary, pt=pt)
+        write_json(temporary / "features.json", graph.feature_cards(model))
+        write_json(
+            temporary / "evidence.json",
+            {
+                "schema": "cutaway.evidence/1",
+                "evidence": [item.to_json() for item in graph.evidence],
+                "measurements": graph.measurements_json(),
+            },
+        )
+        for name in OWN_FILES:
+            if (folder / name).is_file():
+                shutil.copy2(folder / name, temporary / name)
+        seal(
+            temporary,
+            kind="trace",
+            command=command,
+            model={"name": model.name, "fingerprint": model.fingerprint},
+            prompt=graph.prompt,
+            settings=graph.settings_json(),
+        )
+        if page is not None:
+            write_text(temporary / "index.html", page(temporary))
+            seal(
+                temporary,
+                kind="trace",
+                command=command,
+                model={"name": model.name, "fingerprint": model.fingerprint},
+                prompt=graph.prompt,
+                settings=graph.settings_json(),
+            )
+    return folder
