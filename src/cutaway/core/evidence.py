@@ -98,7 +98,7 @@ class Evidence(_Record):
 
     @property
     def verdict(self) -> Verdict:
-        """In words. A difference counts when its interval excludes zero or, unpaired, when the intervals do not meet."""
+        """In words. A difference counts when its interval excludes zero; unpaired, when the intervals are apart."""
         if not math.isfinite(self.effect.value):
             return "undefined"
         if not any(math.isfinite(null.estimate.value) for null in self.nulls):

@@ -62,7 +62,9 @@ def claim_folder(folder: str | Path, kind: str) -> Path:
         except InputError:
             raise InputError(f"--out {folder} is not empty and is no study; name a new folder.") from None
         if found != kind:
-            raise InputError(f"--out {folder} holds a {found}; name another folder for this {kind}.")
+            raise InputError(
+                f"--out {folder} holds another kind of study ({found}); name another folder for this {kind}."
+            )
     return folder
 
 
