@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cutaway.core import atomic_folder, write_json, write_text
-from cutaway.graphs import AttributionGraph
-from cutaway.model import Model
 from cutaway.study.manifest import OWN_FILES, claim_folder, seal
+
+if TYPE_CHECKING:
+    from cutaway.graphs import AttributionGraph
+    from cutaway.model import Model
 
 
 def write_trace(
@@ -41,22 +44,20 @@ def write_trace(
         for name in OWN_FILES:
             if (folder / name).is_file():
                 shutil.copy2(folder / name, temporary / name)
-        seal(
-            temporary,
-            kind="trace",
-            command=command,
-            model={"name": model.name, "fingerprint": model.fingerprint},
-            prompt=graph.prompt,
-            settings=graph.settings_json(),
-        )
         if page is not None:
+            # The page reads the manifest, and the manifest hashes the page: sealed before and after.
+            _seal(temporary, model, graph, command)
             write_text(temporary / "index.html", page(temporary))
-            seal(
-                temporary,
-                kind="trace",
-                command=command,
-                model={"name": model.name, "fingerprint": model.fingerprint},
-                prompt=graph.prompt,
-                settings=graph.settings_json(),
-            )
+        _seal(temporary, model, graph, command)
     return folder
+
+
+def _seal(folder: Path, model: Model, graph: AttributionGraph, command: str) -> None:
+    seal(
+        folder,
+        kind="trace",
+        command=command,
+        model={"name": model.name, "fingerprint": model.fingerprint},
+        prompt=graph.prompt,
+        settings=graph.settings_json(),
+    )

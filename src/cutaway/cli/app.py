@@ -1,0 +1,41 @@
+"""The verbs, in the order in which one meets them."""
+
+from __future__ import annotations
+
+import typer
+
+from cutaway import __version__
+from cutaway.cli import dictionary, exam, models, organism, trace, view
+
+app = typer.Typer(
+    help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
+    epilog='Start with:  cutaway trace "36 + 59 =" --open',
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks (works after any verb)."),
+) -> None:
+    # `--debug` is taken out of the arguments in cutaway.cli.run, so that it may stand anywhere; it is listed here.
+    del version, debug
+
+
+app.command("trace", short_help="Show what a model did, and test it.")(trace.trace)
+app.command("view")(view.view)
+app.command("models", short_help="List the models that ship.")(models.models)
+app.add_typer(dictionary.app, name="dictionary")
+app.add_typer(organism.app, name="organism")
+app.command("exam")(exam.exam)

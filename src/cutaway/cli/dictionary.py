@@ -1,0 +1,81 @@
+"""`cutaway dictionary`: train, judge and convert dictionaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, say, step
+
+app = typer.Typer(help="Train dictionaries (transcoders) for a model, and judge them.", no_args_is_help=True)
+
+MODEL = typer.Option(..., "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id.")
+TEXT = typer.Option(
+    None, "--text", "-t", help="Text to run the model on: .txt or .jsonl, repeatable. A shipped model knows its own."
+)
+
+
+@app.command("train", short_help="Train transcoders for every MLP of a model.")
+def train(
+    model: str = MODEL,
+    text: list[Path] = TEXT,
+    kind: str = typer.Option("clt", help="clt (cross-layer), plt (per layer), or both in one pass: clt,plt."),
+    features: int = typer.Option(2048, help="Features per layer."),
+    l0: int = typer.Option(16, help="Active features per token and layer."),
+    tokens: int = typer.Option(4_000_000, help="Tokens to train on; short text is read several times."),
+    twin: bool = typer.Option(False, "--twin", help="Train on the re-randomised twin of the model: the null."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Folder; a killed run goes on from there. Default: where `cutaway trace` finds it."
+    ),
+    seed: int = typer.Option(0, help="Seed of weights, order and (with --twin) of the twin."),
+    threads: int = typer.Option(0, help="CPU threads; 0 takes all."),
+    as_json: bool = JSON,
+) -> None:
+    """Train transcoders for every MLP of a model, then report how well they stand in for it.
+
+    Example:  cutaway dictionary train --model ./checkpoint --text stories.jsonl
+    """
+    from cutaway.organisms import train_dictionaries
+
+    report = train_dictionaries(
+        model,
+        text=text or [],
+        kinds=tuple(part.strip() for part in kind.split(",")),
+        features=features,
+        l0=l0,
+        tokens=tokens,
+        twin=twin,
+        out=out,
+        seed=seed,
+        threads=threads,
+    )
+    if as_json:
+        print_json("cutaway.dictionaries/1", report)
+        return
+    for entry in report["dictionaries"]:
+        print(entry["text"])
+        say(f"wrote {entry['folder']}")
+
+
+@app.command("evaluate", short_help="Judge a dictionary on held-out text.")
+def evaluate(
+    dictionary: str = typer.Argument(..., help="A shipped name (clt, plt) or a folder, ours or circuit-tracer's."),
+    model: str = MODEL,
+    text: list[Path] = TEXT,
+    tokens: int = typer.Option(20_000, help="Held-out tokens to measure on."),
+    seed: int = typer.Option(1, help="Seed of the sample."),
+    as_json: bool = JSON,
+) -> None:
+    """Judge a dictionary on held-out text, beside PCA of as many components and an untrained dictionary.
+
+    Example:  cutaway dictionary evaluate clt --model almanac
+    """
+    from cutaway.organisms import evaluate_dictionary
+
+    with step(f"Judging {dictionary}"):
+        report = evaluate_dictionary(model, dictionary, text=text or [], tokens=tokens, seed=seed)
+    if as_json:
+        print_json("cutaway.dictionary/1", report)
+        return
+    print(report["text"])

@@ -1,0 +1,49 @@
+"""`cutaway exam`: a room's methods against what is known exactly, truth beside estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, step
+
+
+def exam(
+    room: str = typer.Argument(..., help="The room to examine: graphs."),
+    quick: bool = typer.Option(False, "--quick", help="Fewer items."),
+    out: Path | None = typer.Option(None, help="Also write the rows here, as JSON."),
+    as_json: bool = JSON,
+) -> None:
+    """Put a room's methods beside exact truth.
+
+    A row passes by a law that must hold or a stated tolerance; approximations are reported, not passed. Exit status 1
+    when a row fails.
+
+    Example:  cutaway exam graphs --json
+    """
+    from cutaway.core import UnknownName, write_json
+    from cutaway.exams import ROOMS, run_exam
+
+    if room not in ROOMS:
+        raise UnknownName("room with an exam", room, ROOMS)
+    with step(f"Examining {room}"):
+        result = run_exam(room, quick=quick)
+    body = {"room": room, "quick": quick, **result}
+    if out is not None:
+        write_json(out, {"schema": "cutaway.exam/1", **body})
+    if as_json:
+        print_json("cutaway.exam/1", body)
+    else:
+        for row in result["rows"]:
+            print(_render(row))
+    if any(row["passed"] is False for row in result["rows"]):
+        raise typer.Exit(1)
+
+
+def _render(row: dict[str, object]) -> str:
+    mark = {True: "pass", False: "FAIL", None: "    "}[row["passed"]]  # type: ignore[index]
+    interval = row.get("interval")
+    span = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if isinstance(interval, (list, tuple)) else ""
+    truth = "" if row.get("truth") is None else f"   truth {row['truth']}"
+    return f"{mark}  {row['name']}: {row['estimate']:.4g}{span}{truth}"

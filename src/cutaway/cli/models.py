@@ -1,0 +1,69 @@
+"""`cutaway models`: what ships, how well it does, and what to try on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cutaway.cli.output import JSON, print_json
+
+
+def models(
+    name: str | None = typer.Argument(None, help="One shipped model, in full."),
+    as_json: bool = JSON,
+) -> None:
+    """List the models that ship, with their dictionaries and prompts to try.
+
+    Any local Hugging Face folder or hub id can be used in their place.
+
+    Example:  cutaway models almanac
+    """
+    from cutaway.core import UnknownName
+    from cutaway.core.registry import shipped_models
+
+    found = shipped_models()
+    if name is not None and name not in found:
+        raise UnknownName("shipped model", name, found)
+    rows = [_describe(key, folder) for key, folder in found.items() if name in (None, key)]
+    if as_json:
+        print_json("cutaway.models/1", {"models": rows})
+        return
+    for row in rows:
+        print(_render(row, full=name is not None))
+
+
+def _describe(name: str, folder: Path) -> dict[str, Any]:
+    from cutaway.core import read_json
+    from cutaway.core.registry import model_examples, shipped_dictionaries
+
+    config = read_json(folder / "config.json")
+    return {
+        "name": name,
+        "folder": str(folder),
+        "architecture": (config.get("architectures") or ["?"])[0],
+        "layers": config.get("num_hidden_layers"),
+        "d_model": config.get("hidden_size"),
+        "vocabulary": config.get("vocab_size"),
+        "context": config.get("max_position_embeddings"),
+        "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
+        "dictionaries": sorted(shipped_dictionaries(name)),
+        "examples": model_examples(folder),
+    }
+
+
+def _render(row: dict[str, Any], *, full: bool) -> str:
+    lines = [
+        f"{row['name']}",
+        f"  {row['architecture']}, {row['layers']} layers, d_model {row['d_model']}, "
+        f"vocabulary {row['vocabulary']}, context {row['context']}",
+        f"  dictionaries: {', '.join(row['dictionaries']) or 'none'}",
+    ]
+    if row["checkpoints"]:
+        lines.append(f"  checkpoints of its training: {len(row['checkpoints'])}")
+    if full:
+        lines.append(f"  folder: {row['folder']}")
+    examples = row["examples"] if full else row["examples"][:3]
+    lines += [f'  cutaway trace "{e["prompt"]}" --model {row["name"]}    ({e["behaviour"]})' for e in examples]
+    return "\n".join(lines)
