@@ -130,7 +130,7 @@ class Evidence(_Record):
 
     @property
     def verdict(self) -> Verdict:
-        """In words. A difference counts when its interval excludes zero; without one, when the intervals do not meet."""
+        """In words. A difference counts when its interval excludes zero; without one, when the intervals are apart."""
         defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
         if not math.isfinite(self.effect.value) or (self.nulls and not defined):
             return "undefined"

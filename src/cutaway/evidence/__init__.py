@@ -1,5 +1,13 @@
 """Null models, matched floors and statistics: what a finding stands beside."""
 
+from cutaway.evidence.floors import (
+    explained_variance,
+    matched_gaussian,
+    permuted,
+    random_directions,
+    without_token,
+)
+from cutaway.evidence.nulls import control, rerandomise, step0
 from cutaway.evidence.statistics import (
     auroc,
     benjamini_hochberg,
@@ -17,9 +25,17 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap",
     "bootstrap_difference",
+    "control",
     "correlation",
+    "explained_variance",
     "holm",
+    "matched_gaussian",
     "permutation_test",
+    "permuted",
     "proportion",
+    "random_directions",
+    "rerandomise",
+    "step0",
     "wilson",
+    "without_token",
 ]
