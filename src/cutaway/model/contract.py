@@ -1,0 +1,388 @@
+"""What a model's points are held to when it is loaded: one forward of a few random tokens, and these laws.
+
+    resid_pre + attn_out_post            = resid_mid      (sequential blocks)
+    resid_mid + mlp_out_post             = resid_post     (parallel: resid_pre + attn_out_post + mlp_out_post)
+    attn_probs @ value                   = z
+    W_O(z)                               = attn_out
+    act(mlp_pre) [* mlp_pre_linear]      = mlp_act
+    W_down(mlp_act)                      = mlp_out
+    attention opened                     = attention as the model runs it
+    cap(scale * lm_head)                 = logits
+
+A point that breaks its law by more than the tolerance (of the largest entry) is refused, with the measured error as reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.model.hooks import Forward
+from cutaway.model.norms import NormParts, parts_of
+from cutaway.model.points import GLOBAL, NORM_POINTS, POINTS, Architecture, Refused
+from cutaway.model.sites import Site
+from cutaway.model.tokens import Batch
+
+if TYPE_CHECKING:
+    from cutaway.model.model import Model
+
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4}  # of the largest entry; 3e-2 in half precision
+
+
+@dataclass(frozen=True)
+class Check:
+    """One law, over all layers where its points exist."""
+
+    law: str
+    error: float  # the worst layer's
+    layers: int
+    failed: tuple[int, ...]
+
+
+@dataclass
+class Contract:
+    """Where every point lies (`sites`), which are refused and why, and how closely the laws held."""
+
+    why: str = ""  # why a module is no known language model
+    sites: dict[str, Site] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    norms: dict[str, NormParts] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    unfreezable: tuple[str, ...] = ()
+    configs: list[Any] = field(default_factory=list)
+    paths: dict[str, Site] = field(default_factory=dict)  # module paths, as they are asked for
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"no contract: {self.why}"
+        lines = [f"{'law':62} {'worst error':>12}  layers"]
+        for check in self.checks:
+            verdict = f"{check.layers}" if not check.failed else f"FAILS in {list(check.failed)}"
+            lines.append(f"{check.law:62} {check.error:12.1e}  {verdict}")
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for address, reason in self.refused.items():
+            name, _, layer = address.partition(".")
+            reasons.setdefault((name, reason.replace(f"ayer {layer} ", "ayer # ")), []).append(layer)
+        if reasons:
+            lines.append("refused:")
+        for (name, reason), layers in reasons.items():
+            where = "" if layers == [""] else f" ({len(layers)} layers)"
+            lines.append(f"  {name}{where}: {reason if len(reason) < 160 else reason[:157] + '…'}")
+        lines += [f"norms cannot be frozen: {reason}" for reason in self.unfreezable]
+        return "\n".join(lines)
+
+
+def establish(model: Model, why: str) -> Contract:
+    """Resolve every point, run the model once on [2, 7] random tokens, and hold the points to the laws."""
+    architecture = model.architecture
+    if architecture is None:
+        return Contract(why=why or "not a transformer that is known")
+    contract = Contract()
+    _resolve(architecture, contract)
+    batch = _random_batch(model)
+    survey = _Survey(architecture, contract, batch)
+    with torch.no_grad():
+        output = survey.run(lambda: model._call(batch))
+    _shapes(model, contract, survey, batch)
+    _find_norms(architecture, contract, survey)
+    contract.checks = tuple(_laws(model, contract, survey, output))
+    ordered = [n if n in GLOBAL else f"{n}.{i}" for n, i in _order(architecture.n_layers)]
+    contract.sites = {address: contract.sites[address] for address in ordered if address in contract.sites}
+    return contract
+
+
+def _order(n_layers: int) -> list[tuple[str, int]]:
+    """Names with layers, in forward order."""
+    names = list(POINTS)
+    first = [(n, -1) for n in names if n == "embeddings"]
+    last = [(n, n_layers) for n in names if n in GLOBAL and n != "embeddings"]
+    return first + [(n, layer) for layer in range(n_layers) for n in names if n not in GLOBAL] + last
+
+
+def _resolve(architecture: Architecture, contract: Contract) -> None:
+    modules: list[Any] = [architecture.hf, architecture.arch.trunk]
+    for name, layer in _order(architecture.n_layers):
+        if name in NORM_POINTS:
+            continue
+        address = name if name in GLOBAL else f"{name}.{layer}"
+        try:
+            contract.sites[address] = architecture.site(name, None if name in GLOBAL else layer)
+        except Refused as error:
+            contract.refused[address] = str(error)
+        if address in contract.sites and contract.sites[address].via == "attention":
+            modules.append(contract.sites[address].module)
+    configs = [config for module in modules if (config := getattr(module, "config", None)) is not None]
+    contract.configs = list({id(config): config for config in configs}.values())
+
+
+def _random_batch(model: Model) -> Batch:
+    """[2, positions] ids. The number of positions is none that another axis has, so that no axes can be confused."""
+    facts = model.facts
+    taken = {facts.n_heads, facts.n_kv_heads, facts.d_head, facts.d_model, 2}
+    positions = next(n for n in (7, 9, 11, 13, 5, 3) if n not in taken)
+    positions = min(positions, facts.max_positions or positions)
+    ids = torch.randint(facts.vocab_size or 2, (2, positions), generator=torch.Generator().manual_seed(0))
+    return Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+class _Survey:
+    """All points read in one forward, and every norm of every block with its input and output."""
+
+    def __init__(self, architecture: Architecture, contract: Contract, batch: Batch) -> None:
+        self.forward = Forward(
+            batch.layout,
+            reads=list(contract.sites.values()),
+            ops=[],
+            leaves=[],
+            norms={},
+            frozen=None,
+            configs=contract.configs,
+            keep_graph=False,
+            stop=None,
+            compare=True,
+        )
+        self.norms: dict[tuple[int, str], nn.Module] = {}  # (layer, name in the block) -> module
+        for layer in range(architecture.n_layers):
+            for name, child in architecture.block(layer).named_children():
+                if "norm" in type(child).__name__.lower():
+                    self.norms[layer, name] = child
+        self.outputs: dict[nn.Module, Tensor] = {}
+
+    def run(self, call: Any) -> Any:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                self.outputs[module] = output
+
+        handles = [module.register_forward_hook(note) for module in self.norms.values()]
+        try:
+            return self.forward.run(call)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __getitem__(self, address: str) -> Tensor:
+        return self.forward.read[address]
+
+    def __contains__(self, address: str) -> bool:
+        return address in self.forward.read
+
+
+def _refuse(contract: Contract, address: str, reason: str) -> None:
+    contract.sites.pop(address, None)
+    contract.norms.pop(address, None)
+    contract.refused[address] = reason
+
+
+def _shapes(model: Model, contract: Contract, survey: _Survey, batch: Batch) -> None:
+    """Every point was reached, in the shape that its axes say."""
+    facts = model.facts
+    rows, positions = batch.ids.shape
+    fixed = {
+        "batch": rows,
+        "position": positions,
+        "query": positions,
+        "key": positions,
+        "d_model": facts.d_model,
+        "one": 1,
+    }
+    for address, site in list(contract.sites.items()):
+        if address in survey.forward.errors:
+            _refuse(contract, address, survey.forward.errors[address])
+            continue
+        if address not in survey:
+            _refuse(contract, address, f"{type(site.module).__name__} was never reached in a forward")
+            continue
+        x = survey[address]
+        want = dict(fixed)
+        if site.heads is not None:
+            want["head"], want["d_head"] = site.heads
+            want["kv_head"] = site.heads[0]
+        elif site.via == "attention":
+            want["head"] = facts.n_heads
+        shape = tuple(want.get(axis, 0) for axis in site.axes)
+        flipped = (shape[0], shape[2], shape[1], *shape[3:]) if len(shape) == 4 else ()
+        if site.heads is not None and x.ndim == 4 and _fits(tuple(x.shape), flipped):
+            contract.sites[address] = replace(site, head_major=True)
+            survey.forward.read[address] = x.transpose(1, 2)
+        elif not _fits(tuple(x.shape), shape):
+            named = ", ".join(f"{axis} {size or '?'}" for axis, size in zip(site.axes, shape))
+            _refuse(contract, address, f"the tensor there is {list(x.shape)}, where [{named}] was expected")
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (0, s) for s, w in zip(shape, wanted))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.data_ptr() == b.data_ptr() and a.numel() == b.numel()
+
+
+def _find_norms(architecture: Architecture, contract: Contract, survey: _Survey) -> None:
+    """A sublayer's norm is the module whose output is, as the same tensor in memory, what the sublayer reads."""
+    covered: set[nn.Module] = set()
+    unfreezable: list[str] = []
+
+    def place(module: nn.Module | None, addresses: list[str], layer: int | None, reason: str) -> None:
+        parts = None if module is None else parts_of(module, int(architecture.arch.d_model))
+        if module is not None and parts is None:
+            reason = f"{type(module).__name__} is no norm whose arithmetic is known"
+        for address in addresses:
+            name = address.split(".")[0]
+            if module is None or parts is None:
+                contract.refused[address] = reason
+            else:
+                covered.add(module)
+                contract.norms[address] = parts
+                contract.sites[address] = Site(address, name, layer, POINTS[name][0], module, "norm")
+
+    for layer in range(architecture.n_layers):
+        mine = {name: module for (i, name), module in survey.norms.items() if i == layer}
+        for sublayer in ("attn", "mlp"):
+            reads = f"{sublayer}_in.{layer}"
+            found = None
+            if reads in survey:
+                found = next(
+                    (m for m in mine.values() if m in survey.outputs and _same(survey.outputs[m], survey[reads])), None
+                )
+            addresses = [f"{sublayer}_norm_scale.{layer}", f"{sublayer}_normalized.{layer}"]
+            place(found, addresses, layer, f"no norm of the block gives what the {sublayer} sublayer reads")
+            after = architecture.norm_after(layer, sublayer)
+            place(after, [f"{sublayer}_out_norm_scale.{layer}"], layer, "the family norms no sublayer's output")
+        unfreezable += [
+            f"layer {layer}'s {name} norms something else than a sublayer's input or output"
+            for name, module in mine.items()
+            if module not in covered
+        ]
+    place(architecture.final_norm, ["final_norm_scale", "final_normalized"], None, "no final norm")
+    if architecture.final_norm not in covered:
+        unfreezable.append(contract.refused["final_norm_scale"])
+    contract.unfreezable = tuple(unfreezable)
+
+
+def _laws(model: Model, contract: Contract, survey: _Survey, output: Any) -> list[Check]:
+    architecture, facts = model.architecture, model.facts
+    assert architecture is not None
+    dtype = next(iter(model.hf.parameters())).dtype
+    tolerance = TOLERANCE.get(dtype, 3e-2)
+    checks: list[Check] = []
+
+    def law(text: str, pairs: dict[int, tuple[Tensor, Tensor] | float], points: tuple[str, ...]) -> None:
+        errors = {i: pair if isinstance(pair, float) else _error(*pair) for i, pair in pairs.items()}
+        failed = tuple(i for i, error in errors.items() if not error <= tolerance)
+        for layer in failed:
+            for point in points:
+                reason = f"{text} fails in layer {layer} by {errors[layer]:.1e} of the largest entry"
+                _refuse(contract, point if point in GLOBAL else f"{point}.{layer}", reason)
+        if errors:
+            checks.append(Check(text, max(errors.values()), len(errors), failed))
+
+    def each(*names: str) -> list[int]:
+        return [
+            i
+            for i in range(facts.n_layers)
+            if all(f"{n}.{i}" in contract.sites and f"{n}.{i}" in survey for n in names)
+        ]
+
+    def at(name: str, layer: int) -> Tensor:
+        return survey[f"{name}.{layer}"]
+
+    law(
+        "attention opened = attention as the model runs it",
+        {i: survey.forward.taps[contract.sites[f"attn_probs.{i}"].module].difference for i in each("attn_probs")},
+        ("attn_scores", "attn_probs"),
+    )
+    if not architecture.arch.quirks.gated_attn_out:
+        law(
+            "attn_probs @ value = z",
+            {i: (_mix(at("attn_probs", i), at("value", i)), at("z", i)) for i in each("attn_probs", "value", "z")},
+            ("value",),
+        )
+    law(
+        "W_O(z) = attn_out",
+        {
+            i: (contract.sites[f"z.{i}"].module(at("z", i).flatten(2)), at("attn_out", i))
+            for i in each("z", "attn_out")
+            if contract.sites[f"z.{i}"].via == "input"
+        },
+        ("z",),
+    )
+    middle = each("resid_pre", "attn_out_post", "resid_mid")
+    law(
+        "resid_pre + attn_out_post = resid_mid",
+        {i: (at("resid_pre", i) + at("attn_out_post", i), at("resid_mid", i)) for i in middle},
+        ("attn_out_post", "resid_mid"),
+    )
+    law(
+        "resid_mid + mlp_out_post = resid_post",
+        {
+            i: (at("resid_mid", i) + at("mlp_out_post", i), at("resid_post", i))
+            for i in each("resid_mid", "mlp_out_post", "resid_post")
+        },
+        ("resid_mid", "mlp_out_post"),
+    )
+    law(
+        "resid_pre + attn_out_post + mlp_out_post = resid_post",
+        {
+            i: (at("resid_pre", i) + at("attn_out_post", i) + at("mlp_out_post", i), at("resid_post", i))
+            for i in each("resid_pre", "attn_out_post", "mlp_out_post", "resid_post")
+            if i not in middle
+        },
+        ("attn_out_post", "mlp_out_post"),
+    )
+    law(
+        "act(mlp_pre) [* mlp_pre_linear] = mlp_act",
+        {
+            i: (gated, at("mlp_act", i))
+            for i in each("mlp_pre", "mlp_act")
+            if (gated := _activated(model, survey, i)) is not None
+        },
+        ("mlp_pre", "mlp_pre_linear"),
+    )
+    law(
+        "W_down(mlp_act) = mlp_out",
+        {
+            i: (contract.sites[f"mlp_act.{i}"].module(at("mlp_act", i)), at("mlp_out", i))
+            for i in each("mlp_act", "mlp_out")
+        },
+        ("mlp_act",),
+    )
+    if "lm_head" in contract.sites:
+        logits = survey["lm_head"].float() * facts.logit_scale
+        cap = facts.logit_softcap
+        law(
+            "cap(scale * lm_head) = logits",
+            {0: (logits if cap is None else cap * torch.tanh(logits / cap), output.logits)},
+            (),
+        )
+    return checks
+
+
+def _error(got: Tensor, expected: Tensor) -> float:
+    scale = expected.float().abs().max().clamp(min=1e-12)
+    return float((got.float().reshape(expected.shape) - expected.float()).abs().max() / scale)
+
+
+def _mix(pattern: Tensor, value: Tensor) -> Tensor:
+    """[batch, head, query, key], [batch, key, kv_head, d] -> [batch, query, head, d]."""
+    heads = pattern.shape[1]
+    value = value.repeat_interleave(heads // value.shape[2], dim=2)
+    return torch.einsum("bhqk,bkhd->bqhd", pattern, value)
+
+
+def _activated(model: Model, survey: _Survey, layer: int) -> Tensor | None:
+    """The neurons from their pre-activations, where the MLP keeps its activation function under a known name."""
+    assert model.architecture is not None
+    try:
+        holder = model.architecture.arch.mlp_projection_holder(layer)
+    except (ValueError, AttributeError):
+        return None
+    names = ("act_fn", "act", "activation_fn", "activation")
+    act = next((f for name in names if callable(f := getattr(holder, name, None))), None)
+    if act is None:
+        return None
+    neurons: Tensor = act(survey[f"mlp_pre.{layer}"])
+    linear = f"mlp_pre_linear.{layer}"
+    return neurons * survey[linear] if linear in survey else neurons

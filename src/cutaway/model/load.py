@@ -1,0 +1,309 @@
+"""Loading: a shipped name, a folder, a hub id or a module becomes a Model, or an error that says what is missing."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import socket
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cutaway.core import InputError
+from cutaway.core.registry import shipped_models
+from cutaway.model.model import Model
+from cutaway.model.points import Architecture, Refused
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+
+
+def load(
+    source: str | Path | nn.Module,
+    tokenizer: Any = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+    pickle: bool = False,
+) -> Model:
+    """A model from a shipped name ("almanac"), a local Hugging Face folder, a hub id, or a module in memory.
+
+    `tokenizer`: a tokenizer, or a folder or hub id of one; a folder's own by default. Without one, prompts are token ids.
+    `dtype`: float32 by default (a module keeps its own). `device`: the CPU by default. `pickle=True` also reads
+    `pytorch_model.bin`, which can run code of whoever wrote it; `trust_remote_code=True` runs the checkpoint's Python.
+
+    The model is set to evaluation and its parameters to no gradient. Costs the weights, and one forward of 14 tokens in
+    which its points are checked (`model.contract`). Raises InputError: nothing under that name, a folder that is no model,
+    weights absent, NaN or infinite, a tokenizer larger than the vocabulary.
+    """
+    wanted = _dtype(dtype)
+    if isinstance(source, nn.Module):
+        hf, name = source, type(source).__name__
+        if wanted is not None:
+            hf = hf.to(wanted)
+        if isinstance(tokenizer, (str, Path)):
+            tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
+    elif isinstance(source, (str, Path)):
+        place, name = _locate(source)
+        hf = _weights(place, wanted or torch.float32, trust_remote_code, pickle)
+        if tokenizer is None:
+            tokenizer = _own_tokenizer(place, trust_remote_code)
+        elif isinstance(tokenizer, (str, Path)):
+            tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
+    else:
+        raise InputError(f"load takes a name, a folder or a module; given {type(source).__name__}.")
+    if device is not None:
+        hf = hf.to(device)
+    _finite(hf, name)
+    hf.eval().requires_grad_(False)
+    architecture, why = _architecture(hf)
+    model = Model(hf, tokenizer, name, architecture, why)
+    _tokenizer_fits(model)
+    return model
+
+
+def _architecture(hf: nn.Module) -> tuple[Architecture | None, str]:
+    config = getattr(hf, "config", None)
+    if config is None or not hasattr(config, "model_type"):
+        return None, f"{type(hf).__name__} has no Hugging Face config"
+    if getattr(config, "is_encoder_decoder", False):
+        return None, f"{type(hf).__name__} is an encoder-decoder"
+    try:
+        return Architecture(hf), ""
+    except Refused as error:
+        return None, str(error)
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if isinstance(dtype, str):
+        if dtype not in _DTYPES:
+            raise InputError(f"no dtype {dtype!r}; there are: {', '.join(_DTYPES)}.")
+        return _DTYPES[dtype]
+    return dtype
+
+
+# ---- where it is
+
+
+def _locate(source: str | Path) -> tuple[str, str]:
+    """(a folder or hub id that can be read, a name to show)."""
+    text = str(source)
+    shipped = shipped_models()
+    if isinstance(source, str) and text in shipped:
+        return str(shipped[text]), text
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return str(path), path.resolve().name
+    if path.is_file():
+        raise InputError(f"{text} is a file; give the folder that holds it with its config.json.")
+    if (
+        isinstance(source, Path)
+        or text.startswith((".", "/", "~"))
+        or text.count("/") > 1
+        or os.sep != "/"
+        and os.sep in text
+    ):
+        beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.5)
+        hint = f" Near it: {', '.join(near)}." if near else ""
+        raise InputError(f"no folder {text}.{hint}")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text):
+        raise InputError(f"{text!r} is no shipped name, folder or hub id. {_alternatives(text)}")
+    return _hub(text), text
+
+
+def _alternatives(text: str) -> str:
+    shipped = list(shipped_models())
+    near = difflib.get_close_matches(text, shipped, n=1, cutoff=0.5)
+    ships = f"Shipped: {', '.join(shipped)}{f' (did you mean {near[0]}?)' if near else ''}. " if shipped else ""
+    return ships + "Or give the path of a local Hugging Face folder."
+
+
+def _hub(name: str) -> str:
+    """The hub id, after making sure that it is in the local cache or that the hub can be reached and has it."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return name
+    missing = f"no shipped model or folder {name!r}, and as a hub id it is not in the local cache"
+    if constants.HF_HUB_OFFLINE:
+        raise InputError(f"{missing} while HF_HUB_OFFLINE is set. {_alternatives(name)}")
+    if not _reachable(constants.ENDPOINT):
+        raise InputError(f"{missing} and the hub ({constants.ENDPOINT}) can't be reached. {_alternatives(name)}")
+    try:
+        hf_hub_download(name, "config.json")
+    except GatedRepoError:
+        raise InputError(
+            f"{name} is gated on the hub: accept its terms there and log in with `hf auth login`."
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(f"{missing}; the hub has none of that name, or it is private. {_alternatives(name)}") from None
+    except EntryNotFoundError:
+        raise InputError(f"{name} on the hub has no config.json, so it is no model that can be loaded.") from None
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{missing} and the hub can't be reached ({type(error).__name__}). {_alternatives(name)}"
+        ) from None
+    return name
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether the hub's address resolves and answers, in seconds; a proxy is trusted to do so."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    match = re.match(r"(https?)://([^/:]+)(?::(\d+))?", endpoint)
+    if match is None:
+        return True
+    port = int(match[3] or (443 if match[1] == "https" else 80))
+    try:
+        socket.create_connection((match[2], port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+# ---- weights
+
+
+def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bool) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    folder = Path(place)
+    local = folder.is_dir()
+    if local:
+        _is_model(folder, pickle)
+    has_safe = not local or any(folder.glob("*.safetensors*"))
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    if local:
+        logging.disable_progress_bar()  # a hub download keeps its own
+    logging.set_verbosity_error()  # what it would warn of is checked below, and raised
+    try:
+        hf, info = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype,
+            use_safetensors=True if has_safe and not pickle else None,
+            trust_remote_code=trust_remote_code,
+            local_files_only=local,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+        raise InputError(f"{place} cannot be loaded: {_first_lines(error)}") from error
+    except Exception as error:  # safetensors raises a bare subclass of Exception for a torn file
+        if "afetensor" not in type(error).__name__:
+            raise
+        raise InputError(f"{place}: its weights cannot be read ({error}).") from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    if missing := sorted(info.get("missing_keys", ())):
+        raise InputError(f"{place} lacks weights for {len(missing)} tensors: {_some(missing)}.")
+    if unused := sorted(info.get("unexpected_keys", ())):
+        warnings.warn(f"{place}: {len(unused)} tensors of the checkpoint are not used: {_some(unused)}.", stacklevel=3)
+    module: nn.Module = hf
+    return module
+
+
+def _is_model(folder: Path, pickle: bool) -> None:
+    """Raise InputError saying which files a folder lacks to be a model."""
+    lacking = []
+    config = folder / "config.json"
+    if not config.is_file():
+        lacking.append("config.json")
+    safe, pickled = _present(folder, "model.safetensors"), _present(folder, "pytorch_model.bin")
+    if not safe and not (pickle and pickled):
+        if pickled:
+            raise InputError(
+                f"{folder} has its weights as a pickle (pytorch_model.bin), which can run code of whoever wrote it. "
+                "Convert it to safetensors, or load(..., pickle=True) if you trust it."
+            )
+        lacking.append("model.safetensors (or model.safetensors.index.json and its shards)")
+    if lacking:
+        there = sorted(p.name for p in folder.iterdir())
+        raise InputError(
+            f"{folder} is no model: it lacks {' and '.join(lacking)}. It holds: {_some(there) or 'nothing'}."
+        )
+    try:
+        data = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{config} cannot be read as JSON: {error}") from None
+    if not isinstance(data, dict) or "model_type" not in data:
+        raise InputError(f"{config} names no model_type, so it is no Hugging Face model's.")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not pickle:
+        shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if absent := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise InputError(f"{folder} lacks {len(absent)} of {len(shards)} shards: {_some(absent)}.")
+
+
+def _present(folder: Path, name: str) -> bool:
+    return (folder / name).is_file() or (folder / f"{name}.index.json").is_file()
+
+
+def _finite(hf: nn.Module, name: str) -> None:
+    bad = [
+        key
+        for key, parameter in hf.named_parameters()
+        if parameter.is_floating_point() and not torch.isfinite(parameter.detach()).all()
+    ]
+    if bad:
+        raise InputError(f"{name} holds NaN or infinity in {len(bad)} tensors: {_some(bad)}. The weights are damaged.")
+
+
+# ---- tokenizers
+
+
+def _own_tokenizer(place: str, trust_remote_code: bool) -> Any:
+    """The tokenizer beside the weights, or None where a folder has none."""
+    folder = Path(place)
+    if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        return None
+    return _tokenizer(place, trust_remote_code)
+
+
+def _tokenizer(place: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, trust_remote_code=trust_remote_code, local_files_only=Path(place).is_dir()
+        )
+    except Exception as error:  # tokenizers raises bare Exception for a malformed file
+        raise InputError(f"{place} holds no tokenizer that can be read: {_first_lines(error)}") from error
+
+
+def _tokenizer_fits(model: Model) -> None:
+    size, vocabulary = _size(model.tokenizer), model.facts.vocab_size
+    if size is not None and vocabulary and size > vocabulary:
+        raise InputError(
+            f"the tokenizer has {size} tokens and {model.name} a vocabulary of {vocabulary}: it is another model's tokenizer."
+        )
+
+
+def _size(tokenizer: Any) -> int | None:
+    try:
+        return len(tokenizer)
+    except TypeError:
+        return None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400] or type(error).__name__

@@ -1,0 +1,322 @@
+"""A model under study: Hugging Face's own module run in place, its points, and `run`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.core import InputError, UnknownName
+from cutaway.model.contract import Contract, establish
+from cutaway.model.facts import Facts
+from cutaway.model.freeze import Frozen
+from cutaway.model.hooks import Forward, Op
+from cutaway.model.interventions import Intervention
+from cutaway.model.norms import NormParts
+from cutaway.model.points import GLOBAL, POINTS, Architecture
+from cutaway.model.run import Fired, Reads, Run, gradients
+from cutaway.model.sites import OTHER, Site
+from cutaway.model.tokens import Batch, Prompt, Side, encode
+
+
+class Model:
+    """Made by `load`. Prints as a table of facts; `contract` says which points hold and how closely."""
+
+    def __init__(
+        self, hf: nn.Module, tokenizer: Any, name: str, architecture: Architecture | None, why: str = ""
+    ) -> None:
+        self.hf: Any = hf
+        self.tokenizer = tokenizer
+        self.name = name
+        self.architecture = architecture
+        self._signature = inspect.signature(hf.forward).parameters
+        self.facts: Facts = architecture.facts() if architecture is not None else _bare_facts(hf)
+        self.contract: Contract = establish(self, why)
+
+    # ---- what there is
+
+    @property
+    def device(self) -> torch.device:
+        first = next(iter(self.hf.parameters()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def norms(self) -> dict[str, NormParts]:
+        """The norms taken apart, by the address of their scale and normalised points."""
+        return self.contract.norms
+
+    def points(self) -> tuple[str, ...]:
+        """Every address that can be read, in forward order."""
+        return tuple(self.contract.sites)
+
+    def refuses(self, address: Any) -> str | None:
+        """Why a point cannot be had, or None when it can. Raises UnknownName for what is no point at all."""
+        try:
+            names = self._expand(address)
+        except _RefusedAddress as error:
+            return error.reason
+        return next((self.contract.refused[name] for name in names if name in self.contract.refused), None)
+
+    def site(self, address: Any) -> Site:
+        """Where one point lies: module, side and axes."""
+        (name,) = self.addresses(address)
+        return self._sites((name,))[0]
+
+    def addresses(self, pattern: Any) -> tuple[str, ...]:
+        """The addresses that a name stands for: 'resid_post.3', 'resid_post.*', 'blocks.3.hook_resid_post',
+        'path.model.layers.0.mlp' (a module's output). Raises InputError naming the nearest or the reason of a refusal."""
+        try:
+            names = self._expand(pattern)
+        except _RefusedAddress as error:
+            raise InputError(f"{pattern} does not exist here: {error.reason}") from None
+        served = tuple(name for name in names if name not in self.contract.refused)
+        if not served:
+            raise InputError(f"{pattern} does not exist here: {self.contract.refused[names[0]]}")
+        return served
+
+    def _expand(self, pattern: Any) -> tuple[str, ...]:
+        text = str(pattern)
+        known = self.contract
+        if text in known.sites or text in known.refused:
+            return (text,)
+        if text.startswith("path."):
+            try:
+                self.hf.get_submodule(text.removeprefix("path."))
+            except AttributeError:
+                paths = (f"path.{name}" for name, _ in self.hf.named_modules() if name)
+                raise UnknownName("module path", text, paths) from None
+            return (text,)
+        if self.architecture is None:
+            raise _RefusedAddress(
+                f"the module is no causal language model that is known ({self.contract.why}); "
+                "its points are module paths, as path.layers.0"
+            )
+        if "blocks.*." in text:
+            return tuple(
+                n for layer in range(self.facts.n_layers) for n in self._expand(text.replace("*", str(layer), 1))
+            )
+        translated = self.architecture.translate(text)
+        if translated is not None and translated != text:
+            return self._expand(translated)
+        name, _, layer = text.partition(".")
+        if name in POINTS and name not in GLOBAL:
+            if layer == "*":
+                return tuple(f"{name}.{i}" for i in range(self.facts.n_layers))
+            if not layer:
+                raise InputError(f"{name} needs a layer: {name}.0 … {name}.{self.facts.n_layers - 1}, or {name}.*")
+            if layer.isdigit():
+                raise InputError(
+                    f"no layer {layer}: {self.name} has {self.facts.n_layers} (0 … {self.facts.n_layers - 1})."
+                )
+        wild = re.sub(r"\.\*$", ".0", text)
+        error = UnknownName("point", wild if wild != text else text, (*known.sites, *known.refused))
+        error.given = text
+        raise error
+
+    def _sites(self, names: Iterable[str]) -> list[Site]:
+        found = []
+        for name in names:
+            if (site := self.contract.sites.get(name)) is None:
+                module = self.hf.get_submodule(name.removeprefix("path."))
+                site = self.contract.paths.setdefault(
+                    name, Site(name, "path", None, OTHER, module, "output", free=True)
+                )
+            found.append(site)
+        return found
+
+    def frozen_points(self, parts: Iterable[str]) -> tuple[str, ...]:
+        """The addresses whose values freezing holds. Raises InputError where the family refuses one."""
+        names: list[str] = []
+        if "pattern" in parts:
+            for layer in range(self.facts.n_layers):
+                if (reason := self.refuses(f"attn_probs.{layer}")) is not None:
+                    raise InputError(f"the attention pattern of layer {layer} cannot be frozen: {reason}")
+                names.append(f"attn_probs.{layer}")
+        if "norm" in parts:
+            names += [name for name in self.points() if name.split(".")[0].endswith("norm_scale")]
+            if reasons := self.contract.unfreezable:
+                raise InputError("the norms cannot be frozen: " + "; ".join(reasons))
+        return tuple(names)
+
+    # ---- prompts
+
+    def batch(self, prompt: Prompt | Batch, padding: Side = "right", allow_unknown: bool = False) -> Batch:
+        """Ids and mask of one or several prompts; shorter ones are padded."""
+        return encode(prompt, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
+
+    def tokens(self, prompt: Prompt, padding: Side = "right") -> Tensor:
+        """Token ids [batch, position], with the special tokens that the tokenizer adds."""
+        return self.batch(prompt, padding).ids
+
+    def token_strings(self, ids: Tensor | Sequence[int]) -> list[str]:
+        """Each id as text, a leading space kept; without a tokenizer the ids as digits."""
+        flat = ids.reshape(-1).tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
+        if self.tokenizer is None:
+            return [str(i) for i in flat]
+        return [str(self.tokenizer.decode([i], clean_up_tokenization_spaces=False)) for i in flat]
+
+    # ---- run
+
+    def run(
+        self,
+        prompt: Prompt | Batch,
+        read: Sequence[Any] | str = (),
+        interventions: Sequence[Intervention] = (),
+        *,
+        grad: Sequence[Any] | str | None = None,
+        of: Callable[[Tensor], Tensor] | None = None,
+        freeze: Frozen | Sequence[str] | str | None = None,
+        logits: bool = True,
+        keep_graph: bool = False,
+        padding: Side = "right",
+    ) -> Run:
+        """One forward.
+
+        `read`: addresses (`*` for every layer). `interventions`: applied in list order at each point. `grad`, `of`: the
+        gradient of `of(logits [batch, position, vocab])`, one number, at these addresses. `freeze`: ("pattern", "norm")
+        lets no gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's values.
+        `logits=False` stops after the last layer that is read. `keep_graph` leaves what is read attached to autograd.
+
+        Raises InputError: unknown or refused points, wrong shapes, an intervention that did not fire.
+        Costs one forward, one backward with `grad`; holds what is read; scores and patterns are formed only in layers
+        where they are wanted.
+        """
+        batch = self.batch(prompt, padding)
+        reads = self._sites(self._names(read))
+        leaves = self._sites(self._names(grad or ()))
+        if leaves and of is None:
+            raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
+        ops = self._ops(interventions)
+        frozen = Frozen.of(freeze)  # type: ignore[arg-type]
+        held = self.frozen_points(frozen.parts) if frozen is not None else ()
+        forward = Forward(
+            batch.layout,
+            reads=reads,
+            ops=ops,
+            leaves=leaves,
+            norms=self.norms,
+            frozen=frozen,
+            configs=self.contract.configs,
+            keep_graph=keep_graph,
+            stop=None if logits or leaves else self._stop(reads),
+        )
+        forward.freeze({name: self.contract.sites[name] for name in held})
+        with torch.set_grad_enabled(bool(leaves) or keep_graph):
+            output = forward.run(lambda: self._call(batch))
+            whole = None if output is None else _logits(output)
+            self._check_fired(ops, forward, output is None)
+            grads = gradients(of, whole, forward.leaves, keep_graph) if of is not None and whole is not None else {}
+        if whole is not None and not keep_graph:
+            whole = whole.detach()
+        ordered = {site.address: forward.read[site.address] for site in reads if site.address in forward.read}
+        missing = [site.address for site in reads if site.address not in ordered]
+        if missing:
+            raise InputError(f"never reached in this forward: {', '.join(missing)}.")
+        return Run(
+            self,
+            batch,
+            tuple(interventions),
+            frozen,
+            Fired(tuple(interventions), tuple(forward.touches)),
+            Reads(self, grads),
+            whole,
+            ordered,
+        )
+
+    def _names(self, wanted: Sequence[Any] | str) -> list[str]:
+        wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+        return list(dict.fromkeys(name for pattern in wanted for name in self.addresses(pattern)))
+
+    def _ops(self, interventions: Sequence[Intervention]) -> list[Op]:
+        if isinstance(interventions, Intervention):
+            raise InputError("interventions= takes a list of interventions.")
+        ops = []
+        for number, intervention in enumerate(interventions):
+            if not isinstance(intervention, Intervention):
+                raise InputError(
+                    f"interventions[{number}] is {type(intervention).__name__}; make one with cw.zero, cw.add, …"
+                )
+            for site in self._sites(self.addresses(intervention.at)):
+                if not site.writable:
+                    raise InputError(
+                        f"{site.address} can be read but not changed: it only reports what the router did."
+                    )
+                ops.append(Op(number, intervention, site))
+        return ops
+
+    def _stop(self, reads: list[Site]) -> nn.Module | None:
+        """The block after which nothing is read."""
+        layers = [site.layer for site in reads if site.layer is not None]
+        if self.architecture is None or not reads:
+            return None
+        if any(site.layer is None and site.name != "embeddings" for site in reads):
+            return None
+        return self.architecture.block(max(layers, default=0))
+
+    def _call(self, batch: Batch) -> Any:
+        ids = batch.ids.to(self.device)
+        more: dict[str, Any] = {}
+        if "use_cache" in self._signature:
+            more["use_cache"] = False
+        layout = batch.layout
+        if layout.padded:
+            if "attention_mask" not in self._signature:
+                raise InputError(
+                    f"{self.name} takes no attention mask, so prompts of different lengths cannot be batched."
+                )
+            mask = batch.mask.to(self.device).long()
+            more["attention_mask"] = mask
+            if "position_ids" in self._signature and any(layout.starts):
+                more["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        return self.hf(ids, **more)
+
+    def _check_fired(self, ops: list[Op], forward: Forward, stopped: bool) -> None:
+        fired = {(touch.number, touch.address) for touch in forward.touches}
+        unfired = [op for op in ops if (op.number, op.site.address) not in fired]
+        if not unfired:
+            return
+        names = ", ".join(f"{op.intervention.kind} at {op.site.address}" for op in unfired[:5])
+        why = "the forward never came there"
+        if stopped:
+            why = "logits=False stopped the forward before it (nothing later is read)"
+        elif forward.frozen is not None and forward.frozen.values is not None:
+            why = "the frozen values took its place"
+        raise InputError(f"interventions that did not fire: {names}; {why}.")
+
+    def __str__(self) -> str:
+        refused = len({name.split(".")[0] for name in self.contract.refused})
+        return (
+            f"{self.name}\n{self.facts}\n{len(self.points())} points; {refused} kinds refused (model.contract says why)"
+        )
+
+    __repr__ = __str__
+
+
+class _RefusedAddress(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _logits(output: Any) -> Tensor:
+    found = getattr(output, "logits", None)
+    if found is None:
+        found = output[0] if isinstance(output, (tuple, list)) else output
+    if not isinstance(found, Tensor):
+        raise InputError(f"the module gave {type(output).__name__}, in which there are no logits.")
+    return found
+
+
+def _bare_facts(hf: nn.Module) -> Facts:
+    parameters = list(hf.parameters())
+    return Facts(
+        family="", architecture=type(hf).__name__, n_layers=0, d_model=0, n_heads=0, n_kv_heads=0, d_head=0, d_mlp=0,
+        vocab_size=0, max_positions=None, parallel=False, sandwich=False, gated=False, experts=0, tied=False,
+        attention_softcap=None, logit_softcap=None, logit_scale=1.0, residual_scales=(1.0, 1.0),
+        n_parameters=sum(p.numel() for p in parameters),
+        dtype=str(parameters[0].dtype).removeprefix("torch.") if parameters else "",
+    )  # fmt: skip

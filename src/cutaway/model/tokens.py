@@ -1,0 +1,131 @@
+"""Prompts as token ids: tokenised, padded, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cutaway.core import InputError
+from cutaway.model.facts import Facts
+from cutaway.model.selection import Layout
+
+Side = Literal["right", "left"]
+Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Token ids [batch, position], and the mask [batch, position] of those that are not padding."""
+
+    ids: Tensor
+    mask: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        mask = self.mask.cpu()
+        lengths = mask.sum(-1).tolist()
+        starts = mask.int().argmax(-1).tolist()
+        return Layout(tuple(starts), tuple(lengths), mask.shape[1])
+
+
+def encode(
+    prompt: Prompt | Batch, tokenizer: Any, facts: Facts, *, side: Side = "right", allow_unknown: bool = False
+) -> Batch:
+    """Text (with the tokenizer's own special tokens), ids, or several of either, as a checked batch.
+
+    Prompts of different lengths are padded on `side`. Raises InputError: empty, too long, ids outside the vocabulary,
+    pieces that the tokenizer does not know (unless `allow_unknown`), text without a tokenizer.
+    """
+    if isinstance(prompt, Batch):
+        return prompt
+    if side not in ("right", "left"):
+        raise InputError(f"padding is 'right' or 'left'; given {side!r}.")
+    if isinstance(prompt, Tensor):
+        ids = prompt[None] if prompt.ndim == 1 else prompt
+        if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise InputError(
+                f"token ids are whole numbers [batch, position]; given {prompt.dtype} {list(prompt.shape)}."
+            )
+        rows = ids.tolist() if 0 in ids.shape else None
+        if rows is None:
+            _check_ids(ids, facts)
+            return Batch(ids.long(), torch.ones_like(ids, dtype=torch.bool))
+        raise InputError(f"the prompt is empty (ids of shape {list(prompt.shape)}).")
+    rows = _rows(prompt, tokenizer, allow_unknown)
+    width = max(len(row) for row in rows)
+    # Padding is never attended to and never read; any id of the vocabulary serves.
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for r, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[r, where] = torch.tensor(row)
+        mask[r, where] = True
+    _check_ids(ids, facts)
+    return Batch(ids, mask)
+
+
+def _rows(prompt: Any, tokenizer: Any, allow_unknown: bool) -> list[list[int]]:
+    if isinstance(prompt, str):
+        return [_text(prompt, tokenizer, allow_unknown)]
+    if not isinstance(prompt, Sequence):
+        raise InputError(f"a prompt is text, token ids, or several of either; given {type(prompt).__name__}.")
+    items = list(prompt)
+    if not items:
+        raise InputError("the prompt is empty.")
+    if all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        return [items]
+    rows = []
+    for number, item in enumerate(items):
+        if isinstance(item, str):
+            rows.append(_text(item, tokenizer, allow_unknown))
+        elif isinstance(item, (Sequence, Tensor)):
+            row = item.tolist() if isinstance(item, Tensor) else list(item)
+            if not all(isinstance(i, int) and not isinstance(i, bool) for i in row):
+                raise InputError(f"row {number} holds something that is no token id: {row[:5]!r}.")
+            rows.append(row)
+        else:
+            raise InputError(f"row {number} is {type(item).__name__}; give text or token ids.")
+        if not rows[-1]:
+            raise InputError(f"row {number} is empty.")
+    return rows
+
+
+def _text(text: str, tokenizer: Any, allow_unknown: bool) -> list[int]:
+    if tokenizer is None:
+        raise InputError(
+            "the model has no tokenizer, so text cannot be read: give token ids, or load(..., tokenizer=…)."
+        )
+    if not text:
+        raise InputError("the prompt is empty.")
+    ids = [int(i) for i in tokenizer(text)["input_ids"]]
+    if not ids:
+        raise InputError(f"the tokenizer makes no token of {text!r}.")
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is not None and unknown in ids and not allow_unknown and str(tokenizer.unk_token) not in text:
+        pieces = _unknown_pieces(text, ids, unknown, tokenizer)
+        raise InputError(
+            f"the tokenizer does not know {', '.join(map(repr, pieces))} in {text!r}; use other words "
+            "(or allow_unknown=True to run with the unknown token in their place)."
+        )
+    return ids
+
+
+def _unknown_pieces(text: str, ids: list[int], unknown: int, tokenizer: Any) -> list[str]:
+    try:
+        spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        found = [text[a:b] for i, (a, b) in zip(ids, spans) if i == unknown]
+    except (NotImplementedError, ValueError, KeyError):
+        found = []
+    return list(dict.fromkeys(found))[:5] or [str(tokenizer.unk_token)]
+
+
+def _check_ids(ids: Tensor, facts: Facts) -> None:
+    if facts.vocab_size and (ids.min() < 0 or ids.max() >= facts.vocab_size):
+        bad = ids[(ids < 0) | (ids >= facts.vocab_size)][0].item()
+        raise InputError(f"token id {bad} is not in the vocabulary (0 … {facts.vocab_size - 1}).")
+    if facts.max_positions is not None and ids.shape[1] > facts.max_positions:
+        raise InputError(f"the prompt is {ids.shape[1]} tokens long; the model takes at most {facts.max_positions}.")
