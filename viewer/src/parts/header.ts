@@ -1,0 +1,163 @@
+/** The head of the page: the prompt and what followed it, the model, the scores, the verdict. */
+
+import type { App } from "../core/app";
+import type { EvidenceRow } from "../core/files";
+import { number, percent, tokenLiteral, tokenText } from "../core/names";
+import type { State } from "../core/state";
+import { download, h, icon, replace } from "./dom";
+
+const SCORES: Record<string, [string, string]> = {
+  replacement: ["replacement", "Of the influence on the output, the part that comes from tokens through features, not from reconstruction errors. 1 is best."],
+  completeness: ["completeness", "Influence-weighted share of the nodes’ input that comes from features, tokens and biases, not from errors. 1 is best."],
+};
+
+export function header(app: App, openHelp: () => void, back: (() => void) | null): HTMLElement {
+  const theme = h("button", { type: "button", class: "icon-button", onclick: () => app.store.set({ theme: isDark(app.store.state) ? "light" : "dark" }) });
+  const show = () => {
+    const dark = isDark(app.store.state);
+    const label = dark ? "Light theme (T)" : "Dark theme (T)";
+    theme.setAttribute("aria-label", label);
+    theme.title = label;
+    replace(theme, icon(dark ? "sun" : "moon"));
+  };
+  show();
+  app.store.listen((_, changed) => changed.has("theme") && show());
+  const saveLabels = h(
+    "button",
+    { type: "button", class: "text-button", title: "Download the labels given here as labels.json", onclick: () => download("labels.json", { schema: "cutaway.labels/1", labels: app.labels.all() }) },
+    icon("down"),
+    "Labels",
+  );
+  return h(
+    "header",
+    { class: "header" },
+    h(
+      "div",
+      { class: "prompt-line" },
+      back
+        ? h("button", { type: "button", class: "icon-button", title: "All traces", "aria-label": "All traces", onclick: back }, icon("back"))
+        : h("span", { class: "brand" }, mark(), "Cutaway"),
+      prompt(app),
+      h(
+        "div",
+        { class: "tools" },
+        app.labels.served ? null : saveLabels,
+        theme,
+        h("button", { type: "button", class: "icon-button", title: "Help (?)", "aria-label": "Help (?)", onclick: openHelp }, icon("help")),
+      ),
+    ),
+    h("div", { class: "fact-line" }, ...facts(app), h("span", { class: "spring" }), ...scores(app), badge(app)),
+  );
+}
+
+export function isDark(state: State): boolean {
+  return state.theme === "dark" || (state.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+}
+
+function mark(): SVGSVGElement {
+  const element = icon("mark");
+  element.setAttribute("class", "mark");
+  element.querySelector("path")?.setAttribute("d", "M8 1.500a6.500 6.500 0 1 0 6.500 6.500H8ZM10.500 1.600v3.900h3.900");
+  return element;
+}
+
+function prompt(app: App): HTMLElement {
+  const { graph } = app;
+  const tokens = graph.tokens.map((token, position) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: token.startsWith(" ") || position === 0 ? "token" : "token joined",
+        title: `token ${position}: ${tokenLiteral(token)}`,
+        onclick: () => app.select(graph.nodes.find((node) => node.kind === "embedding" && node.position === position) ?? null),
+      },
+      tokenText(token),
+    ),
+  );
+  const answers = (app.trace.graph.metadata.cutaway?.logits ?? []).slice(0, 3).map(([token, probability], rank) => {
+    const node = graph.nodes.find((one) => one.kind === "logit" && one.clerp.includes(`"${token}"`));
+    return h(
+      "button",
+      {
+        type: "button",
+        class: rank ? "answer" : "answer first",
+        title: `${tokenLiteral(token)} follows with probability ${probability.toFixed(4)}`,
+        onclick: () => node && app.select(node),
+      },
+      h("b", {}, tokenText(token)),
+      h("span", {}, percent(probability)),
+    );
+  });
+  return h(
+    "div",
+    { class: "prompt", role: "group", "aria-label": "The prompt and its probable next tokens" },
+    h("div", { class: "tokens" }, ...tokens),
+    answers.length ? h("span", { class: "arrow", "aria-label": "is followed by" }, "→") : null,
+    h("div", { class: "answers" }, ...answers),
+  );
+}
+
+function facts(app: App): HTMLElement[] {
+  const { manifest, graph } = app.trace;
+  const rows: [string, string][] = [
+    ["model", manifest.model ?? "unnamed"],
+    ["dictionary", manifest.dictionary ?? graph.metadata.scan ?? "none"],
+    ["target", targetText(graph.metadata.cutaway?.target)],
+  ];
+  return rows.map(([name, value]) => h("span", { class: "fact" }, h("span", {}, name), h("b", {}, value)));
+}
+
+/** The target is written by the tracer: a word for all outputs, a token, or two that are contrasted. */
+export function targetText(target: unknown): string {
+  if (typeof target === "string") return tokenText(target);
+  if (!target || typeof target !== "object") return "probable next tokens";
+  const { token, tokens, contrast, a, b } = target as Record<string, unknown>;
+  const pair = Array.isArray(contrast) ? contrast : Array.isArray(tokens) && tokens.length === 2 ? tokens : a && b ? [a, b] : null;
+  if (pair) return pair.map((one) => `‘${tokenText(String(one))}’`).join(" over ");
+  return typeof token === "string" ? `‘${tokenText(token)}’` : "probable next tokens";
+}
+
+function scores(app: App): HTMLElement[] {
+  const ours = app.trace.graph.metadata.cutaway;
+  const shown = Object.entries(ours?.scores ?? {})
+    .filter(([name, value]) => name in SCORES && typeof value === "number")
+    .map(([name, value]) => {
+      const [word, meaning] = SCORES[name]!;
+      const gauge = h("i", { class: "gauge" }, h("i"));
+      (gauge.firstElementChild as HTMLElement).style.width = `${Math.max(0, Math.min(1, value!)) * 100}%`;
+      return h("span", { class: "score", title: meaning, tabindex: 0, "aria-label": `${word} ${value!.toFixed(2)}. ${meaning}` }, word, h("b", {}, value!.toFixed(2)), gauge);
+    });
+  if (!ours?.accounting) return shown;
+  const { nodes, max_error: error } = ours.accounting;
+  const holds = error <= 1e-4;
+  const meaning = `Every node’s inputs were summed and compared with its pre-activation: ${nodes} nodes, largest relative difference ${error.toExponential(1)} (1e-4 is allowed).`;
+  return [
+    ...shown,
+    h("span", { class: `score ${holds ? "" : "broken"}`, title: meaning, tabindex: 0, "aria-label": meaning }, "sums", h("b", {}, holds ? "exact to " : "off by ", number(error, 1))),
+  ];
+}
+
+/** In a word what the evidence as a whole says; a click opens it. */
+export function summary(evidence: readonly EvidenceRow[]): { text: string; tone: "good" | "bad" | "open" } {
+  const total = evidence.length;
+  const count = (verdict: string) => evidence.filter((one) => one.verdict === verdict).length;
+  if (!total) return { text: "no evidence", tone: "open" };
+  const stand = count("distinguishable from null");
+  const matched = count("not distinguishable from null") + count("beaten by a baseline");
+  if (stand === total) return { text: total === 1 ? "distinguishable from null" : `all ${total} claims distinguishable from null`, tone: "good" };
+  if (!stand && !matched) return { text: "no null was run", tone: "open" };
+  return { text: `${stand} of ${total} claims distinguishable from null`, tone: matched ? "bad" : "open" };
+}
+
+export const TONE_ICON = { good: "check", bad: "wave", open: "minus" } as const;
+
+function badge(app: App): HTMLElement {
+  const { text, tone } = summary(app.trace.evidence.evidence);
+  return h(
+    "button",
+    { type: "button", class: `verdict ${tone}`, title: "How far to believe this: open the evidence (E)", onclick: () => app.store.set({ tab: "evidence" }) },
+    icon(TONE_ICON[tone]),
+    text,
+  );
+}
