@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from cutaway.core import CutawayError, InputError
-
-if TYPE_CHECKING:
-    from cutaway.model import Model
+from cutaway.core import InputError
+from cutaway.model import Model, load
 
 
 def rerandomise(
@@ -159,9 +157,6 @@ def _generator(seed: int, name: str) -> torch.Generator:
 
 
 def _loaded(module: nn.Module, like: Model, name: str) -> Model:
-    from cutaway.model import load
-
-    model = load(module, tokenizer=like.tokenizer, name=name)
-    if model.facts.d_model != like.facts.d_model:
-        raise CutawayError(f"{name} came out with another width than {like.name}.")
+    model = load(module, tokenizer=like.tokenizer)
+    model.name = name
     return model

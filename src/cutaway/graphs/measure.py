@@ -1,0 +1,167 @@
+"""What the graph says, measured: features are taken out of the real model and the change is compared.
+
+Taking out a feature with activation a adds -a W_dec to each MLP output that it writes to, at its position, and nothing
+is frozen: the MLPs behind it run with their own nonlinearities, attention patterns and norm scales are formed anew. What
+the dictionary leaves of an MLP's output stays in. Effects have the sign of the feature's presence: clean less ablated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cutaway.core.protocols import TranscoderSet
+from cutaway.evidence.floors import random_directions
+from cutaway.graphs.nodes import Nodes
+from cutaway.model import Model, add
+from cutaway.model.run import Run
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Directions = Literal["decoder", "random"]
+MAX_BYTES = 192 << 20
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The number that effects are on, at one position: a logit less the mean logit, or the logit of `token` less that
+    of `against`. Before a softcap, as the graph is."""
+
+    position: int
+    token: int
+    against: int | None = None
+    softcap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """[rows, position, vocab] -> [rows]."""
+        z = logits[:, self.position].double()
+        if self.softcap:
+            z = self.softcap * torch.atanh((z / self.softcap).clamp(-1 + 1e-12, 1 - 1e-12))
+        other = z.mean(-1) if self.against is None else z[:, self.against]
+        return z[:, self.token] - other
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """[rows, position, vocab] -> the probability of `token`, [rows]."""
+        return logits[:, self.position].double().softmax(-1)[:, self.token]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Vectors to add, by row of a batch: entry i of a point goes to (row[i], position[i])."""
+
+    n_rows: int
+    parts: tuple[tuple[str, Tensor, Tensor, Tensor], ...]  # point, row [k], position [k], vectors [k, d]
+
+    def dense(self, start: int, stop: int, n_positions: int) -> dict[str, Tensor]:
+        """Point -> [stop - start, n_positions, d]; points without an entry in these rows are left out."""
+        out = {}
+        for point, row, position, vectors in self.parts:
+            here = (row >= start) & (row < stop)
+            if here.any():
+                whole = vectors.new_zeros(stop - start, n_positions, vectors.shape[-1])
+                whole.index_put_((row[here] - start, position[here]), vectors[here], accumulate=True)
+                out[point] = whole
+        return out
+
+
+def ablations(
+    dictionary: TranscoderSet,
+    nodes: Nodes,
+    chosen: Ints,
+    row: Ints | None = None,
+    directions: Directions = "decoder",
+    seed: int = 0,
+) -> Changes:
+    """The changes that take out the features `chosen` (rows of `nodes`), each in a batch row of its own, or in `row`.
+
+    directions: "random" puts a random direction of the same norm in the place of each decoder vector (the null).
+    Holds one vector of d_model per (feature, layer that it writes to).
+    """
+    row = np.arange(len(chosen)) if row is None else row
+    layer, feature = nodes.layer[chosen], nodes.feature[chosen]
+    parts = []
+    for to in range(dictionary.n_layers):
+        for source in np.unique(layer).tolist():
+            if to not in dictionary.writes(source):
+                continue
+            here = np.flatnonzero(layer == source)
+            decoder = dictionary.decoder_rows(source, torch.from_numpy(feature[here]), to).detach()
+            if directions == "random":
+                decoder = random_directions(decoder, seed=seed + 1009 * to + 31 * source)
+            activation = torch.from_numpy(nodes.activation[chosen[here]]).to(decoder)
+            position = torch.from_numpy(nodes.position[chosen[here]])
+            parts.append(
+                (dictionary.output_point(to), torch.from_numpy(row[here]), position, -activation[:, None] * decoder)
+            )
+    return Changes(int(row.max()) + 1 if len(row) else 0, tuple(parts))
+
+
+def runs(
+    model: Model, tokens: Tensor, changes: Changes, read: tuple[str, ...] = (), max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[slice, Run]]:
+    """Runs of the prompt `tokens` [1, T] with each row's changes made, as many rows at a time as `max_bytes` allows."""
+    n_positions = tokens.shape[-1]
+    facts = model.facts
+    width = facts.vocab_size + facts.d_model * (8 * facts.n_layers + len(read)) + 4 * max(facts.d_mlp, facts.d_model)
+    most = max(1, min(changes.n_rows, max_bytes // (4 * n_positions * width)))
+    for start in range(0, changes.n_rows, most):
+        stop = min(start + most, changes.n_rows)
+        interventions = [add(point, vectors) for point, vectors in changes.dense(start, stop, n_positions).items()]
+        yield slice(start, stop), model.run(tokens.expand(stop - start, -1), read=read, interventions=interventions)
+
+
+def measure_target(model: Model, tokens: Tensor, changes: Changes, readout: Readout) -> Floats:
+    """Clean value less the value with each row's changes, [rows]. One forward of rows x T tokens, in chunks."""
+    clean = readout(model.run(tokens).logits)[0]
+    out = np.empty(changes.n_rows)
+    for rows, run in runs(model, tokens, changes):
+        out[rows] = (clean - readout(run.logits)).cpu().numpy()
+    return out
+
+
+def measure_probability(model: Model, tokens: Tensor, changes: Changes, readout: Readout) -> Floats:
+    """Clean probability of the readout's token less that with each row's changes, [rows]."""
+    clean = readout.probability(model.run(tokens).logits)[0]
+    out = np.empty(changes.n_rows)
+    for rows, run in runs(model, tokens, changes):
+        out[rows] = (clean - readout.probability(run.logits)).cpu().numpy()
+    return out
+
+
+def measure_edges(
+    model: Model,
+    dictionary: TranscoderSet,
+    tokens: Tensor,
+    nodes: Nodes,
+    source: Ints,
+    target: Ints,
+    directions: Directions = "decoder",
+    seed: int = 0,
+) -> Floats:
+    """What each source feature adds to the pre-activation of its target feature in the real model, [edges].
+
+    Clean pre-activation less that with the source taken out: by every way there is, not along the direct edge alone.
+    One ablation a distinct source; reads the dictionary's inputs.
+    """
+    distinct, which = np.unique(source, return_inverse=True)
+    changes = ablations(dictionary, nodes, distinct, directions=directions, seed=seed)
+    layers = np.unique(nodes.layer[target]).tolist()
+    read = tuple(dictionary.input_point(layer) for layer in layers)
+    clean = model.run(tokens, read=read, logits=False)
+    out = np.empty(len(source))
+    for rows, run in runs(model, tokens, changes, read):
+        for layer in layers:
+            edges = np.flatnonzero((nodes.layer[target] == layer) & (which >= rows.start) & (which < rows.stop))
+            if not len(edges):
+                continue
+            point, position = dictionary.input_point(layer), torch.from_numpy(nodes.position[target[edges]])
+            encoder = dictionary.encoder_rows(layer, torch.from_numpy(nodes.feature[target[edges]])).detach()
+            moved = clean[point][0, position] - run[point][torch.from_numpy(which[edges] - rows.start), position]
+            out[edges] = (moved.double() * encoder.to(moved).double()).sum(-1).cpu().numpy()
+    return out
