@@ -24,5 +24,18 @@ def shipped_models() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def shipped_dictionaries(model: str) -> dict[str, Path]:
+    """Name -> folder of the dictionaries that lie in `<model folder>/dictionaries/`, sorted by name.
+
+    Empty for a model that is not among `shipped_models()` or has none. A folder counts when it holds a configuration.
+    """
+    folder = shipped_models().get(model)
+    root = None if folder is None else folder / "dictionaries"
+    if root is None or not root.is_dir():
+        return {}
+    configured = (path.parent for name in ("config.json", "config.yaml") for path in root.glob(f"*/{name}"))
+    return {path.name: path for path in sorted(configured)}
+
+
 def _shipped_root() -> Path:
     return Path(str(resources.files("cutaway"))) / "organisms" / "shipped"
