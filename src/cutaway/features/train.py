@@ -1,0 +1,210 @@
+"""The one trainer: dictionaries that share a stream of activations, exact resume, a live frontier.
+
+Cost a token: one forward of the model (shared), and for each dictionary one dense encoder product of 2 layers d F
+operations plus the sparse path (sparse.py). See docs/dictionaries.md for how the shipped ones are made.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from cutaway.features import checkpoint
+from cutaway.features.finetune import finetune_step, truth
+from cutaway.features.learner import Learner, Step
+from cutaway.features.normalise import Normalisation
+from cutaway.features.progress import Frontier
+from cutaway.features.random_encoder import fit_decoders
+from cutaway.features.settings import DictionarySettings, TrainSettings
+from cutaway.features.sites import Sites
+from cutaway.features.stream import Stream, as_rows
+from cutaway.features.transcoders import ModelFacts, Transcoders
+
+if TYPE_CHECKING:
+    from cutaway.model import Model
+
+LOG_STEPS = 20
+
+
+def train(
+    model: Model, token_rows: ArrayLike | Tensor, settings: TrainSettings, out: str | Path | None = None, *,
+    resume: bool = True, checkpoint_seconds: float = 60.0, checkpoint_steps: int | None = None, quiet: bool = False,
+) -> dict[str, Transcoders]:  # fmt: skip
+    """Train `settings.dictionaries` on rows of token ids [rows, position] (-1 pads on the right).
+
+    out: one dictionary is written there, several each in a folder of its name; the run itself in `out`/training. Without
+    it nothing is written and nothing can be resumed. A run that was killed goes on from its last checkpoint
+    (`checkpoint_seconds`, or every `checkpoint_steps`) and ends with the same bytes, on the same machine and threads.
+    Raises `InputError` for rows or models that do not fit, or where `out` holds a run with other settings.
+    """
+    rows = as_rows(token_rows, model.facts.vocab_size)
+    return _Run(model, rows, settings, Path(out) if out is not None else None, resume, quiet).finish(
+        checkpoint_seconds, checkpoint_steps
+    )
+
+
+def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: DictionarySettings) -> Transcoders:
+    """The null: a dictionary of the same shape whose encoder was never trained, at the same L0 (random unit encoder rows;
+    thresholds set on the rows given; decoders fitted to the true outputs by least squares, so that all it lacks is
+    features).
+
+    Frozen-encoder baseline (arXiv 2602.14111). Cost: one pass over the rows and a solve of [F, F] a layer.
+    """
+    rows = as_rows(token_rows, model.facts.vocab_size)
+    sites = Sites.of(model)
+    stream = Stream(sites, rows, batch=1, block=16_384, seed=settings.seed, first_position=False)
+    sample = stream.block(0)
+    return fit_decoders(settings, sample.x, sample.y, model=facts_of(model), **points(sites))
+
+
+def facts_of(model: Model) -> ModelFacts:
+    return ModelFacts(model.name, checkpoint.fingerprint(model.hf), model.facts.n_layers, model.facts.d_model)
+
+
+def points(sites: Sites) -> dict[str, Any]:
+    return {"input_name": sites.input_name, "output_name": sites.output_name}
+
+
+class _Run:
+    """A training run between its checkpoints."""
+
+    def __init__(
+        self, model: Model, rows: Tensor, settings: TrainSettings, out: Path | None, resume: bool, quiet: bool
+    ) -> None:
+        self.model, self.rows, self.settings, self.out, self.quiet = model, rows, settings, out, quiet
+        self.sites = Sites.of(model)
+        self.stream = Stream(
+            self.sites, rows, batch=settings.batch, block=settings.block, seed=settings.seed,
+            first_position=settings.first_position,
+        )  # fmt: skip
+        self.training = out / "training" if out is not None else None
+        self.step, self.normal = 0, None
+        going_on = False
+        if self.training is not None:
+            who = checkpoint.identity(settings, model.hf, rows)
+            going_on = checkpoint.claim(self.training, who, resume)
+        self.learners = self._restored() if going_on else self._fresh()
+        self.steps = settings.steps + max((self._finetune_steps(learner) for learner in self.learners), default=0)
+        log = self.training / "log.jsonl" if self.training is not None else None
+        if log is not None:
+            checkpoint.trim_log(log, self.step)
+        self.frontier = None if quiet and log is None else Frontier(self.steps, settings.batch, log)
+        if self.frontier is not None and quiet:
+            self.frontier.live, self.frontier.every = False, float("inf")
+
+    # ------------------------------------------------------------------------------------------------- beginning
+
+    def _fresh(self) -> list[Learner]:
+        sample = self.stream.block(0)
+        return self._learners(Normalisation.of(sample.x, sample.y))
+
+    def _learners(self, normal: Normalisation) -> list[Learner]:
+        bf16 = self.settings.bf16
+        if bf16 is None:
+            bf16 = self.sites.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        shape = (normal.x_mean.shape[0], normal.x_mean.shape[1], normal.y_mean.shape[1])
+        self.normal = normal
+        return [
+            Learner(dictionary, *shape, normal, bf16=bool(bf16), device=self.sites.device)
+            for dictionary in self.settings.dictionaries
+        ]
+
+    def _restored(self) -> list[Learner]:
+        assert self.training is not None
+        tensors, state = checkpoint.load(self.training)
+        self.step = int(state["step"])
+        self.stream.cursor = tuple(state["cursor"])
+        normal = Normalisation(**{k.removeprefix("normal."): v for k, v in tensors.items() if k.startswith("normal.")})
+        learners = self._learners(normal)
+        for learner in learners:
+            prefix = f"{learner.settings.name}/"
+            learner.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        return learners
+
+    # --------------------------------------------------------------------------------------------------- running
+
+    def finish(self, seconds: float, every: int | None) -> dict[str, Transcoders]:
+        saved, saved_at = time.monotonic(), self.step
+        was_training = self.model.hf.training
+        self.model.hf.eval()
+        try:
+            while self.step < self.steps:
+                reports, note = self._one_step()
+                self.step += 1
+                logged = self.step % LOG_STEPS == 0 or self.step == self.steps
+                if logged and self.frontier is not None:
+                    self.frontier.update(self.step, self.step * self.settings.batch, reports, note)
+                due = time.monotonic() - saved > seconds if every is None else self.step - saved_at >= every
+                if due and self.step < self.steps:
+                    self._save()
+                    saved, saved_at = time.monotonic(), self.step
+        finally:
+            self.model.hf.train(was_training)
+        return self._export()
+
+    def _one_step(self) -> tuple[dict[str, Step], str]:
+        if self.step < self.settings.steps:
+            batch = next(self.stream)
+            rate = self._schedule(self.step, self.settings.steps)
+            for learner in self.learners:
+                learner.anneal(self.step / self.settings.steps)
+            return {x.settings.name: x.step(batch.x, batch.y, x.settings.lr * rate) for x in self.learners}, ""
+        done = self.step - self.settings.steps
+        rows = self._finetune_rows(done)
+        true = truth(self.sites, rows, self.settings.first_position)
+        reports, losses = {}, []
+        for learner in self.learners:
+            steps = self._finetune_steps(learner)
+            if done < steps:
+                # Up over a twentieth, so that Adam's moments fit the new loss; then down to zero.
+                rate = learner.settings.lr * learner.settings.finetune_lr * min(1, (done + 1) / (0.05 * steps)) * (1 - done / steps)
+                reports[learner.settings.name], kl = finetune_step(learner, self.sites, rows, true, rate)
+                losses.append(kl)
+        return reports, "through the replacement model, KL " + " ".join(f"{kl:.4f}" for kl in losses)
+
+    def _finetune_steps(self, learner: Learner) -> int:
+        return -(-learner.settings.finetune // self.settings.batch)
+
+    def _finetune_rows(self, step: int) -> Tensor:
+        """As many rows as make a batch; in another order than before."""
+        count = max(1, round(self.settings.batch * self.rows.shape[0] / self.stream.tokens_an_epoch))
+        return self.rows[self.stream.row_numbers(step, rows=count, order=2)]
+
+    def _schedule(self, step: int, steps: int) -> float:
+        """The factor of the learning rate: up, flat, down to zero."""
+        up = (step + 1) / max(1.0, self.settings.warmup * steps)
+        down = (steps - step) / max(1.0, self.settings.decay * steps)
+        return min(1.0, up, down)
+
+    # ----------------------------------------------------------------------------------------------------- ending
+
+    def _save(self) -> None:
+        if self.training is None or self.normal is None:
+            return
+        tensors = {f"normal.{name}": value for name, value in self.normal.state().items()}
+        for learner in self.learners:
+            tensors |= {f"{learner.settings.name}/{name}": value for name, value in learner.state().items()}
+        checkpoint.save(self.training, tensors, {"step": self.step, "cursor": list(self.stream.cursor)})
+
+    def _export(self) -> dict[str, Transcoders]:
+        made = {}
+        for learner in self.learners:
+            about = {
+                "settings": learner.settings.to_json(),
+                "run": self.settings.model_dump(mode="json", exclude={"dictionaries"}),
+                "tokens": self.settings.tokens + learner.settings.finetune,
+                "rows": {"n": self.rows.shape[0], "tokens": self.stream.tokens_an_epoch},
+                "dead_in_training": float((learner.since_fired > learner.settings.dead_after).float().mean()),
+            }
+            dictionary = learner.transcoders(model=facts_of(self.model), training=about, **points(self.sites))
+            if self.out is not None:
+                folder = self.out if len(self.learners) == 1 else self.out / learner.settings.name
+                dictionary = dictionary.with_(folder=folder)
+                dictionary.save(folder)
+            made[learner.settings.name] = dictionary
+        return made
