@@ -1,7 +1,7 @@
 """What the graph says, measured: features are taken out of the real model and the change is compared.
 
-Taking out a feature with activation a adds -a W_dec to each MLP output that it writes to, at its position, and nothing
-is frozen: the MLPs behind it run with their own nonlinearities, attention patterns and norm scales are formed anew. What
+Taking out a feature with activation a adds -a W_dec to each MLP output that it writes to, at its position. Nothing is
+frozen: the MLPs behind it run with their own nonlinearities, attention patterns and norm scales are formed anew. What
 the dictionary leaves of an MLP's output stays in. Effects have the sign of the feature's presence: clean less ablated.
 """
 
@@ -19,8 +19,7 @@ from torch import Tensor
 from cutaway.core.protocols import TranscoderSet
 from cutaway.evidence.floors import random_directions
 from cutaway.graphs.nodes import Nodes
-from cutaway.model import Model, add
-from cutaway.model.run import Run
+from cutaway.model import Intervention, Model, Run, add, freeze, patch
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -64,9 +63,8 @@ class Changes:
         for point, row, position, vectors in self.parts:
             here = (row >= start) & (row < stop)
             if here.any():
-                whole = vectors.new_zeros(stop - start, n_positions, vectors.shape[-1])
+                whole = out.setdefault(point, vectors.new_zeros(stop - start, n_positions, vectors.shape[-1]))
                 whole.index_put_((row[here] - start, position[here]), vectors[here], accumulate=True)
-                out[point] = whole
         return out
 
 
@@ -106,14 +104,20 @@ def runs(
     model: Model, tokens: Tensor, changes: Changes, read: tuple[str, ...] = (), max_bytes: int = MAX_BYTES
 ) -> Iterator[tuple[slice, Run]]:
     """Runs of the prompt `tokens` [1, T] with each row's changes made, as many rows at a time as `max_bytes` allows."""
-    n_positions = tokens.shape[-1]
-    facts = model.facts
-    width = facts.vocab_size + facts.d_model * (8 * facts.n_layers + len(read)) + 4 * max(facts.d_mlp, facts.d_model)
+    for rows, changed in _chunks(model, tokens, changes, max_bytes):
+        yield rows, model.run(tokens.expand(rows.stop - rows.start, -1), read=read, interventions=changed)
+
+
+def _chunks(
+    model: Model, tokens: Tensor, changes: Changes, max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[slice, list[Intervention]]]:
+    n_positions, facts = tokens.shape[-1], model.facts
+    # Held at once by a row of a forward, in floats a position: logits, the changes, what is read, and the MLP's inside.
+    width = 2 * facts.vocab_size + facts.d_model * (4 * facts.n_layers + 8) + 4 * facts.d_mlp
     most = max(1, min(changes.n_rows, max_bytes // (4 * n_positions * width)))
     for start in range(0, changes.n_rows, most):
         stop = min(start + most, changes.n_rows)
-        interventions = [add(point, vectors) for point, vectors in changes.dense(start, stop, n_positions).items()]
-        yield slice(start, stop), model.run(tokens.expand(stop - start, -1), read=read, interventions=interventions)
+        yield slice(start, stop), [add(point, x) for point, x in changes.dense(start, stop, n_positions).items()]
 
 
 def measure_target(model: Model, tokens: Tensor, changes: Changes, readout: Readout) -> Floats:
@@ -164,4 +168,30 @@ def measure_edges(
             encoder = dictionary.encoder_rows(layer, torch.from_numpy(nodes.feature[target[edges]])).detach()
             moved = clean[point][0, position] - run[point][torch.from_numpy(which[edges] - rows.start), position]
             out[edges] = (moved.double() * encoder.to(moved).double()).sum(-1).cpu().numpy()
+    return out
+
+
+def direct_effects(
+    model: Model, dictionary: TranscoderSet, tokens: Tensor, nodes: Nodes, source: Ints, target: Ints
+) -> Floats:
+    """What `measure_edges` gives with everything frozen that a graph freezes: patterns, norm scales and MLP outputs.
+
+    The graph's edges equal it by construction (skip connections excepted): a check of the arithmetic, no evidence.
+    """
+    points = [dictionary.output_point(layer) for layer in range(dictionary.n_layers)]
+    read = tuple(dictionary.input_point(layer) for layer in range(dictionary.n_layers))
+    clean = model.run(tokens, read=[*points, *read])
+    held, frozen = [patch(point, clean[point]) for point in points], freeze(clean, "pattern", "norm")
+    changes = ablations(dictionary, nodes, source)
+    out = np.empty(len(source))
+    for rows, changed in _chunks(model, tokens, changes):
+        count = rows.stop - rows.start
+        run = model.run(
+            tokens.expand(count, -1), read=read, interventions=[*held, *changed], freeze=frozen, logits=False
+        )
+        for i, edge in enumerate(range(rows.start, rows.stop)):
+            layer, position = int(nodes.layer[target[edge]]), int(nodes.position[target[edge]])
+            encoder = dictionary.encoder_rows(layer, torch.tensor([int(nodes.feature[target[edge]])]))[0].detach()
+            moved = clean[read[layer]][0, position] - run[read[layer]][i, position]
+            out[edge] = float(moved.double() @ encoder.to(moved).double())
     return out
