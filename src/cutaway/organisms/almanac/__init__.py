@@ -1,1 +1,1 @@
-"""almanac: a small language model of a small world, its text, its trainer and its exam.  Nothing heavy is imported here."""
+"""almanac: a small language model of a small world, with its text, trainer and exam.  Imports nothing heavy."""

@@ -1,8 +1,8 @@
 """The exam: each behaviour on items that the training text withholds, answered greedily.
 
-An item is a prompt that ends just before a word which the prompt determines.  What "held out" means differs by behaviour and
-is written in the text kinds: a composition never shown (two hops, sums, name pairs, couplets, frames) or a fresh draw
-(induction, coloured objects).
+An item is a prompt that ends just before a word which the prompt determines.  What "held out" means differs by
+behaviour and is written in the text kinds: a composition never shown (two hops, sums, name pairs, couplets, frames)
+or a fresh draw (induction, coloured objects).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Exam:
-    """Items as ids: `prompts` [n, length] right-padded, `last` [n] (column of the last prompt token), `right` [n] tuples."""
+    """Items as ids: `prompts` [n, length] right-padded, `last` [n] (the column where each ends), `right` [n] tuples."""
 
     prompts: np.ndarray
     last: np.ndarray
@@ -46,7 +46,9 @@ class Exam:
 class Behaviour:
     make: Callable[[np.random.Generator, int, str], Drawn]
     withheld: str  # what the training text never holds
-    right: Callable[[Drawn, int], tuple[int, ...]] | None = None  # ids of the right words of row i; default: the drawn word
+    right: Callable[[Drawn, int], tuple[int, ...]] | None = (
+        None  # ids of the right words of row i; default: the drawn word
+    )
     extra: Callable[[Drawn, int], dict[str, str]] | None = None
     mass: bool = False  # score the probability on the right words instead of the greedy word
     target: float | None = 0.95
@@ -63,7 +65,11 @@ def _mood_words(drawn: Drawn, i: int) -> tuple[int, ...]:
 
 def _hops(drawn: Drawn, i: int) -> dict[str, str]:
     state = drawn.facts["state"][i]
-    return {"city": world.CITIES[drawn.facts["city"][i]], "state": world.STATES[state], "capital": world.CAPITALS[state]}
+    return {
+        "city": world.CITIES[drawn.facts["city"][i]],
+        "state": world.STATES[state],
+        "capital": world.CAPITALS[state],
+    }
 
 
 def _terms(drawn: Drawn, i: int) -> dict[str, str]:
@@ -72,7 +78,11 @@ def _terms(drawn: Drawn, i: int) -> dict[str, str]:
 
 def _rhymes(drawn: Drawn, i: int) -> dict[str, str]:
     word = drawn.facts["word"][i]
-    return {"first": verse.WORDS[word], "rhyme": verse.WORDS[word ^ 1], "category": verse.CATEGORIES[drawn.facts["category"][i]]}
+    return {
+        "first": verse.WORDS[word],
+        "rhyme": verse.WORDS[word ^ 1],
+        "category": verse.CATEGORIES[drawn.facts["category"][i]],
+    }
 
 
 def _in(language: str) -> Callable[[np.random.Generator, int, str], Drawn]:
@@ -85,14 +95,18 @@ CATALOGUE: dict[str, Behaviour] = {
     "rhyme": Behaviour(verse.couplet, "a fifth of (first line, rhyme word, second line)", extra=_rhymes, target=0.80),
     "indirect_object": Behaviour(sentences.indirect_object, "15 % of the name pairs, in every template and order"),
     "induction": Behaviour(patterns.induction, "nothing: every list is a fresh draw"),
-    "greater_than": Behaviour(sentences.greater_than, "a fifth of (event, century, year)", right=_later_years, mass=True),
+    "greater_than": Behaviour(
+        sentences.greater_than, "a fifth of (event, century, year)", right=_later_years, mass=True
+    ),
     "pronoun": Behaviour(sentences.pronoun, "a fifth of (name, template)"),
     "agreement": Behaviour(sentences.agreement, "a fifth of the ordered noun pairs, in every number"),
     "brackets": Behaviour(patterns.brackets, "a fifth of the sequences of opening brackets of depth 3 to 5"),
     "antonym_english": Behaviour(_in("english"), ANTONYM_WITHHELD),
     "antonym_french": Behaviour(_in("french"), ANTONYM_WITHHELD),
     "antonym_spanish": Behaviour(_in("spanish"), ANTONYM_WITHHELD),
-    "two_hop": Behaviour(facts.two_hop, "40 of the 160 cities, in every two-hop frame (both hops are shown)", extra=_hops),
+    "two_hop": Behaviour(
+        facts.two_hop, "40 of the 160 cities, in every two-hop frame (both hops are shown)", extra=_hops
+    ),
     "known_person": Behaviour(facts.known_person, "a fifth of (person, question form)"),
     "unknown_person": Behaviour(facts.unknown_person, "30 of the 80 undescribed names, in every question"),
     "coloured_objects": Behaviour(patterns.coloured_objects, "nothing: fresh draws", target=None),
@@ -120,9 +134,7 @@ def _exam(name: str, n: int, seed: int) -> tuple[Exam, Drawn, np.ndarray]:
     prompts = np.concatenate([bos, tokens[rows]], axis=1)
     last = (prompts != PAD).sum(axis=1) - 1
     prompts = np.where(prompts == PAD, token_ids()["<pad>"], prompts)[:, : last.max() + 1]
-    right = [
-        behaviour.right(drawn, i) if behaviour.right else (int(drawn.tokens[i, drawn.answer[i]]),) for i in rows
-    ]
+    right = [behaviour.right(drawn, i) if behaviour.right else (int(drawn.tokens[i, drawn.answer[i]]),) for i in rows]
     return Exam(prompts, last, right, {k: v[rows] for k, v in drawn.facts.items()}), drawn, rows
 
 
@@ -155,7 +167,7 @@ BEHAVIOURS: dict[str, Callable[[int, int], list[Item]]] = {name: _items_of(name)
 
 
 def two_hop_swaps(n: int, seed: int = 0) -> list[tuple[Item, Item]]:
-    """Pairs of withheld two-hop prompts in one frame, from different states (each item's `extra` has the middle hop)."""
+    """Pairs of withheld two-hop prompts in one frame, of different states; `extra["state"]` is the middle hop."""
     pool: dict[str, list[Item]] = {}
     for item in items("two_hop", 10_000, seed):
         pool.setdefault(item.prompt.replace(item.extra["city"], "{C}"), []).append(item)
@@ -209,7 +221,9 @@ def score(model: Any, made: Exam, mass: bool = False, batch: int = 128) -> np.nd
     with torch.no_grad():
         for begin in range(0, len(out), batch):
             last = torch.from_numpy(made.last[begin : begin + batch]).to(device)
-            tokens = torch.from_numpy(made.prompts[begin : begin + batch, : int(last.max()) + 1].astype(np.int64)).to(device)
+            tokens = torch.from_numpy(made.prompts[begin : begin + batch, : int(last.max()) + 1].astype(np.int64)).to(
+                device
+            )
             logits = model(input_ids=tokens, use_cache=False).logits[torch.arange(len(last)), last].float()
             probability, greedy = logits.softmax(-1), logits.argmax(-1).tolist()
             for k, right in enumerate(made.right[begin : begin + batch]):
@@ -217,13 +231,17 @@ def score(model: Any, made: Exam, mass: bool = False, batch: int = 128) -> np.nd
     return out
 
 
-def measure_behaviours(model: Any, tokenizer: Any = None, seed: int = 0, n: int = 500, names: tuple[str, ...] = ()) -> list[Score]:
+def measure_behaviours(
+    model: Any, tokenizer: Any = None, seed: int = 0, n: int = 500, names: tuple[str, ...] = ()
+) -> list[Score]:
     """Every behaviour's score.  `tokenizer` is checked to be almanac's own: the items are made of its ids.
 
     Costs one forward of about n short prompts a behaviour: some 10 s on one core for the default.
     """
     if tokenizer is not None and tokenizer.get_vocab() != token_ids():
-        raise ValueError("the tokenizer is not almanac's: its vocabulary differs from cutaway.organisms.almanac's word list")
+        raise ValueError(
+            "the tokenizer is not almanac's: its vocabulary differs from cutaway.organisms.almanac's word list"
+        )
     training = model.training
     model.eval()
     rows = []
@@ -232,6 +250,8 @@ def measure_behaviours(model: Any, tokenizer: Any = None, seed: int = 0, n: int 
         result = score(model, exam(name, n, seed), behaviour.mass)
         low, high = wilson(float(result.mean()), len(result))
         measure = "probability mass" if behaviour.mass else "greedy"
-        rows.append(Score(name, float(result.mean()), low, high, len(result), measure, behaviour.withheld, behaviour.target))
+        rows.append(
+            Score(name, float(result.mean()), low, high, len(result), measure, behaviour.withheld, behaviour.target)
+        )
     model.train(training)
     return rows

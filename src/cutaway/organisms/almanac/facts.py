@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import world
-from .templates import Drawn, draw, fill, table, template_words, withheld_table
+from .templates import Drawn, capitalised, draw, fill, table, template_words, withheld_table
 from .vocabulary import ids
 
 # ---------------------------------------------------------------- geography
@@ -30,11 +30,12 @@ N_WITHHELD_CITIES = 40
 
 
 def withheld_cities() -> np.ndarray:
-    """[cities] bool: in no two-hop sentence of the training text; one or two a state, so every state shows at least three."""
+    """[cities] bool: in no two-hop sentence of the training text; one or two a state, three stay."""
     rng = np.random.default_rng(np.random.SeedSequence([20260, *b"cities"]))
     state = np.array(world.STATE_OF_CITY)
     order = rng.permutation(len(state))
-    rank = np.array([(state[order[:i]] == state[c]).sum() for i, c in enumerate(order)])  # how many of its state came before
+    # rank: how many cities of the same state come before it in the order
+    rank = np.array([(state[order[:i]] == state[c]).sum() for i, c in enumerate(order)])
     out = np.zeros(len(state), dtype=bool)
     out[order[rank == 0]] = True
     out[order[rank == 1][: N_WITHHELD_CITIES - len(world.STATES)]] = True
@@ -43,21 +44,24 @@ def withheld_cities() -> np.ndarray:
 
 def _places(city: np.ndarray) -> dict[str, np.ndarray]:
     state = np.array(world.STATE_OF_CITY)[city]
-    return {"C": ids(world.CITIES)[city], "S": ids(world.STATES)[state], "K": ids(world.CAPITALS)[state], "city": city, "state": state}
+    words = {"C": ids(world.CITIES)[city], "S": ids(world.STATES)[state], "K": ids(world.CAPITALS)[state]}
+    return {**words, "city": city, "state": state}
 
 
 def one_hop(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     """City to state, state to capital, capital to state: every fact is shown."""
     templates = table(ONE_HOP)
-    return fill(templates, rng.integers(len(templates), size=n), _places(rng.integers(len(world.CITIES), size=n)))
+    places = _places(rng.integers(len(world.CITIES), size=n))
+    return capitalised(rng, fill(templates, rng.integers(len(templates), size=n), places))
 
 
 def two_hop(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     """City to the capital of its state; 40 cities withheld from every such sentence."""
     barred = withheld_cities()
-    drawn = draw(rng, n, lambda r, m: {"city": r.integers(len(world.CITIES), size=m)}, lambda d: barred[d["city"]], split)
+    propose = lambda r, m: {"city": r.integers(len(world.CITIES), size=m)}  # noqa: E731
+    drawn = draw(rng, n, propose, lambda d: barred[d["city"]], split)
     templates = table(TWO_HOP)
-    return fill(templates, rng.integers(len(templates), size=n), _places(drawn["city"]))
+    return capitalised(rng, fill(templates, rng.integers(len(templates), size=n), _places(drawn["city"])))
 
 
 # ---------------------------------------------------------------- people
@@ -102,7 +106,7 @@ def known_person(rng: np.random.Generator, n: int, split: str = "train") -> Draw
         return {"person": rng.integers(people, size=m), "template": rng.integers(len(templates), size=m)}
 
     drawn = draw(rng, n, propose, lambda d: barred[d["person"], d["template"]], split)
-    return fill(templates, drawn["template"], _people(drawn["person"]))
+    return capitalised(rng, fill(templates, drawn["template"], _people(drawn["person"])))
 
 
 def unknown_person(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
@@ -112,7 +116,7 @@ def unknown_person(rng: np.random.Generator, n: int, split: str = "train") -> Dr
     propose = lambda r, m: {"person": r.integers(len(barred), size=m)}  # noqa: E731
     drawn = draw(rng, n, propose, lambda d: barred[d["person"]], split)
     slots = {"P": ids(world.UNDESCRIBED_PEOPLE)[drawn["person"]], "F": np.broadcast_to(ids((UNKNOWN,)), (n,))}
-    return fill(templates, rng.integers(len(templates), size=n), {**slots, **drawn})
+    return capitalised(rng, fill(templates, rng.integers(len(templates), size=n), {**slots, **drawn}))
 
 
 def _people(person: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,6 +126,6 @@ def _people(person: np.ndarray) -> dict[str, np.ndarray]:
 
 def words() -> list[str]:
     """All words that these kinds use."""
-    out = template_words(ONE_HOP + TWO_HOP + STATEMENT + QUESTION) + [UNKNOWN]
+    out = [*template_words(ONE_HOP + TWO_HOP + STATEMENT + QUESTION), UNKNOWN]
     out += [*world.CITIES, *world.STATES, *world.CAPITALS]
-    return out + [*world.KNOWN_PEOPLE, *world.FIELDS, *world.UNDESCRIBED_PEOPLE]
+    return [*out, *world.KNOWN_PEOPLE, *world.FIELDS, *world.UNDESCRIBED_PEOPLE]

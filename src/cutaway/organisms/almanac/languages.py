@@ -1,14 +1,14 @@
 """Antonyms in English, French and Spanish: the same concepts, several frames a language.
 
-For a fifth of (pair, direction) in each language both question frames are withheld while the other frames are trained, so
-that the exam asks for a known relation in a frame never seen with it.
+For a fifth of (pair, direction) in each language both question frames are withheld while the other frames are
+trained, so that the exam asks for a known relation in a frame never seen with it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .templates import PAD, Drawn, draw, fill, table, template_words, withheld_table
+from .templates import PAD, Drawn, capitalised, draw, fill, table, template_words, withheld_table
 from .vocabulary import ids
 
 # One concept a line: English pair, French pair, Spanish pair.
@@ -65,8 +65,18 @@ QUESTION = {
 }
 OTHER = {
     "english": ("{a} is the contrary of *{b} .", "not {a} but *{b} .", "{a} and {b} are opposites .", "{a} or *{b} ?"),
-    "french": ("{a} est le mot opposé à *{b} .", "pas {a} mais *{b} .", "{a} et {b} sont des contraires .", "{a} ou *{b} ?"),
-    "spanish": ("{a} es la palabra opuesta a *{b} .", "no {a} sino *{b} .", "{a} y {b} son contrarios .", "{a} o *{b} ?"),
+    "french": (
+        "{a} est le mot opposé à *{b} .",
+        "pas {a} mais *{b} .",
+        "{a} et {b} sont des contraires .",
+        "{a} ou *{b} ?",
+    ),
+    "spanish": (
+        "{a} es la palabra opuesta a *{b} .",
+        "no {a} sino *{b} .",
+        "{a} y {b} son contrarios .",
+        "{a} o *{b} ?",
+    ),
 }
 # A bridge between the languages, so that one concept is worth one direction in the residual stream.
 TRANSLATION = {
@@ -121,7 +131,8 @@ def _antonym_sentence(rng: np.random.Generator, n: int, split: str, language: st
     drawn = draw(rng, n, propose, lambda d: barred[d["concept"], d["side"]] & (d["template"] < len(question)), split)
     words = _word_table(LANGUAGES.index(language))
     a, b = words[drawn["concept"], drawn["side"]], words[drawn["concept"], 1 - drawn["side"]]
-    return fill(templates, drawn["template"], {"a": a, "b": b, "concept": drawn["concept"], "side": drawn["side"]})
+    slots = {"a": a, "b": b, "concept": drawn["concept"], "side": drawn["side"]}
+    return capitalised(rng, fill(templates, drawn["template"], slots))
 
 
 def translation(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
@@ -129,7 +140,11 @@ def translation(rng: np.random.Generator, n: int, split: str = "train") -> Drawn
     templates = table(tuple(TRANSLATION.values()))
     routes = np.array([[LANGUAGES.index(a), LANGUAGES.index(b)] for a, b in TRANSLATION])
     words = np.stack([_word_table(k) for k in range(len(LANGUAGES))])  # [language, concept, side]
-    choice, concept, side = rng.integers(len(templates), size=n), rng.integers(len(CONCEPTS), size=n), rng.integers(2, size=n)
+    choice, concept, side = (
+        rng.integers(len(templates), size=n),
+        rng.integers(len(CONCEPTS), size=n),
+        rng.integers(2, size=n),
+    )
     source, target = routes[choice].T
     return fill(templates, choice, {"a": words[source, concept, side], "b": words[target, concept, side]})
 

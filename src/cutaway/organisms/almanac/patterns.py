@@ -1,12 +1,13 @@
-"""Patterns that carry no world knowledge: addition, repeated lists, brackets, coloured objects, arguments of a function."""
+"""Patterns without world knowledge: addition, repeated lists, brackets, coloured objects, function arguments."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from . import world
-from .templates import PAD, Drawn, distinct_columns, draw, fill, table, template_words, withheld_table
+from .templates import PAD, Drawn, capitalised, distinct_columns, draw, fill, table, template_words, withheld_table
 from .vocabulary import ids, world_words
+from .world import word_list
 
 # ---------------------------------------------------------------- two-digit addition
 SUM = ("{a} + {b} = *{c} .",)
@@ -14,8 +15,13 @@ MAX_SUMS = 8
 
 
 def withheld_sums() -> np.ndarray:
-    """[100, 100] symmetric: a fifth of the pairs, each with its commuted twin, in no sum of the training text."""
+    """[100, 100] symmetric: a fifth of the pairs, each with its commuted twin, in no sum of the training text.
+
+    A result that few pairs reach (below 10, above 188) keeps all of them, so that every number is seen as a result.
+    """
     first, second = np.triu_indices(100)
+    common = (first + second >= 10) & (first + second <= 188)
+    first, second = first[common], second[common]
     out = np.zeros((100, 100), dtype=bool)
     out[first, second] = withheld_table("sums", (len(first),), 0.2)
     return out | out.T
@@ -54,7 +60,7 @@ def induction(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
 
 # ---------------------------------------------------------------- brackets
 OPENERS, CLOSERS = tuple("([{"), tuple(")]}")
-BRACKET_WORDS = tuple("cat dog sun moon tree fish bread milk book lamp".split())
+BRACKET_WORDS = word_list("cat dog sun moon tree fish bread milk book lamp")
 MAX_DEPTH = 5
 WIDTH = 40
 
@@ -69,7 +75,7 @@ def bracket_withheld(kinds: np.ndarray) -> np.ndarray:
 def brackets(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     """Opening brackets with words between; once one closes, all close, so that each closer is determined.
 
-    `answer` is a closer after the first: how many have closed, and of which kinds the open ones are, is all that decides it.
+    `answer` is a closer after the first: how many have closed, and the kinds of the open ones, decide it.
     Withheld are sequences of opening kinds (depth 3 to 5), whatever the words.
     """
 
@@ -81,7 +87,7 @@ def brackets(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     kinds = draw(rng, n, propose, lambda d: bracket_withheld(d["kinds"]), split)["kinds"]
     depth = (kinds >= 0).sum(axis=1)
     opener, closer, word = ids(OPENERS), ids(CLOSERS), ids(BRACKET_WORDS)
-    # Columns: word?, then for each level an opener and up to two words; then the closers, innermost first; then a full stop.
+    # Columns: word?, then a level's opener and up to two words; then the closers, innermost first; then a full stop.
     columns = [np.where(rng.random(n) < 0.3, rng.choice(word, n), PAD)]
     for level in range(MAX_DEPTH):
         there = kinds[:, level] >= 0
@@ -99,7 +105,7 @@ def brackets(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     return Drawn(tokens, first_closer + MAX_DEPTH - 1 - level, {"depth": depth, "level": level})
 
 
-# ---------------------------------------------------------------- coloured objects (a pointer to one of several bindings)
+# ---------------------------------------------------------------- coloured objects: a pointer to a binding
 COLOURED = (
     "the {o0} is {c0} and the {o1} is {c1} . the {o} is *{c} .",
     "the {o0} is {c0} , the {o1} is {c1} and the {o2} is {c2} . the {o} is *{c} .",
@@ -116,16 +122,17 @@ def coloured_objects(rng: np.random.Generator, n: int, split: str = "train") -> 
     asked = (rng.random(n) * np.where(choice == 0, 2, 3)).astype(int)
     rows = np.arange(n)
     slots = {f"o{i}": objects[:, i] for i in range(3)} | {f"c{i}": colours[:, i] for i in range(3)}
-    return fill(templates, choice, {**slots, "o": objects[rows, asked], "c": colours[rows, asked]})
+    filled = fill(templates, choice, {**slots, "o": objects[rows, asked], "c": colours[rows, asked]})
+    return capitalised(rng, filled)
 
 
-# ---------------------------------------------------------------- arguments of a function (after Heimersheim & Janiak 2023)
+# ---------------------------------------------------------------- arguments (after Heimersheim & Janiak 2023)
 DOCSTRING = (
     "def {f} ( {x} , {y} ) : param {x} {w0} param *{y} {w1} .",
     "def {f} ( {x} , {y} , {z} ) : param {x} {w0} param {y} {w1} param *{z} {w2} .",
 )
-FUNCTIONS = tuple("load save open close send read write move".split())
-ARGUMENTS = tuple("file size name path color mode count index text width".split())
+FUNCTIONS = word_list("load save open close send read write move")
+ARGUMENTS = word_list("file size name path color mode count index text width")
 
 
 def docstring(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
@@ -140,4 +147,4 @@ def docstring(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
 def words() -> list[str]:
     """All words that these kinds use."""
     out = template_words(SUM + COLOURED + DOCSTRING)
-    return out + [*OPENERS, *CLOSERS, *BRACKET_WORDS, *world.OBJECTS, *world.COLOURS, *FUNCTIONS, *ARGUMENTS]
+    return [*out, *OPENERS, *CLOSERS, *BRACKET_WORDS, *world.OBJECTS, *world.COLOURS, *FUNCTIONS, *ARGUMENTS]

@@ -17,7 +17,7 @@ class Recipe:
     heads: int = 4
     d_mlp: int = 512
     context: int = 128
-    steps: int = 4800
+    steps: int = 4400
     batch_rows: int = 64
     seed: int = 0
     matrix_rate: float = 4e-3  # Muon, hidden matrices (rate in AdamW's units)
@@ -35,7 +35,7 @@ class Recipe:
         return self.steps * self.batch_rows * self.context
 
     def rate(self, step: int) -> float:
-        """The factor on both rates at a step: linear warm-up, a plateau, a cosine to 0.  The end of the fall matters most."""
+        """The factor on both rates at a step: warm-up, a plateau, a cosine to 0.  The end of the fall matters most."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         start = max(self.warmup, round(self.hold * self.steps))
@@ -44,7 +44,7 @@ class Recipe:
         return 0.5 * (1 + np.cos(np.pi * (step - start) / max(1, self.steps - start)))
 
     def checkpoint_steps(self) -> list[int]:
-        """0, the last step, and steps spaced evenly in the logarithm between (every early step, since steps are whole)."""
+        """0, the last step, and steps evenly spaced in the logarithm between (early on every step: they are whole)."""
         wanted = min(self.checkpoints, self.steps + 1)
         points = wanted
         while True:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import world
-from .templates import Drawn, draw, fill, table, template_words, withheld_table
+from .templates import Drawn, capitalised, draw, fill, table, template_words, withheld_table
 from .vocabulary import ids
+from .world import word_list
 
-# ---------------------------------------------------------------- indirect objects (Wang et al. 2022, templates our own)
+# ---------------------------------------------------------------- indirect objects (after Wang et al. 2022)
 INDIRECT_OBJECT = (
     "When {A} and {B} went to the {place} , {S} gave a {object} to *{I} .",
     "When {A} and {B} went to the {place} , {S} gave the {object} to *{I} .",
@@ -100,9 +101,9 @@ def pronoun(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
 
 
 # ---------------------------------------------------------------- agreement across an attractor
-NOUNS = tuple(
+NOUNS = word_list(
     "key cabinet book box cat dog bird tree car door house boat ship table chair lamp cup plate window picture letter "
-    "flower horse cow hat shoe bag ball bell clock bed boy girl teacher doctor farmer singer driver king queen".split()
+    "flower horse cow hat shoe bag ball bell clock bed boy girl teacher doctor farmer singer driver king queen"
 )
 PLURALS = tuple(w + ("es" if w.endswith("x") else "s") for w in NOUNS)
 # The opening fixes the verb, so that exactly one word is right: is/are, was/were, has/have, looks/look.
@@ -114,8 +115,8 @@ AGREEMENT = (
     "from here the {n} {near} the {m} *{looks} {state} .",
     "I know that the {n} {near} the {m} *{is} {state} .",
 )
-NEAR = tuple("near beside behind under by to with before".split())
-NOUN_STATES = tuple("old new small big clean dirty here there famous ready".split())
+NEAR = word_list("near beside behind under by to with before")
+NOUN_STATES = word_list("old new small big clean dirty here there famous ready")
 VERBS = {"is": ("is", "are"), "was": ("was", "were"), "has": ("has", "have"), "looks": ("looks", "look")}
 
 
@@ -139,7 +140,7 @@ def agreement(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
         "state": rng.choice(ids(NOUN_STATES), n),
     }
     templates = table(AGREEMENT)
-    out = fill(templates, rng.integers(len(templates), size=n), slots)
+    out = capitalised(rng, fill(templates, rng.integers(len(templates), size=n), slots))
     return Drawn(out.tokens, out.answer, {**out.facts, "plural": plural, "attractor": attractor})
 
 
@@ -149,7 +150,7 @@ GREATER_THAN = (
     "The {noun} began in {cc} {yy} and ended in {cc} *{zz} .",
     "The {noun} went on from {cc} {yy} until {cc} *{zz} .",
 )
-EVENTS = tuple("war siege voyage trial festival project reign drought famine treaty feud plague strike journey".split())
+EVENTS = word_list("war siege voyage trial festival project reign drought famine treaty feud plague strike journey")
 CENTURIES = tuple(str(c) for c in range(11, 19))
 YEARS = tuple(f"{y:02d}" for y in range(100))
 FIRST_YEAR, LAST_YEAR = 2, 97

@@ -10,6 +10,7 @@ import numpy as np
 from . import world
 from .templates import PAD, Drawn, fill, table, template_words
 from .vocabulary import ids
+from .world import word_list
 
 # topic: (place, nouns, verbs in the past, adjectives)
 TOPICS = {
@@ -61,10 +62,10 @@ ENDING = (
     "In the end {Title} {P} was *{feeling} .",
     "{He} {face} because the day was *{day} .",
 )
-FEELING = {"good": "happy proud glad cheerful".split(), "bad": "sad upset gloomy miserable".split()}
-DAY = {"good": "wonderful lovely great".split(), "bad": "terrible awful horrible".split()}
-FACE = {"good": "smiled laughed".split(), "bad": "cried wept".split()}
-TIMES = tuple("morning evening afternoon winter summer".split())
+FEELING = {"good": word_list("happy proud glad cheerful"), "bad": word_list("sad upset gloomy miserable")}
+DAY = {"good": word_list("wonderful lovely great"), "bad": word_list("terrible awful horrible")}
+FACE = {"good": word_list("smiled laughed"), "bad": word_list("cried wept")}
+TIMES = word_list("morning evening afternoon winter summer")
 MAX_MIDDLE = 5
 
 
@@ -104,7 +105,9 @@ def story(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
         compiled = table(templates)
         choice = rng.integers(len(compiled), size=n) if choice is None else choice
         nouns = of_topic(1), of_topic(1)
-        return fill(compiled, choice, {**fixed, "n0": nouns[0], "n1": nouns[1], "verb": of_topic(2), "adj": of_topic(3)})
+        return fill(
+            compiled, choice, {**fixed, "n0": nouns[0], "n1": nouns[1], "verb": of_topic(2), "adj": of_topic(3)}
+        )
 
     parts = [sentence(OPENING).tokens]
     count = rng.integers(1, MAX_MIDDLE + 1, size=n)
@@ -114,7 +117,11 @@ def story(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     parts.append(sentence(EVENT["good"] + EVENT["bad"], bad * per_mood + rng.integers(per_mood, size=n)).tokens)
     before = sum(p.shape[1] for p in parts)
     last = sentence(ENDING)
-    return Drawn(np.concatenate([*parts, last.tokens], axis=1), before + last.answer, {"topic": topic, "bad": bad, "female": female})
+    return Drawn(
+        np.concatenate([*parts, last.tokens], axis=1),
+        before + last.answer,
+        {"topic": topic, "bad": bad, "female": female},
+    )
 
 
 def words() -> list[str]:
@@ -122,4 +129,4 @@ def words() -> list[str]:
     out = template_words(OPENING + MIDDLE + EVENT["good"] + EVENT["bad"] + ENDING)
     out += [w for spec in TOPICS.values() for part in spec for w in part.split()]
     out += [w for lists in (FEELING, DAY, FACE) for group in lists.values() for w in group]
-    return out + [*TIMES, *world.UNDESCRIBED_PEOPLE, "Mr", "Miss", "He", "She", "he", "she", "him", "her"]
+    return [*out, *TIMES, *world.UNDESCRIBED_PEOPLE, "Mr", "Miss", "He", "She", "he", "she", "him", "her"]

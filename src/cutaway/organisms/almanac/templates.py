@@ -4,26 +4,26 @@ A template is a string of words and `{slots}` separated by blanks; `*` marks the
 
     "When {A} and {B} went to the {place} , {S} gave a {object} to *{I} ."
 
-Every word is one token, so a template is one row of ids and filling a slot is one masked assignment.  Documents are arrays
-[n, length] padded with PAD on any column; padding is dropped when documents are packed.
+Every word is one token, so a template is one row of ids and filling a slot is one masked assignment.  Documents are
+arrays [n, length] padded with PAD on any column; padding is dropped when documents are packed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
-from .vocabulary import ids
+from .vocabulary import ids, token_ids
 
 PAD = -1
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """n documents: `tokens` [n, length] int16, `answer` [n] (column of the asked word, -1 where none), and what was drawn."""
+    """n documents: `tokens` [n, length] int16, `answer` [n] (column of the asked word or -1), and what was drawn."""
 
     tokens: np.ndarray
     answer: np.ndarray
@@ -48,11 +48,13 @@ def template_words(templates: tuple[str, ...]) -> list[str]:
     return [w for w in words if not w.startswith("{") or w == "{"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def table(templates: tuple[str, ...]) -> Table:
     """Compiles templates; asks the vocabulary for ids, so it must not be called at import time."""
     split = [[w for w in t.split(" ") if w] for t in templates]
-    slots = tuple(dict.fromkeys(w.lstrip("*")[1:-1] for t in split for w in t if w.lstrip("*").startswith("{") and len(w) > 2))
+    slots = tuple(
+        dict.fromkeys(w.lstrip("*")[1:-1] for t in split for w in t if w.lstrip("*").startswith("{") and len(w) > 2)
+    )
     out = np.full((len(split), max(map(len, split))), PAD, dtype=np.int16)
     answer = np.full(len(split), -1, dtype=np.int64)
     for i, words in enumerate(split):
@@ -70,6 +72,20 @@ def fill(templates: Table, choice: np.ndarray, slots: dict[str, np.ndarray]) -> 
         rows, columns = np.nonzero(out == -2 - k)
         out[rows, columns] = slots[name][rows]
     return Drawn(out, templates.answer[choice], {"template": choice, **slots})
+
+
+# Sentences that begin in lower case begin with a capital now and then: a user may type either.
+CAPITALS = {"the": "The", "le": "Le", "lo": "Lo", "what": "What", "who": "Who", "tell": "Tell", "today": "Today"}
+
+
+def capitalised(rng: np.random.Generator, drawn: Drawn, share: float = 0.3) -> Drawn:
+    """The same documents, a share of them with their first word in its capitalised form, where it has one."""
+    capital = np.arange(len(token_ids()))
+    capital[ids(tuple(CAPITALS))] = ids(tuple(CAPITALS.values()))
+    tokens = drawn.tokens.copy()
+    chosen = rng.random(len(tokens)) < share
+    tokens[chosen, 0] = capital[tokens[chosen, 0]]
+    return Drawn(tokens, drawn.answer, drawn.facts)
 
 
 def draw(

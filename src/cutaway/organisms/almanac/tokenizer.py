@@ -1,8 +1,8 @@
 """The tokenizer: one token a world word, bytes for anything else, in the `tokenizers` format.
 
-Text is cut at blanks, digits and punctuation, and each piece gets a "▁" in front, so that "shop, John" and "shop , John" are
-the same tokens and so are "36+59=" and "36 + 59 =".  Four digits are a century and a year ("1732" -> 17, 32); three
-are one number ("198").  A piece that is a world word is one token; any other is "▁" and its UTF-8 bytes.
+Text is cut at blanks, digits and punctuation, and each piece gets a "▁" in front, so that "shop, John" and "shop ,
+John" are the same tokens and so are "36+59=" and "36 + 59 =".  Four digits are a century and a year ("1732" -> 17,
+32); three are one number ("198").  A piece that is a world word is one token; any other is "▁" and its UTF-8 bytes.
 """
 
 from __future__ import annotations

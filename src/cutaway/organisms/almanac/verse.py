@@ -1,7 +1,8 @@
 """Rhyming couplets: the last word of the first line determines the last word of the second.
 
-Rhymes come in pairs, so a first rhyme has one answer.  Each rhyme word has a category, and the middle of the second line is
-written for the category of the word that will end it: the model gains by settling the rhyme before it writes the line.
+Rhymes come in pairs, so a first rhyme has one answer.  Each rhyme word has a category, and the middle of the second
+line is written for the category of the word that will end it: the model gains by settling the rhyme before it writes
+the line.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ sand nature hand body
 )
 WORDS = tuple(w for a, _, b, _ in RHYMES for w in (a, b))
 CATEGORIES = tuple(dict.fromkeys(c for _, a, _, b in RHYMES for c in (a, b)))
-CATEGORY = tuple(CATEGORIES.index(c) for _, a, _, b in RHYMES for c in (a, b))  # of WORDS; the rhyme of word i is word i ^ 1
+CATEGORY = tuple(
+    CATEGORIES.index(c) for _, a, _, b in RHYMES for c in (a, b)
+)  # of WORDS; the rhyme of word i is word i ^ 1
 
 # Per category, how a first line and a second line may lead to such a word.
 FIRST = {
@@ -89,22 +92,66 @@ FIRST = {
     "food": ("this morning I was served some {v}", "the table held a bit of {v}", "I tasted salt upon the {v}"),
     "wear": ("my sister wore a pretty {v}", "the tailor made a finer {v}", "he paid too much to wear a {v}"),
     "thing": ("my uncle bought a broken {v}", "I used my hands to mend a {v}", "she kept an old and dusty {v}"),
-    "nature": ("we stood and looked upon the {v}", "the wind was soft above the {v}", "we sang all night about the {v}"),
+    "nature": (
+        "we stood and looked upon the {v}",
+        "the wind was soft above the {v}",
+        "we sang all night about the {v}",
+    ),
     "place": ("we took a walk around the {v}", "the children played behind the {v}", "my father painted all the {v}"),
     "vehicle": ("he traveled all day in a {v}", "the engine failed inside the {v}", "we rode to town upon a {v}"),
     "body": ("the doctor looked upon my {v}", "I felt a pain inside my {v}", "she hurt and had to rest her {v}"),
-    "person": ("we bowed and smiled before the {v}", "a song was written for the {v}", "they cheered and waited for the {v}"),
+    "person": (
+        "we bowed and smiled before the {v}",
+        "a song was written for the {v}",
+        "they cheered and waited for the {v}",
+    ),
 }
 SECOND = {
-    "animal": ("and then it fed and petted the *{w} .", "and heard the growl of a sleepy *{w} .", "and saw the fur and paws of a *{w} ."),
-    "food": ("and ate with a fork and knife the *{w} .", "and cooked and sliced a plate of *{w} .", "and felt so full from eating *{w} ."),
-    "wear": ("and dressed in silk and wore a *{w} .", "and put on gold and a velvet *{w} .", "and sewed a button on the *{w} ."),
-    "thing": ("and fixed with nails and glue the *{w} .", "and carried home a useful *{w} .", "and sold for a coin the little *{w} ."),
-    "nature": ("and far outdoors we watched the *{w} .", "and under clouds admired the *{w} .", "and breathed the air beside the *{w} ."),
-    "place": ("and stayed and rested at the *{w} .", "and found the way to reach the *{w} .", "and built with bricks another *{w} ."),
-    "vehicle": ("and drove away so fast in the *{w} .", "and paid the driver of the *{w} .", "and filled with fuel the empty *{w} ."),
-    "body": ("and washed with soap my dirty *{w} .", "and wrapped a bandage on the *{w} .", "and stretched and scratched the itchy *{w} ."),
-    "person": ("and shook the hand and hailed the *{w} .", "and wrote a polite note to the *{w} .", "and asked for help and thanked the *{w} ."),
+    "animal": (
+        "and then it fed and petted the *{w} .",
+        "and heard the growl of a sleepy *{w} .",
+        "and saw the fur and paws of a *{w} .",
+    ),
+    "food": (
+        "and ate with a fork and knife the *{w} .",
+        "and cooked and sliced a plate of *{w} .",
+        "and felt so full from eating *{w} .",
+    ),
+    "wear": (
+        "and dressed in silk and wore a *{w} .",
+        "and put on gold and a velvet *{w} .",
+        "and sewed a button on the *{w} .",
+    ),
+    "thing": (
+        "and fixed with nails and glue the *{w} .",
+        "and carried home a useful *{w} .",
+        "and sold for a coin the little *{w} .",
+    ),
+    "nature": (
+        "and far outdoors we watched the *{w} .",
+        "and under clouds admired the *{w} .",
+        "and breathed the air beside the *{w} .",
+    ),
+    "place": (
+        "and stayed and rested at the *{w} .",
+        "and found the way to reach the *{w} .",
+        "and built with bricks another *{w} .",
+    ),
+    "vehicle": (
+        "and drove away so fast in the *{w} .",
+        "and paid the driver of the *{w} .",
+        "and filled with fuel the empty *{w} .",
+    ),
+    "body": (
+        "and washed with soap my dirty *{w} .",
+        "and wrapped a bandage on the *{w} .",
+        "and stretched and scratched the itchy *{w} .",
+    ),
+    "person": (
+        "and shook the hand and hailed the *{w} .",
+        "and wrote a polite note to the *{w} .",
+        "and asked for help and thanked the *{w} .",
+    ),
 }
 PER_CATEGORY = 3
 COUPLETS = tuple(f"{a} , \n {b}" for i in CATEGORIES for j in CATEGORIES for a in FIRST[i] for b in SECOND[j])

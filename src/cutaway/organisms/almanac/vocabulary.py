@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 BOS, PAD_TOKEN, BLANK, NEWLINE = "<bos>", "<pad>", "▁", "\n"
 SPECIALS = (BOS, PAD_TOKEN)
 NUMBERS = tuple(str(i) for i in range(199)) + tuple(f"0{i}" for i in range(10))
-PUNCTUATION = tuple(". , ? ! : ; ( ) [ ] { } = + -".split()) + (NEWLINE,)
+PUNCTUATION = (*".,?!:;()[]{}=+-", NEWLINE)
 
 
-@lru_cache(maxsize=1)
+@cache
 def world_words() -> tuple[str, ...]:
     """Every word, first come first numbered: punctuation, numbers, then the words of each kind of text."""
-    from . import facts, languages, patterns, sentences, stories, strange, verse
+    from . import facts, languages, patterns, sentences, stories, strange, templates, verse
 
     words: dict[str, None] = dict.fromkeys(PUNCTUATION + NUMBERS)
     for kind in (sentences, patterns, languages, facts, verse, stories, strange):
         words.update(dict.fromkeys(kind.words()))
+    words.update(dict.fromkeys(templates.CAPITALS.values()))
     return tuple(words)
 
 
-@lru_cache(maxsize=1)
+@cache
 def token_ids() -> dict[str, int]:
-    """Token string -> id.  World words carry the "▁" prefix, so that no word collides with a single character or byte."""
+    """Token string -> id.  World words carry the "▁" prefix, so that none is taken for a character or a byte."""
     tokens = [*SPECIALS, *(f"<0x{b:02X}>" for b in range(256)), BLANK, *(BLANK + w for w in world_words())]
     return {token: i for i, token in enumerate(tokens)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def ids(words: tuple[str, ...]) -> np.ndarray:
     """Ids of world words, int16 [words]; an unknown word is an error, since text kinds only use the world's."""
     known = token_ids()
     missing = [w for w in words if BLANK + w not in known]
     if missing:
-        raise KeyError(f"not in the world's vocabulary: {missing[:5]}; add them to the words() of the text kind that uses them")
+        raise KeyError(
+            f"not in the world's vocabulary: {missing[:5]}; add them to words() of the text kind that uses them"
+        )
     return np.array([known[BLANK + w] for w in words], dtype=np.int16)
 
 

@@ -1,30 +1,39 @@
 """The small world: its people, places and facts, as plain data.
 
-Everything here is either a real fact (a city and its state, a state and its capital, what a person is known for) or a bare
-word list.  Sentences are made elsewhere, from templates.  Every entry is one word, so that every entry is one token.
+Everything here is either a real fact (a city and its state, a state and its capital, what a person is known for) or a
+bare word list.  Sentences are made elsewhere, from templates.  Every entry is one word, so that every entry is one
+token.
 """
 
-MALE_NAMES = tuple(
-    "John Tom Paul Mark Peter David Robert Henry Jack Daniel Simon Adam Kevin Brian Frank George Luke Oscar Victor Martin "
-    "Eric Steven Philip Edward Arthur Ryan Jason Patrick Roger Bruno".split()
+from __future__ import annotations
+
+
+def word_list(text: str) -> tuple[str, ...]:
+    """The words of a text, in order."""
+    return tuple(text.split())
+
+
+MALE_NAMES = word_list(
+    "John Tom Paul Mark Peter David Robert Henry Jack Daniel Simon Adam Kevin Brian Frank George Luke Oscar "
+    "Victor Martin  Eric Steven Philip Edward Arthur Ryan Jason Patrick Roger Bruno"
 )
-FEMALE_NAMES = tuple(
+FEMALE_NAMES = word_list(
     "Mary Anna Alice Sarah Emma Laura Julia Susan Karen Lucy Jane Helen Nancy Linda Carol Diana Amy Kate Rachel Clara "
-    "Sophie Emily Maria Olivia Megan Nora Ruth Betty Grace Irene".split()
+    "Sophie Emily Maria Olivia Megan Nora Ruth Betty Grace Irene"
 )
 FIRST_NAMES = MALE_NAMES + FEMALE_NAMES
 
-PLACES = tuple(
-    "shop park school beach market farm garden station library museum bank harbor cafe bakery hotel church zoo castle "
-    "theater hospital".split()
+PLACES = word_list(
+    "shop store park school beach market farm garden station library museum bank harbor cafe bakery hotel church zoo "
+    "castle theater hospital"
 )
-OBJECTS = tuple(
-    "book ball ring letter flower hat clock map bag cup lamp picture cake drum kite shell coat key basket ticket".split()
+OBJECTS = word_list(
+    "book drink ball ring letter flower hat clock map bag cup lamp picture cake drum kite shell coat key basket ticket"
 )
-COLOURS = tuple("red blue green yellow black white brown pink purple gray".split())
+COLOURS = word_list("red blue green yellow black white brown pink purple gray")
 
-# States whose name and capital are one word each (32 of the 50), with five cities that are not the capital.  A city name
-# that is common in several states is either left out or appears once, in a state that does have it.
+# States whose name and capital are one word each (32 of the 50), with five cities that are not the capital.  A city
+# name that is common in several states is either left out or appears once, in a state that does have it.
 GEOGRAPHY = {
     "Alabama": ("Montgomery", "Birmingham Mobile Huntsville Tuscaloosa Auburn"),
     "Alaska": ("Juneau", "Anchorage Fairbanks Sitka Kodiak Nome"),
@@ -90,10 +99,11 @@ KNOWN_PEOPLE = tuple(person for people in KNOWN_FOR.values() for person in peopl
 FIELD_OF_PERSON = tuple(i for i, people in enumerate(KNOWN_FOR.values()) for _ in people.split())
 
 # People of the stories, of whom nothing is ever stated.
-UNDESCRIBED_PEOPLE = tuple(
-    "Smith Jones Williams Taylor Davies Evans Roberts Walker Wright Robinson Thompson Hughes Edwards Hall Clarke Harris "
-    "Cooper Ward Turner Morris Moore Parker Bailey Bennett Morgan Ellis Harvey Mason Shaw Holmes Barnes Knight Rogers "
-    "Stevens Chapman Webb Simpson Ford Lloyd Rees Fletcher Burton Hart Spencer Payne Pearson Gibson Watts Grant Porter "
-    "Boyd Walsh Murphy Kelly Doyle Quinn Nolan Dunn Baxter Osborne Gilbert Norris Pratt Sutton Vance Yates Becker Keller "
-    "Weber Meyer Novak Olsen Hansen Rossi Conti Silva Costa Tanaka Suzuki Haddad".split()
+UNDESCRIBED_PEOPLE = word_list(
+    "Smith Jones Williams Taylor Davies Evans Roberts Walker Wright Robinson Thompson Hughes Edwards Hall Clarke "
+    "Harris  Cooper Ward Turner Morris Moore Parker Bailey Bennett Morgan Ellis Harvey Mason Shaw Holmes Barnes "
+    "Knight Rogers  Stevens Chapman Webb Simpson Ford Lloyd Rees Fletcher Burton Hart Spencer Payne Pearson "
+    "Gibson Watts Grant Porter  Boyd Walsh Murphy Kelly Doyle Quinn Nolan Dunn Baxter Osborne Gilbert Norris "
+    "Pratt Sutton Vance Yates Becker Keller  Weber Meyer Novak Olsen Hansen Rossi Conti Silva Costa Tanaka Suzuki "
+    "Haddad"
 )
