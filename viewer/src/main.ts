@@ -44,7 +44,7 @@ async function open(source: Source, name: string): Promise<void> {
     location.hash = "";
     location.reload();
   };
-  document.title = `${trace.manifest.prompt ?? "A trace"} · Cutaway`;
+  document.title = `${app.about().prompt} · Cutaway`;
 
   const right = h("div", { class: "work" });
   const left = h("div", { class: "left" });

@@ -185,6 +185,17 @@ export class App {
     return graph[way][node.index]!.filter((i) => this.shown.link[i]).map((i) => graph.nodes[end[i]!]!);
   }
 
+  /** What is written over everything this page makes: the trace's prompt, model and dictionary. */
+  about(): { prompt: string; model: string; dictionary: string } {
+    const { manifest, graph } = this.trace;
+    const text = (value: unknown) => (typeof value === "string" && value ? value : undefined);
+    return {
+      prompt: manifest.prompt ?? graph.metadata.prompt ?? graph.metadata.prompt_tokens.join(""),
+      model: text(manifest.model) ?? text((manifest.model as { name?: string } | undefined)?.name) ?? "unnamed",
+      dictionary: text(graph.metadata.cutaway?.dictionary) ?? text(manifest.settings?.dictionary) ?? text(graph.metadata.scan) ?? "none",
+    };
+  }
+
   units() {
     return unitsOf(this.graph, this.pinned(), this.store.state.groups);
   }

@@ -30,6 +30,7 @@ export interface CutawayMetadata {
   logits?: [string, number][];
   target?: unknown;
   controls?: Record<string, unknown>;
+  dictionary?: string;
 }
 
 export interface GraphFile {
@@ -120,8 +121,8 @@ export interface EvidenceFile {
 }
 
 export interface Manifest {
-  model?: string;
-  dictionary?: string | null;
+  model?: string | { name?: string };
+  settings?: Record<string, unknown>;
   prompt?: string;
   created?: string;
   command?: string;
@@ -143,5 +144,4 @@ export interface TraceEntry {
   prompt: string;
   model: string;
   created: string;
-  answer: string;
 }

@@ -83,7 +83,7 @@ export function buildGraph(file: GraphFile): Graph {
 function topRow(rows: NodeRow[]): number {
   let layers = 1;
   for (const row of rows) {
-    if (!/^\d+$/.test(row.layer)) continue;
+    if (!/^\d+$/.test(row.layer) || kindOf(row) === "bias") continue;
     layers = Math.max(layers, kindOf(row) === "logit" ? Number(row.layer) - 1 : Number(row.layer) + 1);
   }
   return layers + 1;
@@ -96,15 +96,17 @@ export function kindOf(row: NodeRow): Kind | null {
 
 function toNode(row: NodeRow, index: number, top: number): Node {
   const kind = kindOf(row) as Kind;
-  const position = row.ctx_idx === null || row.ctx_idx < 0 ? null : row.ctx_idx;
+  const everywhere = row.ctx_idx === null || row.ctx_idx < 0 || row.node_id.endsWith("_*");
+  const layer = /^\d+$/.test(row.layer) ? Number(row.layer) : -1;
   const free = kind === "embedding" || kind === "logit";
   return {
     index,
     id: row.node_id,
     kind,
-    row: kind === "embedding" ? 0 : kind === "logit" ? top : /^\d+$/.test(row.layer) ? Number(row.layer) + 1 : 0,
+    // The final norm's and the unembedding's biases have the number of layers as theirs: with the last layer's.
+    row: kind === "embedding" ? 0 : kind === "logit" ? top : Math.min(layer + 1, top - 1),
     layer: row.layer,
-    position,
+    position: everywhere ? null : row.ctx_idx,
     activation: row.activation ?? null,
     preActivation: row.pre_activation ?? null,
     remainder: row.remainder ?? 0,

@@ -36,6 +36,8 @@ export const PITCH = 17;
 const PADDING = 10;
 const BOX = { height: 22, gap: 6, padding: 9 };
 const TOKEN_ROW = 30;
+/** Kept free at the top left for the zoom buttons. */
+const CORNER = 96;
 
 /** `measure` gives the width of a text in the graph's font; `boxText` what an output's box says. */
 export function layoutGraph(
@@ -54,7 +56,7 @@ export function layoutGraph(
 
   const texts = positions.map((position) => (position === null ? "all" : columnText(position)));
   const wanted = texts.map((text) => Math.max(30, Math.min(140, measure(text) + 2 * PADDING)));
-  const boxes = packOutputs(outputs, Math.max(room.width, sum(wanted)), measure, boxText);
+  const boxes = packOutputs(outputs, Math.max(room.width, sum(wanted)) - CORNER, measure, boxText);
 
   const middle = graph.rows - 2;
   const free = Math.max(room.height - TOKEN_ROW - boxes.height - 8, middle * (PITCH + 8));

@@ -33,7 +33,7 @@ function inlinedSource(data: Inlined): Source {
     async open(name) {
       const trace = data.traces.find((one) => one.name === name) ?? data.traces[0];
       if (!trace) throw new Error("This page holds no trace.");
-      return { trace, labels: localLabels(`${trace.name}:${trace.manifest.created ?? ""}`, trace.labels) };
+      return { trace, labels: localLabels(`${trace.manifest.created ?? ""}:${trace.manifest.prompt ?? trace.name}`, trace.labels) };
     },
   };
 }

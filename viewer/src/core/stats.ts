@@ -1,5 +1,7 @@
 /** Small numerics of the charts. */
 
+import { number } from "./names";
+
 /** Spearman's rank correlation with mid-ranks for ties; NaN below three pairs or where one side is constant. */
 export function spearman(x: readonly number[], y: readonly number[]): number {
   if (x.length < 3 || x.length !== y.length) return NaN;
@@ -61,4 +63,13 @@ export function extent(values: readonly (number | null | undefined)[], margin = 
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
   const room = (high - low || Math.abs(high) || 1) * margin;
   return [low - room, high + room];
+}
+
+/** A tick with as many decimals as the step between ticks needs. */
+export function tickText(value: number, all: readonly number[]): string {
+  const step = all.length > 1 ? Math.abs(all[1]! - all[0]!) : Math.abs(value) || 1;
+  if (step >= 1e5 || step < 1e-4) return number(value, 2);
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const exact = Math.abs(step * 10 ** decimals - Math.round(step * 10 ** decimals)) < 1e-6 ? decimals : decimals + 1;
+  return (value < 0 ? "−" : "") + Math.abs(value).toFixed(exact);
 }

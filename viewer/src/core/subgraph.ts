@@ -87,31 +87,35 @@ export interface Diagram {
   placed: Placed[];
 }
 
-const GAP = { x: 14, y: 22 };
+const GAP = { x: 14, y: 24 };
+/** Rows come this near before the diagram grows beyond its pane. */
+const NEAREST = 11;
 
-/** Rows by layer (empty ones left out), in each the order of the prompt, pushed apart until no two boxes meet. */
+/**
+ * Rows by layer (empty ones left out), in each the order of the prompt, pushed apart until no two boxes meet. Where the
+ * rows would not fit the height, neighbouring rows that no edge joins become one.
+ */
 export function layoutUnits(
   units: readonly Unit[],
+  edges: readonly UnitEdge[],
   room: { width: number; height: number },
   tokens: number,
   size: (unit: Unit) => { width: number; height: number },
 ): Diagram {
-  const rows = [...new Set(units.map((one) => one.row))].sort((a, b) => b - a);
   const placed: Placed[] = [];
-  const lines = rows.flatMap((row) => {
-    const boxes = units
-      .filter((one) => one.row === row)
-      .sort((a, b) => a.position - b.position)
-      .map((one) => ({ unit: one, x: 0, y: 0, ...size(one) }));
-    return [boxes];
-  });
+  const lines = [...new Set(units.map((one) => one.row))]
+    .sort((a, b) => b - a)
+    .map((row) => units.filter((one) => one.row === row).map((one) => ({ unit: one, x: 0, y: 0, ...size(one) })));
+  mergeLines(lines, edges, room);
+  for (const boxes of lines) boxes.sort((a, b) => a.unit.position - b.unit.position || b.unit.row - a.unit.row);
   const needed = lines.map((boxes) => boxes.reduce((sum, box) => sum + box.width + GAP.x, GAP.x));
   const width = Math.max(room.width, ...needed);
   const heights = lines.map((boxes) => Math.max(...boxes.map((box) => box.height)));
-  const least = heights.reduce((sum, height) => sum + height + GAP.y, GAP.y);
-  const height = Math.max(room.height, least);
-  const extra = (height - least) / (lines.length + 1);
-  let y = GAP.y / 2 + extra;
+  const boxes = heights.reduce((sum, one) => sum + one, 0);
+  const between = Math.max(NEAREST, (room.height - boxes) / (lines.length + 1));
+  const gap = Math.min(between, 3 * GAP.y);
+  const height = Math.max(room.height, boxes + gap * (lines.length + 1));
+  let y = (height - boxes - gap * (lines.length - 1)) / 2;
   for (const [i, boxes] of lines.entries()) {
     for (const box of boxes) {
       box.x = GAP.x + ((box.unit.position + 1) / (tokens + 1)) * (width - 2 * GAP.x) - box.width / 2;
@@ -119,9 +123,28 @@ export function layoutUnits(
     }
     spread(boxes, width);
     placed.push(...boxes);
-    y += heights[i]! + GAP.y + extra;
+    y += heights[i]! + gap;
   }
   return { width, height, placed };
+}
+
+function mergeLines(lines: Placed[][], edges: readonly UnitEdge[], room: { width: number; height: number }): void {
+  const tall = (boxes: Placed[]) => Math.max(...boxes.map((box) => box.height));
+  const wide = (boxes: Placed[]) => boxes.reduce((sum, box) => sum + box.width + GAP.x, GAP.x);
+  const ends = (boxes: Placed[]) => boxes.some(({ unit }) => unit.nodes.some((node) => node.kind === "embedding" || node.kind === "logit"));
+  const joined = (a: Placed[], b: Placed[]) => {
+    const [above, below] = [new Set(a.map((box) => box.unit)), new Set(b.map((box) => box.unit))];
+    return edges.some((edge) => (below.has(edge.source) && above.has(edge.target)) || (above.has(edge.source) && below.has(edge.target)));
+  };
+  while (lines.reduce((sum, boxes) => sum + tall(boxes) + NEAREST, NEAREST) > room.height) {
+    let [best, least] = [-1, room.width];
+    for (let i = 0; i + 1 < lines.length; i++) {
+      const both = [...lines[i]!, ...lines[i + 1]!];
+      if (wide(both) <= least && !ends(both) && !joined(lines[i]!, lines[i + 1]!)) [best, least] = [i, wide(both)];
+    }
+    if (best < 0) return;
+    lines.splice(best, 2, [...lines[best]!, ...lines[best + 1]!]);
+  }
 }
 
 /** Two sweeps: from the left so that none overlaps its neighbour, from the right so that none leaves the pane. */

@@ -22,10 +22,10 @@ export function svg<K extends keyof SVGElementTagNameMap>(
 
 function fill(element: Element, props: Props, children: (Child | Child[])[]): Element {
   for (const [key, value] of Object.entries(props)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null || (value === false && !key.startsWith("aria-"))) continue;
     if (typeof value === "function") element.addEventListener(key.slice(2), value as EventListener);
     else if (key === "style") style(element as HTMLElement, value as Record<string, string>);
-    else element.setAttribute(key, value === true ? "" : String(value));
+    else element.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : String(value));
   }
   for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) element.append(asText(child));
   return element;

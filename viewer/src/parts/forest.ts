@@ -2,7 +2,7 @@
 
 import type { EstimateRow, IntervalRow } from "../core/files";
 import { number } from "../core/names";
-import { extent, scale, ticks } from "../core/stats";
+import { extent, scale, ticks, tickText } from "../core/stats";
 import { h } from "./dom";
 
 export interface ForestRow {
@@ -24,7 +24,7 @@ export function forest(rows: ForestRow[], claim: string): HTMLElement {
     { class: "forest", role: "table", "aria-label": `Estimates: ${claim}` },
     ...rows.map((row) => line(row, at, marks)),
     drawn
-      ? h("div", { class: "forest-axis", "aria-hidden": "true" }, h("span"), h("div", { class: "field" }, ...marks.map((value) => placed(h("span", {}, number(value, 2)), at(value)))), h("span"))
+      ? h("div", { class: "forest-axis", "aria-hidden": "true" }, h("span"), h("div", { class: "field" }, ...marks.map((value) => placed(h("span", {}, tickText(value, marks)), at(value)))), h("span"))
       : null,
   );
 }
@@ -55,7 +55,7 @@ function line(row: ForestRow, at: (value: number) => number, marks: number[]): H
     { class: `forest-row ${role}`, role: "row", title },
     h("span", { class: "name", role: "rowheader" }, h("small", {}, ROLE_WORD[role]), estimate.name),
     field,
-    h("span", { class: "value", role: "cell" }, h("b", {}, value === null ? "undefined" : `${number(value, 2)}${estimate.unit}`), h("small", {}, `n ${estimate.n}`)),
+    h("span", { class: "value", role: "cell" }, h("b", {}, value === null ? "–" : `${number(value, 2)}${estimate.unit}`), h("small", {}, `n ${estimate.n}`)),
   );
 }
 

@@ -24,7 +24,7 @@ export function header(app: App, openHelp: () => void, back: (() => void) | null
   app.store.listen((_, changed) => changed.has("theme") && show());
   const saveLabels = h(
     "button",
-    { type: "button", class: "text-button", title: "Download the labels given here as labels.json", onclick: () => download("labels.json", { schema: "cutaway.labels/1", labels: app.labels.all() }) },
+    { type: "button", class: "text-button", title: "Download the labels given here as labels.json", onclick: () => download("labels.json", app.labels.all()) },
     icon("down"),
     "Labels",
   );
@@ -99,23 +99,23 @@ function prompt(app: App): HTMLElement {
 }
 
 function facts(app: App): HTMLElement[] {
-  const { manifest, graph } = app.trace;
+  const { model, dictionary } = app.about();
   const rows: [string, string][] = [
-    ["model", manifest.model ?? "unnamed"],
-    ["dictionary", manifest.dictionary ?? graph.metadata.scan ?? "none"],
-    ["target", targetText(graph.metadata.cutaway?.target)],
+    ["model", model],
+    ["dictionary", dictionary],
+    ["target", targetText(app)],
   ];
   return rows.map(([name, value]) => h("span", { class: "fact" }, h("span", {}, name), h("b", {}, value)));
 }
 
-/** The target is written by the tracer: a word for all outputs, a token, or two that are contrasted. */
-export function targetText(target: unknown): string {
-  if (typeof target === "string") return tokenText(target);
-  if (!target || typeof target !== "object") return "probable next tokens";
-  const { token, tokens, contrast, a, b } = target as Record<string, unknown>;
-  const pair = Array.isArray(contrast) ? contrast : Array.isArray(tokens) && tokens.length === 2 ? tokens : a && b ? [a, b] : null;
-  if (pair) return pair.map((one) => `‘${tokenText(String(one))}’`).join(" over ");
-  return typeof token === "string" ? `‘${tokenText(token)}’` : "probable next tokens";
+/** The tracer says what it explained: the likely next tokens, one token, or one against another. */
+function targetText(app: App): string {
+  const { kind, tokens } = (app.trace.graph.metadata.cutaway?.target ?? {}) as { kind?: string; tokens?: unknown[] };
+  if (kind !== "token" && kind !== "contrast") return "likely next tokens";
+  const words = (tokens ?? []).filter((token): token is string => typeof token === "string");
+  const [first] = app.graph.nodes.filter((node) => node.kind === "logit");
+  if (!words.length) return first ? `‘${app.name(first).text}’` : kind;
+  return words.map((token) => `‘${tokenText(token)}’`).join(" over ");
 }
 
 function scores(app: App): HTMLElement[] {
@@ -126,7 +126,7 @@ function scores(app: App): HTMLElement[] {
       const [word, meaning] = SCORES[name]!;
       const gauge = h("i", { class: "gauge" }, h("i"));
       (gauge.firstElementChild as HTMLElement).style.width = `${Math.max(0, Math.min(1, value!)) * 100}%`;
-      return h("span", { class: "score", title: meaning, tabindex: 0, "aria-label": `${word} ${value!.toFixed(2)}. ${meaning}` }, word, h("b", {}, value!.toFixed(2)), gauge);
+      return h("span", { class: "score tip", "data-tip": meaning, tabindex: 0, "aria-label": `${word} ${value!.toFixed(2)}. ${meaning}` }, word, h("b", {}, value!.toFixed(2)), gauge);
     });
   if (!ours?.accounting) return shown;
   const { nodes, max_error: error } = ours.accounting;
@@ -134,7 +134,7 @@ function scores(app: App): HTMLElement[] {
   const meaning = `Every node’s inputs were summed and compared with its pre-activation: ${nodes} nodes, largest relative difference ${error.toExponential(1)} (1e-4 is allowed).`;
   return [
     ...shown,
-    h("span", { class: `score ${holds ? "" : "broken"}`, title: meaning, tabindex: 0, "aria-label": meaning }, "sums", h("b", {}, holds ? "exact to " : "off by ", number(error, 1))),
+    h("span", { class: `score tip ${holds ? "" : "broken"}`, "data-tip": meaning, tabindex: 0, "aria-label": meaning }, "sums", h("b", {}, holds ? "exact to " : "off by ", number(error, 1))),
   ];
 }
 
@@ -150,13 +150,18 @@ export function summary(evidence: readonly EvidenceRow[]): { text: string; tone:
   return { text: `${stand} of ${total} claims distinguishable from null`, tone: matched ? "bad" : "open" };
 }
 
+/** The verdicts one by one. */
+function tally(evidence: readonly EvidenceRow[]): string {
+  return evidence.map((one) => `${one.claim}: ${one.verdict_text || one.verdict}.`).join("\n");
+}
+
 export const TONE_ICON = { good: "check", bad: "wave", open: "minus" } as const;
 
 function badge(app: App): HTMLElement {
   const { text, tone } = summary(app.trace.evidence.evidence);
   return h(
     "button",
-    { type: "button", class: `verdict ${tone}`, title: "How far to believe this: open the evidence (E)", onclick: () => app.store.set({ tab: "evidence" }) },
+    { type: "button", class: `verdict tip ${tone}`, "data-tip": `${tally(app.trace.evidence.evidence)} Click to open the evidence (E).`, onclick: () => app.store.set({ tab: "evidence" }) },
     icon(TONE_ICON[tone]),
     text,
   );

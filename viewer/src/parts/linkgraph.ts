@@ -5,7 +5,8 @@ import type { Node as GraphNode } from "../core/graph";
 import { type Layout, layoutGraph } from "../core/layout";
 import { KIND_WORD, logitToken, nodeWhere, percent, tokenLiteral, tokenText } from "../core/names";
 import { eachFrame, h, icon, replace, style, svg } from "./dom";
-import { glyph, glyphPath } from "./glyph";
+import { glyphPath } from "./glyph";
+import { labelled } from "./graphlabels";
 import { type Box, LinkCanvas } from "./linkcanvas";
 import { panZoom } from "./panzoom";
 import { tooltip } from "./tooltip";
@@ -17,13 +18,15 @@ export function linkGraph(app: App): HTMLElement {
   const base = h("canvas", { class: "links", "aria-hidden": "true" });
   const focus = h("canvas", { class: "links focus", "aria-hidden": "true" });
   const bands = svg("g", { class: "bands" });
+  const ground = svg("svg", { class: "nodes ground", "aria-hidden": "true" }, bands);
   const glyphs = svg("g", { class: "glyphs" });
-  const world = svg("g", { class: "world" }, bands, glyphs);
+  const labels = svg("g", { class: "labels", "aria-hidden": "true" });
+  const world = svg("g", { class: "world" }, glyphs, labels);
   const picture = svg("svg", { class: "nodes", role: "group", "aria-label": "Nodes of the graph" }, world);
   const rowLabels = h("div", { class: "row-labels", "aria-hidden": "true" });
   const axis = h("div", { class: "token-axis" });
   const bar = h("div", { class: "scroll-mark", "aria-hidden": "true" }, h("i"));
-  const plot = h("div", { class: "plot" }, base, focus, picture, bar, zoomButtons(), legend());
+  const plot = h("div", { class: "plot" }, ground, base, focus, picture, bar, zoomButtons());
   const pane = h("section", { class: "pane linkgraph", "aria-label": "Link graph" }, rowLabels, plot, h("div", { class: "corner" }), axis);
 
   const canvas = new LinkCanvas(app, base, focus);
@@ -75,7 +78,7 @@ export function linkGraph(app: App): HTMLElement {
   function move(next: Box, byHand = true): void {
     if (byHand) touched = true;
     box = next;
-    world.setAttribute("transform", `translate(${box.x},${box.y}) scale(${box.k})`);
+    for (const layer of [world, bands]) layer.setAttribute("transform", `translate(${box.x},${box.y}) scale(${box.k})`);
     canvas.move(box);
     placeAxes();
   }
@@ -140,9 +143,9 @@ export function linkGraph(app: App): HTMLElement {
   }
 
   /** Classes that follow the state: selected, pinned, marked, fed by or feeding the one in focus. */
-  const dress = (): void => {
+  function dress(): void {
     const { marked } = store.state;
-    const pinned = new Set(app.pinned());
+    const pinned = new Set(store.state.pinned ? app.pinned() : []);
     const focused = app.selected ?? null;
     const tones = canvas.tones(focused);
     picture.classList.toggle("focused", focused !== null);
@@ -163,7 +166,14 @@ export function linkGraph(app: App): HTMLElement {
     if (top && top.nextSibling) glyphs.append(top);
     for (const chip of axis.querySelectorAll<HTMLElement>("button"))
       chip.classList.toggle("selected", focused !== null && Number(chip.dataset.position) === focused.position);
-  };
+    writeLabels();
+  }
+
+  /** Names beside the nodes that matter now, where there is room for them. */
+  function writeLabels(): void {
+    const marked = labelled(app, layout!, measure);
+    replace(labels, ...marked.map(({ node, text, x, y, anchor }) => svg("text", { x, y, "text-anchor": anchor, class: `${app.name(node).automatic ? "automatic " : ""}${node === app.selected ? "selected" : ""}` }, text)));
+  }
 
   function placeAxes(): void {
     if (!layout) return;
@@ -272,10 +282,11 @@ export function linkGraph(app: App): HTMLElement {
       const node = graph.nodes[index]!;
       mark.setAttribute("aria-label", `${KIND_WORD[node.kind]} ${app.name(node).text}, ${nodeWhere(graph, node)}`);
     }
+    if (layout) writeLabels();
   });
   store.listen((_, changed) => {
     if (changed.has("theme")) canvas.repaint();
-    if (["selected", "pinned", "groups", "marked"].some((key) => changed.has(key as never))) dress();
+    if (layout && ["selected", "pinned", "groups", "marked"].some((key) => changed.has(key as never))) dress();
     if (changed.has("selected")) {
       canvas.focus();
       requestAnimationFrame(() => requestAnimationFrame(reveal));
@@ -288,15 +299,4 @@ export function linkGraph(app: App): HTMLElement {
   }).observe(plot);
   pane.addEventListener("cutaway:fit", fit);
   return pane;
-}
-
-function legend(): HTMLElement {
-  const kinds = [["feature", "feature"], ["error", "error"], ["bias", "bias"], ["embedding", "token"]] as const;
-  return h(
-    "div",
-    { class: "legend", "aria-hidden": "true" },
-    ...kinds.map(([kind, word]) => h("span", {}, glyph(kind, 11), word)),
-    h("span", {}, h("i", { class: "stroke up" }), "raises"),
-    h("span", {}, h("i", { class: "stroke down" }), "lowers"),
-  );
 }

@@ -46,14 +46,15 @@ export function nodePanel(app: App): HTMLElement {
     const block = (sign: 1 | -1) => {
       const chosen = links.filter((i) => Math.sign(graph.weight[i]!) === sign);
       if (!chosen.length) return null;
-      const few = expanded ? chosen : chosen.slice(0, FEW);
+      const visible = chosen.filter((i) => app.shown.link[i]);
+      const few = expanded ? chosen : visible.slice(0, FEW);
       const word = way === "inputs" ? (sign > 0 ? "raise it" : "lower it") : sign > 0 ? "it raises" : "it lowers";
       return h(
         "div",
         { class: sign > 0 ? "up" : "down" },
         h("h4", {}, word, h("span", {}, String(chosen.length))),
         h("ul", {}, ...few.map((i) => h("li", {}, connection(node, way, i, largest)))),
-        chosen.length > few.length ? h("button", { type: "button", class: "more", onclick: () => ((expanded = true), draw()) }, `${chosen.length - few.length} more`) : null,
+        chosen.length > few.length ? h("button", { type: "button", class: "more", onclick: () => ((expanded = true), draw()) }, more(visible.length - few.length, chosen.length - visible.length)) : null,
       );
     };
     return h(
@@ -64,6 +65,11 @@ export function nodePanel(app: App): HTMLElement {
       block(1),
       block(-1),
     );
+  }
+
+  function more(shown: number, hidden: number): string {
+    const parts = [shown ? `${shown} more` : "", hidden ? `${hidden} hidden by the sliders` : ""];
+    return parts.filter(Boolean).join(", ");
   }
 
   function connection(node: GraphNode, way: "inputs" | "outputs", i: number, largest: number): HTMLElement {
@@ -183,7 +189,7 @@ function effects(app: App, node: GraphNode): HTMLElement | null {
     const fill = h("i", { class: value >= 0 ? "up" : "down" });
     fill.style.width = `${(Math.abs(value) / largest) * 50}%`;
     fill.style[value >= 0 ? "left" : "right"] = "50%";
-    return h("div", { class: `effect ${word}` }, h("span", {}, word), h("div", { class: "track" }, fill), h("b", {}, signed(value)));
+    return h("div", { class: `measured ${word}` }, h("span", {}, word), h("div", { class: "track" }, fill), h("b", {}, signed(value)));
   };
   return h(
     "section",

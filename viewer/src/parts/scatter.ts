@@ -3,7 +3,7 @@
 import type { App } from "../core/app";
 import type { Measurement } from "../core/files";
 import { number } from "../core/names";
-import { extent, scale, spearman, ticks } from "../core/stats";
+import { extent, scale, spearman, ticks, tickText } from "../core/stats";
 import { h, replace, svg } from "./dom";
 import { itemNodes, itemText } from "./evidence";
 import { glyphPath } from "./glyph";
@@ -33,8 +33,8 @@ export function scatter(app: App, measurements: readonly Measurement[]): HTMLEle
       ...marks.flatMap((mark) => [
         svg("line", { class: mark === 0 ? "grid zero" : "grid", x1: x(mark), x2: x(mark), y1: SIZE.top, y2: SIZE.height - SIZE.bottom }),
         svg("line", { class: mark === 0 ? "grid zero" : "grid", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: y(mark), y2: y(mark) }),
-        svg("text", { class: "tick", x: x(mark), y: SIZE.height - SIZE.bottom + 14, "text-anchor": "middle" }, number(mark, 2)),
-        svg("text", { class: "tick", x: SIZE.left - 6, y: y(mark) + 3.5, "text-anchor": "end" }, number(mark, 2)),
+        svg("text", { class: "tick", x: x(mark), y: SIZE.height - SIZE.bottom + 14, "text-anchor": "middle" }, tickText(mark, marks)),
+        svg("text", { class: "tick", x: SIZE.left - 6, y: y(mark) + 3.5, "text-anchor": "end" }, tickText(mark, marks)),
       ]),
       svg("line", { class: "equal", x1: x(both[0]), y1: y(both[0]), x2: x(both[1]), y2: y(both[1]) }),
       svg("text", { class: "axis", x: (SIZE.left + SIZE.width - SIZE.right) / 2, y: SIZE.height - 6, "text-anchor": "middle" }, "predicted effect"),

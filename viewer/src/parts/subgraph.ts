@@ -5,6 +5,7 @@ import { KIND_WORD, percent, placeText, signed } from "../core/names";
 import { type Diagram, exportSubgraph, groupKey, layoutUnits, type Placed, subgraphScores, type Unit, unitEdges, type UnitEdge } from "../core/subgraph";
 import { download, eachFrame, h, icon, replace, style, svg } from "./dom";
 import { glyphPath } from "./glyph";
+import { routes } from "./routes";
 
 const FONT = '500 12px Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI", sans-serif';
 const WIDEST = 168;
@@ -52,9 +53,9 @@ export function subgraphPane(app: App): HTMLElement {
     if (!units.length) replace(empty, h("p", {}, "Nothing is pinned. Select a node and press ", h("kbd", {}, "P"), ", or"), h("button", { type: "button", class: "text-button", onclick: () => store.set({ pinned: null }) }, "pin the strongest path"));
     edges = unitEdges(app.graph, units);
     const room = { width: stage.clientWidth, height: stage.clientHeight };
-    diagram = layoutUnits(units, room, app.graph.tokens.length, (unit) => ({
+    diagram = layoutUnits(units, edges, room, app.graph.tokens.length, (unit) => ({
       width: Math.min(WIDEST, Math.max(measure(unitName(unit)), measure(caption(unit)) * 0.86)) + 20 + (unit.name === null ? 14 : 0),
-      height: 36,
+      height: 34,
     }));
     for (const placed of diagram.placed) {
       const moved = store.state.moved[placed.unit.key];
@@ -76,14 +77,14 @@ export function subgraphPane(app: App): HTMLElement {
     replace(
       head,
       h("h2", {}, "Subgraph"),
-      h("span", { class: "note" }, suggested ? "suggested: the strongest path" : `${app.pinned().length} pinned${groups.length ? `, ${groups.length} ${groups.length > 1 ? "groups" : "group"}` : ""}`),
-      scores ? h("span", { class: "note scores", title: "The graph’s two scores with every node outside this subgraph counted as error" }, "replacement ", h("b", {}, scores.replacement.toFixed(2)), "  completeness ", h("b", {}, scores.completeness.toFixed(2))) : null,
+      h("span", { class: "note" }, suggested ? "the strongest path" : `${app.pinned().length} pinned${groups.length ? `, ${groups.length} ${groups.length > 1 ? "groups" : "group"}` : ""}`),
+      scores ? h("span", { class: "note scores", title: "The graph’s two scores with every node outside this subgraph counted as error" }, "replacement ", h("b", {}, scores.replacement.toFixed(2)), " · completeness ", h("b", {}, scores.completeness.toFixed(2))) : null,
       h("span", { class: "spring" }),
       marked.length > 1 || !units.length
         ? button("group", marked.length > 1 ? `Group ${marked.length}` : "Group", "Make one group of the marked nodes (G)", () => app.group(), marked.length < 2)
         : grouped
           ? button("group", "Ungroup", "Take the group apart (U)", () => app.ungroup(groupKey(grouped)))
-          : h("span", { class: "note hint" }, "shift-click two, then G groups them"),
+          : button("group", "Group", "Shift-click two nodes or more, then group them (G)", () => app.group()),
       button("down", "JSON", "Download this subgraph as JSON", () => download("subgraph.json", exported()), !units.length),
       button("close", "Clear", "Unpin everything", () => store.set({ pinned: [], groups: [], marked: [], moved: {} }), !units.length),
     );
@@ -94,13 +95,8 @@ export function subgraphPane(app: App): HTMLElement {
   }
 
   function exported(): Record<string, unknown> {
-    const { manifest, graph } = app.trace;
-    return exportSubgraph(app.graph, app.pinned(), store.state.groups, (node) => app.name(node).text, {
-      prompt: manifest.prompt ?? graph.metadata.prompt ?? "",
-      model: manifest.model ?? "",
-      dictionary: manifest.dictionary ?? graph.metadata.scan ?? "",
-      url: location.hash,
-    });
+    const name = (node: Parameters<typeof app.name>[0]) => app.name(node).text;
+    return exportSubgraph(app.graph, app.pinned(), store.state.groups, name, { ...app.about(), url: location.hash });
   }
 
   function box(placed: Placed): SVGGElement {
@@ -121,8 +117,8 @@ export function subgraphPane(app: App): HTMLElement {
       group ? svg("rect", { class: "stack", x: 4, y: -4, width: placed.width - 1, height: placed.height, rx: 6 }) : null,
       svg("rect", { class: "card", width: placed.width, height: placed.height, rx: first.kind === "feature" || group ? 7 : 3 }),
       group ? null : svg("path", { class: `shape ${first.kind}`, transform: `translate(13,${placed.height / 2})`, d: glyphPath(first.kind, 4.5) }),
-      svg("text", { class: "word", x: left, y: 15.5 }, cut(name, placed.width - left - 8)),
-      svg("text", { class: "caption", x: left, y: 28.5 }, cut(caption(unit), (placed.width - left - 8) * 1.14)),
+      svg("text", { class: "word", x: left, y: 14.5 }, cut(name, placed.width - left - 8)),
+      svg("text", { class: "caption", x: left, y: 27 }, cut(caption(unit), (placed.width - left - 8) * 1.14)),
     );
     element.setAttribute("transform", `translate(${placed.x},${placed.y})`);
     draggable(element, placed);
@@ -177,35 +173,20 @@ export function subgraphPane(app: App): HTMLElement {
 
   function drawEdges(): void {
     const at = new Map(diagram.placed.map((one) => [one.unit.key, one]));
+    const routed = routes(edges.flatMap((edge) => {
+      const [from, to] = [at.get(edge.source.key), at.get(edge.target.key)];
+      return from && to ? [{ edge, from, to }] : [];
+    }));
     replace(
       edgeLayer,
-      ...edges.map((edge) => {
-        const [from, to] = [at.get(edge.source.key), at.get(edge.target.key)];
-        if (!from || !to) return null;
+      ...routed.map(({ edge, path: line }) => {
         const side = edge.weight >= 0 ? "up" : "down";
         const title = `${unitName(edge.source)} → ${unitName(edge.target)}\n${signed(edge.weight)} in sum over ${edge.links} ${edge.links > 1 ? "links" : "link"}, ${percent(edge.share)} of the target’s input`;
-        const path = svg("path", { class: `edge ${side}`, d: route(from, to), "marker-end": `url(#arrow-${side})`, "data-source": edge.source.key, "data-target": edge.target.key }, svg("title", {}, title));
-        style(path, { "stroke-width": String(1 + Math.min(7, 14 * edge.share)), "--share": String(Math.min(1, 0.28 + 2.4 * edge.share)) });
+        const path = svg("path", { class: `edge ${side}`, d: line, "marker-end": `url(#arrow-${side})`, "data-source": edge.source.key, "data-target": edge.target.key }, svg("title", {}, title));
+        style(path, { "stroke-width": String(0.9 + Math.min(4, 9 * edge.share)), "--share": String(Math.min(0.9, 0.25 + 2.4 * edge.share)) });
         return path;
       }),
     );
-  }
-
-  /** Upwards from top edge to bottom edge; boxes of one row are joined by their sides. */
-  function route(from: Placed, to: Placed): string {
-    const level = Math.abs(from.y - to.y) < Math.max(from.height, to.height);
-    if (level) {
-      const right = to.x > from.x;
-      const [x1, x2] = [right ? from.x + from.width : from.x, right ? to.x - 5 : to.x + to.width + 5];
-      const [y1, y2] = [from.y + from.height / 2, to.y + to.height / 2];
-      const sag = Math.min(from.y, to.y) - 14;
-      return Math.abs(x2 - x1) < 40 ? `M${x1},${y1}L${x2},${y2}` : `M${x1},${y1}C${x1 + (right ? 18 : -18)},${sag} ${x2 - (right ? 18 : -18)},${sag} ${x2},${y2}`;
-    }
-    const above = to.y < from.y;
-    const [x1, x2] = [from.x + from.width / 2, to.x + to.width / 2];
-    const [y1, y2] = above ? [from.y, to.y + to.height + 5] : [from.y + from.height, to.y - 5];
-    const bend = (y2 - y1) * 0.5;
-    return `M${x1},${y1}C${x1},${y1 + bend} ${x2},${y2 - bend} ${x2},${y2}`;
   }
 
   /** The name of a group, typed in place. */
@@ -251,7 +232,7 @@ export function subgraphPane(app: App): HTMLElement {
 
 function arrowHeads(): SVGDefsElement {
   const head = (side: string) =>
-    svg("marker", { id: `arrow-${side}`, viewBox: "0 0 8 8", refX: 3, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { class: `head ${side}`, d: "M0,0.500L7.500,4L0,7.500Z" }));
+    svg("marker", { id: `arrow-${side}`, viewBox: "0 0 8 8", refX: 3, refY: 4, markerWidth: 8.5, markerHeight: 8.5, markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { class: `head ${side}`, d: "M0,0.500L7.500,4L0,7.500Z" }));
   return svg("defs", {}, head("up"), head("down"));
 }
 

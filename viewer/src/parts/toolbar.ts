@@ -13,8 +13,18 @@ export function toolbar(app: App): HTMLElement {
     slider(app, "edge", "Links", "Show the links that together carry this much of the links’ influence"),
     toggle(app, "errors", "Errors"),
     toggle(app, "biases", "Biases"),
+    legend(),
     h("span", { class: "spring" }),
     search(app),
+  );
+}
+
+function legend(): HTMLElement {
+  return h(
+    "span",
+    { class: "legend", "aria-hidden": "true" },
+    h("span", {}, h("i", { class: "stroke up" }), "raises"),
+    h("span", {}, h("i", { class: "stroke down" }), "lowers"),
   );
 }
 
@@ -52,7 +62,7 @@ function search(app: App): HTMLElement {
   const { graph } = app;
   const list = h("ul", { class: "found", role: "listbox", id: "found", "aria-label": "Nodes found", hidden: true });
   const input = h("input", {
-    type: "search", id: "search", placeholder: "Search labels, tokens, features", role: "combobox", autocomplete: "off", spellcheck: "false",
+    type: "search", id: "search", placeholder: "Search labels, tokens, ids", role: "combobox", autocomplete: "off", spellcheck: "false",
     "aria-label": "Search labels, tokens and feature ids", "aria-controls": "found", "aria-expanded": "false",
   });
   let found: string[] = [];

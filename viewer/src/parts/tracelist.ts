@@ -19,7 +19,7 @@ export function traceList(entries: readonly TraceEntry[], open: (name: string) =
           h(
             "button",
             { type: "button", onclick: () => open(entry.name) },
-            h("span", { class: "words" }, h("b", {}, entry.prompt || entry.name), entry.answer ? h("span", { class: "next" }, " → ", entry.answer) : null),
+            h("span", { class: "words" }, h("b", {}, entry.prompt || entry.name)),
             h("span", { class: "where" }, [entry.name, entry.model, entry.created.slice(0, 10)].filter(Boolean).join(" · ")),
           ),
         ),
