@@ -10,6 +10,10 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from cutaway.core.files import read_json
+
+NULL = "-null"  # ends the name of a dictionary that was trained on the re-randomised twin
+
 
 def shipped_models() -> dict[str, Path]:
     """Name -> folder, sorted by name. A folder counts when it holds a `config.json`. Costs one directory listing."""
@@ -30,8 +34,33 @@ def shipped_dictionaries(model: str) -> dict[str, Path]:
     Empty for a model that is not among `shipped_models()` or has none. A folder counts when it holds a configuration.
     """
     folder = shipped_models().get(model)
-    root = None if folder is None else folder / "dictionaries"
-    if root is None or not root.is_dir():
+    return {} if folder is None else _dictionaries(folder / "dictionaries")
+
+
+def null_dictionary(model: str, name: str) -> Path | None:
+    """The dictionary `name` of a shipped model, trained on its re-randomised twin; None where none ships."""
+    return shipped_dictionaries(model).get(f"{name}{NULL}")
+
+
+def trained_folder(fingerprint: str) -> Path:
+    """Where the dictionaries that a user trains for a model are kept: under $CUTAWAY_HOME or ~/.cache/cutaway."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("CUTAWAY_HOME") or cache / "cutaway") / "dictionaries" / fingerprint
+
+
+def trained_dictionaries(fingerprint: str) -> dict[str, Path]:
+    """Name -> folder of the dictionaries that were trained here for the model of that fingerprint."""
+    return _dictionaries(trained_folder(fingerprint))
+
+
+def model_examples(folder: Path) -> list[dict[str, str]]:
+    """Prompts to try on a model, from its `examples.json`: [{behaviour, prompt, answer}]; [] where there is none."""
+    path = folder / "examples.json"
+    return list(read_json(path)["prompts"]) if path.is_file() else []
+
+
+def _dictionaries(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
         return {}
     configured = (path.parent for name in ("config.json", "config.yaml") for path in root.glob(f"*/{name}"))
     return {path.name: path for path in sorted(configured)}

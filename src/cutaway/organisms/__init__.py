@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cutaway.core import InputError, UnknownName
+
 ORGANISMS = ("almanac", "almanac-1l")
 
 
@@ -17,10 +19,12 @@ def train_organism(
 ) -> dict[str, Any]:
     """Trains a shipped model from nothing, or goes on with a killed run, into `out`; returns what it measured.
 
-    almanac takes about 40 minutes on two quiet cores, almanac-1l 10.  ValueError for an unknown name.
+    almanac takes about 40 minutes on two quiet cores, almanac-1l 10.  UnknownName for a name without a recipe.
     """
     if name not in ORGANISMS:
-        raise ValueError(f"no organism is called {name!r}; there are {', '.join(ORGANISMS)}")
+        raise UnknownName("recipe", name, ORGANISMS)
+    if steps is not None and steps < 1:
+        raise InputError(f"at least one step is needed; {steps} were asked for.")
     import torch
 
     from .almanac.card import load_half
@@ -37,12 +41,17 @@ def measure_organism(model: Any, *, seed: int = 1, n: int = 500) -> list[dict[st
     """Accuracy on held-out items of every behaviour, each row with `behaviour`, `accuracy`, `interval` and `n`.
 
     `model` is a Hugging Face module, or a cutaway model that holds one with almanac's tokenizer.
+    InputError where its tokenizer is another one.
     """
     from .almanac.behaviours import measure_behaviours
 
     module, tokenizer = getattr(model, "hf", model), getattr(model, "tokenizer", None)
+    try:
+        scores = measure_behaviours(module, tokenizer, seed=seed, n=n)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     rows = []
-    for score in measure_behaviours(module, tokenizer, seed=seed, n=n):
+    for score in scores:
         row = asdict(score)
         row["interval"] = [row.pop("low"), row.pop("high")]
         rows.append(row)
