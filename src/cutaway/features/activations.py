@@ -78,15 +78,14 @@ def batch_topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, gue
 
 def topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Chosen:
     """The k largest positive pre-activations of each token."""
-    n, features = pre.shape
-    k = min(k, features)
+    k = min(k, pre.shape[1])
     # A token's k-th largest group maximum is at most its k-th largest value, since k groups reach it.
     maxima = _group_maxima(pre)
-    if maxima.shape[1] >= k:
-        bound = maxima.topk(k, dim=1).values[:, -1:].float()
-    else:
-        bound = pre.topk(k, dim=1).values[:, -1:].float()
-    candidates = above(pre, (bound - bound.abs() * 2 * _margin(pre)).clamp_min(0.0).to(pre.dtype))
+    values = maxima if maxima.shape[1] >= k else pre
+    bound = values.topk(k, dim=1).values[:, -1:]
+    # `above` is strict, and the bound itself may be the k-th value.
+    bound = torch.nextafter(bound - bound.abs() * 2 * _margin(pre), torch.full_like(bound, -torch.inf)).clamp_min(0)
+    candidates = above(pre, bound)
     exact, token = _exact(x, W_enc, b_enc, candidates), candidates.tokens
     # Largest first within each token; then the first k of each.
     order = torch.argsort(exact, descending=True, stable=True)
@@ -142,7 +141,10 @@ def _above_by_maxima(pre: Tensor, bound: float | Tensor) -> Active:
     value = pre.view(-1).index_select(0, ((token * features)[:, None] + member).view(-1)).view(-1, size)
     passes = value > (bound[token] if isinstance(bound, Tensor) else bound)
     pair = passes.view(-1).nonzero()[:, 0]
-    feature, token = member.view(-1).index_select(0, pair), token.index_select(0, torch.div(pair, size, rounding_mode="floor"))
+    feature, token = (
+        member.view(-1).index_select(0, pair),
+        token.index_select(0, torch.div(pair, size, rounding_mode="floor")),
+    )
     # Pairs of a token come group by group; the order within a token does not matter.
     return Active.of(token, feature, n, features)
 

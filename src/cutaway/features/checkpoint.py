@@ -1,8 +1,8 @@
 """Where a training run is: all that its next step depends on, written whole, so that a killed run ends bit-equal.
 
-    OUT/training/settings.json   settings, fingerprint of the model, hash of the rows, threads; a change refuses to resume
-    OUT/training/checkpoint/     state.safetensors (parameters, Adam, counts), state.json (step, cursor of the stream)
-    OUT/training/log.jsonl       a line every few steps; lines past the checkpoint are cut off on resume
+OUT/training/settings.json   settings, fingerprint of the model, hash of the rows, threads; a change refuses to resume
+OUT/training/checkpoint/     state.safetensors (parameters, Adam, counts), state.json (step, cursor of the stream)
+OUT/training/log.jsonl       a line every few steps; lines past the checkpoint are cut off on resume
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def claim(folder: Path, who: dict[str, Any], resume: bool) -> bool:
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write a checkpoint in the place of the last; a kill at any moment leaves one of the two."""
     with atomic_folder(folder / "checkpoint") as path:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path / "state.safetensors")
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path / "state.safetensors"
+        )
         write_json(path / "state.json", dict(state))
 
 

@@ -67,7 +67,9 @@ def read(folder: Path) -> Transcoders:
         rule=rule,
         layers=tuple(layers),
         k=k,
-        model=ModelFacts(name=str(config.get("model_name", "")), n_layers=len(layers), d_model=layers[0].b_dec.shape[0]),
+        model=ModelFacts(
+            name=str(config.get("model_name", "")), n_layers=len(layers), d_model=layers[0].b_dec.shape[0]
+        ),
         input_name=_point(config, "feature_input_hook"),
         output_name=_point(config, "feature_output_hook"),
         extra={EXTRA: config},
@@ -123,7 +125,9 @@ def _read_plt(folder: Path, config: Mapping[str, Any]) -> tuple[list[Layer], lis
         named = [str(path) for path in config["transcoders"]]
         remote = [path for path in named if "://" in path]
         if remote:
-            raise InputError(f"{folder / 'config.yaml'} names files on a hub ({remote[0]}, …): fetch them into the folder first.")
+            raise InputError(
+                f"{folder / 'config.yaml'} names files on a hub ({remote[0]}, …): fetch them into the folder first."
+            )
         paths = [folder / path for path in named]
     else:
         paths = _numbered(folder, r"layer_(\d+)\.safetensors")
@@ -133,7 +137,9 @@ def _read_plt(folder: Path, config: Mapping[str, Any]) -> tuple[list[Layer], lis
         _known(path, held, {"W_enc", "W_dec", "b_enc", "b_dec"}, {"activation_function.threshold", "W_skip", "k"})
         W_enc, W_dec = held["W_enc"], held["W_dec"]
         if W_enc.ndim != 2 or W_dec.ndim != 2:
-            raise InputError(f"{path}: W_enc and W_dec are matrices (F, d); shapes {list(W_enc.shape)}, {list(W_dec.shape)}.")
+            raise InputError(
+                f"{path}: W_enc and W_dec are matrices (F, d); shapes {list(W_enc.shape)}, {list(W_dec.shape)}."
+            )
         threshold = held.get("activation_function.threshold")
         layers.append(
             Layer(

@@ -75,7 +75,9 @@ def replaced_pass(learner: Learner, sites: Sites, rows: Tensor, true: Truth, y: 
         for part in parts.pop(layer):
             y_hat = y_hat + part
         errors.append(learner.reconstruction(y[layer], y_hat))
-        return own.detach().index_put((true.kept,), (y_hat * normal.y_scale[layer] + normal.y_mean[layer]).to(own.dtype))
+        return own.detach().index_put(
+            (true.kept,), (y_hat * normal.y_scale[layer] + normal.y_mean[layer]).to(own.dtype)
+        )
 
     with sites.replaced(substitute, rows.shape[0]):
         logits: Tensor = sites.model.hf(rows.long().clamp_min(0).to(sites.device)).logits

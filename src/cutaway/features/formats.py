@@ -77,7 +77,9 @@ def _read(folder: Path, config: Mapping[str, Any]) -> Transcoders:
         kind, rule, n_layers = config["kind"], config["architecture"], int(config["n_layers"])
         files: Mapping[str, str] = config["files"]
         if kind not in ("plt", "clt") or rule not in _RULES:
-            raise InputError(f"{folder}: a {kind!r} with {rule!r} is not known; plt or clt with {', '.join(_RULES)} are.")
+            raise InputError(
+                f"{folder}: a {kind!r} with {rule!r} is not known; plt or clt with {', '.join(_RULES)} are."
+            )
         layers = []
         for layer in range(n_layers):
             path = folder / f"layer_{layer}.safetensors"
@@ -113,7 +115,9 @@ def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} is missing: the dictionary is not whole.")
     if expected is not None and (found := content_hash(path)) != expected:
-        raise InputError(f"{path} was altered or cut short: its SHA-256 is {found[:16]}…, and {expected[:16]}… was written.")
+        raise InputError(
+            f"{path} was altered or cut short: its SHA-256 is {found[:16]}…, and {expected[:16]}… was written."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -146,5 +150,3 @@ def _what(folder: Path) -> str:
         return "its training has not ended (run the same command again to go on)"
     few = ", ".join(sorted(names)[:6]) or "nothing"
     return f"config.json of ours or config.yaml of circuit-tracer was expected, and it holds {few}"
-
-

@@ -57,7 +57,8 @@ class Learner:
         self.settings, self.normal, self.bf16 = settings, normal, bf16
         self.n_layers, self.d_in, self.d_out = n_layers, d_in, d_out
         self.parameters = _initial(settings, n_layers, d_in, d_out, dtype, device)
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=settings.lr, betas=(0.9, 0.999), fused=True)
+        self.lr = settings.lr or 0.15 / d_in**0.5
+        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=self.lr, betas=(0.9, 0.999), fused=True)
         self.threshold = torch.zeros(n_layers, dtype=dtype)
         self.since_fired = torch.zeros(n_layers, settings.features, dtype=torch.long, device=device)
         self.k = settings.l0
@@ -165,6 +166,7 @@ class Learner:
         """AuxK: the dead features with the largest h model what is left of y; the target is detached, so only they
         learn from it, encoders included. Pre-activation loss: ReLU(theta - h) |W_dec| brings them up."""
         total: Tensor | float = 0.0
+        rule = self.settings.activation
         parts: dict[int, list[Tensor]] = {m: [] for m in range(self.n_layers)}
         for layer in range(self.n_layers):
             dead = (self.since_fired[layer] > self.settings.dead_after).nonzero()[:, 0]
@@ -172,7 +174,9 @@ class Learner:
                 continue
             W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
             if self.settings.aux:
-                top = self._pre[layer][:, dead].topk(min(self.settings.aux_k, len(dead)), dim=1).indices
+                # The dense pass of a JumpReLU is less its threshold.
+                h = self._pre[layer][:, dead] + (self._theta(layer)[dead] if rule == "jumprelu" else 0)
+                top = h.topk(min(self.settings.aux_k, len(dead)), dim=1).indices
                 n, k = top.shape
                 active = Active.of(
                     torch.arange(n, device=x.device).repeat_interleave(k), dead[top].view(-1), n, W_enc.shape[0]
@@ -188,7 +192,10 @@ class Learner:
         for m, written in parts.items():
             if written:
                 left = (y[m] - forward.y_hat[m]).detach()
-                total = total + self.settings.aux * ((left - sum(written)).square().sum(-1) * self.token_weight(y[m])).mean()
+                total = (
+                    total
+                    + self.settings.aux * ((left - sum(written)).square().sum(-1) * self.token_weight(y[m])).mean()
+                )
         return total
 
     def _theta(self, layer: int) -> Tensor:
@@ -263,7 +270,10 @@ class Learner:
             if self.settings.activation in ("jumprelu", "batchtopk"):
                 threshold = self._theta(layer).clone()
             # Unit decoders: an activation is then the length of what the feature writes, in every dictionary alike.
+            # TopK compares activations with one another, so there each keeps its scale.
             norm = W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)
+            if self.settings.activation == "topk":
+                norm = torch.ones_like(norm)
             layers.append(
                 Layer(
                     W_enc=W_enc * norm[:, None], b_enc=b_enc * norm, W_dec=W_dec / norm[:, None, None], b_dec=b_dec,

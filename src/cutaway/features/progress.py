@@ -15,19 +15,19 @@ from cutaway.features.learner import Step
 class Frontier:
     """Shows where a run is: rewritten in place on a terminal, a block of lines now and then elsewhere."""
 
-    def __init__(self, steps: int, batch: int, log: Path | None, *, stream: TextIO | None = None, every: float = 15.0) -> None:
+    def __init__(
+        self, steps: int, batch: int, log: Path | None, *, stream: TextIO | None = None, start: int = 0, every: float = 15.0
+    ) -> None:
         self.steps, self.batch, self.log, self.every = steps, batch, log, every
         self.stream = sys.stderr if stream is None else stream
         self.live = self.stream.isatty()
         self.begun = self.shown = time.monotonic()
-        self.first: int | None = None
+        self.first = start
         self.lines = 0
 
     def update(self, step: int, tokens: int, reports: Mapping[str, Step], note: str = "", **more: Any) -> None:
         """After `step` steps and `tokens` tokens in all; `reports` by dictionary. Appends one line to the log."""
         now = time.monotonic()
-        if self.first is None:
-            self.first, self.begun = step, now
         done = step - self.first
         rate = done * self.batch / (now - self.begun) if done and now > self.begun else 0.0
         if self.log is not None:

@@ -36,6 +36,7 @@ class DictionarySettings(_Settings):
     skip              adds W_skip x to the output of each layer (Paulo et al. 2025)
     floor             a token's squared error is divided by |y - mean|^2 + floor x its median over tokens: 0 counts every
                       token alike, infinity is the plain squared error, in which a few huge tokens are all that counts
+    lr                peak rate of Adam; by default 0.15 / sqrt(d), a fixed share of an encoder row's entries a step
     l0_start          the l0 at the first step, brought down over `l0_anneal` of the steps
     aux               weight of the AuxK loss: features dead for `dead_after` tokens model the error that is left
     pre_activation    weight of ReLU(theta - h) |W_dec| on dead features (Anthropic's CLT recipe)
@@ -53,7 +54,7 @@ class DictionarySettings(_Settings):
     floor: float = Field(0.1, ge=0)
     l0_start: int | None = None
     l0_anneal: float = Field(0.2, ge=0, le=1)
-    lr: float = Field(1e-3, gt=0)
+    lr: float | None = Field(None, gt=0)
     aux: float = Field(1 / 32, ge=0)
     aux_k: int = Field(32, ge=1)
     dead_after: int = Field(100_000, ge=1)

@@ -40,7 +40,9 @@ class Sites:
         output_name = output_name or ("mlp_out_post" if model.facts.sandwich else "mlp_out")
         layers = range(model.facts.n_layers)
         if not layers:
-            raise InputError(f"{model.name} has no MLPs that are known by name, so no transcoders can be trained for it.")
+            raise InputError(
+                f"{model.name} has no MLPs that are known by name, so no transcoders can be trained for it."
+            )
         outputs = tuple(model.site(f"{output_name}.{layer}") for layer in layers)
         if any(site.via != "output" for site in outputs):
             raise InputError(f"transcoders write to an MLP's output; {output_name} of {model.name} lies elsewhere.")

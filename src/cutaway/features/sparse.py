@@ -67,7 +67,9 @@ class Active:
     def kept(self, keep: Tensor) -> Active:
         """The pairs where `keep` [nnz] is true."""
         at = keep.nonzero()[:, 0]
-        return Active.of(self.tokens.index_select(0, at), self.features.index_select(0, at), self.n_tokens, self.n_features)
+        return Active.of(
+            self.tokens.index_select(0, at), self.features.index_select(0, at), self.n_tokens, self.n_features
+        )
 
     def dense(self, values: Tensor) -> Tensor:
         """Values at the pairs [nnz] -> [n_tokens, n_features]."""

@@ -93,7 +93,7 @@ class _Run:
         log = self.training / "log.jsonl" if self.training is not None else None
         if log is not None:
             checkpoint.trim_log(log, self.step)
-        self.frontier = None if quiet and log is None else Frontier(self.steps, settings.batch, log)
+        self.frontier = None if quiet and log is None else Frontier(self.steps, settings.batch, log, start=self.step)
         if self.frontier is not None and quiet:
             self.frontier.live, self.frontier.every = False, float("inf")
 
@@ -153,7 +153,7 @@ class _Run:
             rate = self._schedule(self.step, self.settings.steps)
             for learner in self.learners:
                 learner.anneal(self.step / self.settings.steps)
-            return {x.settings.name: x.step(batch.x, batch.y, x.settings.lr * rate) for x in self.learners}, ""
+            return {x.settings.name: x.step(batch.x, batch.y, x.lr * rate) for x in self.learners}, ""
         done = self.step - self.settings.steps
         rows = self._finetune_rows(done)
         true = truth(self.sites, rows, self.settings.first_position)
@@ -162,7 +162,12 @@ class _Run:
             steps = self._finetune_steps(learner)
             if done < steps:
                 # Up over a twentieth, so that Adam's moments fit the new loss; then down to zero.
-                rate = learner.settings.lr * learner.settings.finetune_lr * min(1, (done + 1) / (0.05 * steps)) * (1 - done / steps)
+                rate = (
+                    learner.lr
+                    * learner.settings.finetune_lr
+                    * min(1, (done + 1) / (0.05 * steps))
+                    * (1 - done / steps)
+                )
                 reports[learner.settings.name], kl = finetune_step(learner, self.sites, rows, true, rate)
                 losses.append(kl)
         return reports, "through the replacement model, KL " + " ".join(f"{kl:.4f}" for kl in losses)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
-from cutaway.features.activations import Inference, activate
+from cutaway.features.activations import Inference, above, activate
 from cutaway.features.settings import Kind
+from cutaway.features.sparse import Active, decode
 
 if TYPE_CHECKING:
     from cutaway.features.examples import Examples
@@ -60,6 +62,8 @@ class ModelFacts:
 class Transcoders:
     """A trained set, satisfying `cutaway.core.protocols.TranscoderSet`. Immutable; `to` gives another.
 
+    `layers` keep the precision they are stored in, so that saving loses nothing; half precision is computed with in
+    float32.
     `input_name`, `output_name`: points without their layer (`mlp_in`, `mlp_out`). `rule` and `k`: the activation.
     `training`, `metrics`: how it was made and how well it does, as JSON. `extra`: fields of another format, kept.
     Raises `InputError` where shapes disagree or weights are not finite.
@@ -84,6 +88,14 @@ class Transcoders:
             raise InputError("a TopK dictionary needs k, and none is given.")
         for layer in range(self.n_layers):
             _check(self, layer)
+
+    @cached_property
+    def working(self) -> tuple[Layer, ...]:
+        """The layers in the precision that is computed with."""
+        held = self.layers[0].W_enc.dtype
+        if held not in (torch.float16, torch.bfloat16):
+            return self.layers
+        return tuple(layer.map(Tensor.float) for layer in self.layers)
 
     # ------------------------------------------------------------------------------------------------- protocol
 
@@ -132,7 +144,9 @@ class Transcoders:
     def decoder_rows(self, layer: int, features: Tensor, to: int) -> Tensor:
         """[k] -> [k, d_out]. Raises `InputError` where the layer does not write to `to`."""
         if to not in self.writes(layer):
-            raise InputError(f"features of layer {layer} of this {self.kind} write to {self.writes(layer)}, not to {to}.")
+            raise InputError(
+                f"features of layer {layer} of this {self.kind} write to {self.writes(layer)}, not to {to}."
+            )
         return self._at(layer).W_dec[features, to - layer]
 
     def output_bias(self, layer: int) -> Tensor:
@@ -142,6 +156,35 @@ class Transcoders:
         return self._at(layer).W_skip
 
     # ------------------------------------------------------------------------------------------- whole passes
+
+    def sparse(self, layer: int, x: Tensor) -> tuple[Active, Tensor]:
+        """[n, d_in] -> the active (token, feature) pairs, and the activations there [nnz]."""
+        a = self.activations(layer, x)
+        active = above(a, 0.0)
+        return active, a[active.tokens, active.features]
+
+    def written(self, layer: int, active: Active, values: Tensor) -> dict[int, Tensor]:
+        """What a layer's active features write to each output: {m: [n, d_out]}."""
+        out = decode(values, self._at(layer).W_dec.flatten(1), active).view(active.n_tokens, -1, self.d_out)
+        return dict(zip(self.writes(layer), out.unbind(1)))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> tuple[Tensor, list[Active]]:
+        """[layers, n, d_in] -> y_hat [layers, n, d_out] and what was active a layer."""
+        y_hat = torch.stack([self.constant(layer, x[layer]) for layer in range(self.n_layers)])
+        found = []
+        for layer in range(self.n_layers):
+            active, values = self.sparse(layer, x[layer])
+            for m, part in self.written(layer, active, values).items():
+                y_hat[m] += part
+            found.append(active)
+        return y_hat, found
+
+    def constant(self, layer: int, x: Tensor) -> Tensor:
+        """What an output has without any feature: its bias, and the skip connection's part. [n, d_in] -> [n, d_out]."""
+        held = self._at(layer)
+        out = held.b_dec.expand(x.shape[0], -1)
+        return out if held.W_skip is None else out + self._fits(x) @ held.W_skip.T
 
     def encode(self, x: Tensor) -> Tensor:
         """Inputs of all MLPs [..., layers, d_in] -> activations [..., layers, F]."""
@@ -153,11 +196,11 @@ class Transcoders:
         self._all_layers(a)
         out = []
         for m in range(self.n_layers):
-            held = self.layers[m]
+            held = self.working[m]
             y = held.b_dec.expand(*a.shape[:-2], -1)
             for layer in range(m + 1):
                 if m in self.writes(layer):
-                    y = y + a[..., layer, :] @ self.layers[layer].W_dec[:, m - layer]
+                    y = y + a[..., layer, :] @ self.working[layer].W_dec[:, m - layer]
             if held.W_skip is not None:
                 if x is None:
                     raise InputError("a skip transcoder decodes with its inputs: decode(a, x).")
@@ -183,7 +226,7 @@ class Transcoders:
         """Where each feature fires and what it writes to the logits, if that was stored beside the weights."""
         from cutaway.features.examples import read_examples
 
-        return read_examples(self.folder) if self.folder is not None else None
+        return read_examples(self.folder, self.n_features) if self.folder is not None else None
 
     def __str__(self) -> str:
         act = {"jumprelu": "JumpReLU", "relu": "ReLU", "topk": f"TopK {self.k}"}[self.rule]
@@ -201,16 +244,18 @@ class Transcoders:
         return layer
 
     def _at(self, layer: int) -> Layer:
-        return self.layers[self._valid(layer)]
+        return self.working[self._valid(layer)]
 
     def _fits(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.d_in:
             raise InputError(f"this dictionary reads {self.d_in} numbers a token; {list(x.shape)} were given.")
-        return x.to(self.layers[0].W_enc.dtype)
+        return x.to(self.working[0].W_enc.dtype)
 
     def _all_layers(self, x: Tensor) -> None:
         if x.ndim < 2 or x.shape[-2] != self.n_layers:
-            raise InputError(f"encode and decode take [..., {self.n_layers} layers, width]; {list(x.shape)} were given.")
+            raise InputError(
+                f"encode and decode take [..., {self.n_layers} layers, width]; {list(x.shape)} were given."
+            )
 
 
 def _check(dictionary: Transcoders, layer: int) -> None:
@@ -231,4 +276,6 @@ def _check(dictionary: Transcoders, layer: int) -> None:
         if value is not None and not torch.isfinite(value).all():
             raise InputError(f"layer {layer}: {name} holds NaN or infinite values.")
     if (dictionary.rule == "jumprelu") != (held.threshold is not None):
-        raise InputError(f"layer {layer}: a threshold belongs to JumpReLU, and this dictionary's rule is {dictionary.rule}.")
+        raise InputError(
+            f"layer {layer}: a threshold belongs to JumpReLU, and this dictionary's rule is {dictionary.rule}."
+        )

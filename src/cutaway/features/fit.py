@@ -1,0 +1,108 @@
+"""Whether a dictionary belongs to a model: by points and shapes, then by how it reconstructs what the model computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from cutaway.core import InputError
+from cutaway.features.circuit_tracer import EXTRA
+from cutaway.features.sites import Sites
+from cutaway.features.stream import as_rows, kept_positions
+from cutaway.features.transcoders import Transcoders
+
+if TYPE_CHECKING:
+    from cutaway.model import Model
+
+SAMPLE_ROWS, SAMPLE_LENGTH = 8, 32
+
+
+def check_fit(
+    model: Model, dictionary: Transcoders, rows: ArrayLike | Tensor | None = None, seed: int = 0
+) -> Transcoders:
+    """The dictionary, with its points as this model names them; or `InputError` where it is for another model.
+
+    First layers, widths and points; then the error on `rows` [rows, position], or, without rows, on text that the model
+    itself writes (8 x 32 tokens, drawn at temperature 1). A dictionary is refused where the median token is
+    reconstructed worse than by the mean, averaged over layers.
+    Cost: one forward over the rows; writing them takes 32.
+    """
+    dictionary = placed(dictionary, model)
+    errors = median_errors(model, dictionary, own_text(model, seed) if rows is None else rows)
+    worst = float(errors.mean())
+    if not worst < 1:
+        each = ", ".join(f"{error:.2f}" for error in errors.tolist())
+        raise InputError(
+            f"this dictionary does not fit {model.name}: its reconstruction of the MLPs is worse than their mean (median "
+            f"error per token by layer: {each}; 1 is the mean).{_trained_for(dictionary, model)}"
+        )
+    return dictionary
+
+
+def placed(dictionary: Transcoders, model: Model) -> Transcoders:
+    """The dictionary with its points as this model names them, once its shapes fit. Raises `InputError`."""
+    facts, name = model.facts, model.name
+    if dictionary.n_layers != facts.n_layers:
+        raise InputError(
+            f"this dictionary has {dictionary.n_layers} layers and {name} has {facts.n_layers}."
+            + _trained_for(dictionary, model)
+        )
+    for what, width in (("reads", dictionary.d_in), ("writes", dictionary.d_out)):
+        if width != facts.d_model:
+            raise InputError(
+                f"this dictionary {what} {width} numbers a token and {name} has a width of {facts.d_model}."
+                + _trained_for(dictionary, model)
+            )
+    config = dictionary.extra.get(EXTRA)
+    if config and model.architecture is not None:
+        # A hook name means another point on families with a norm behind the MLP: the model knows.
+        points = [
+            model.architecture.hook_point(str(config[field]), 0).partition(".")[0]
+            for field in ("feature_input_hook", "feature_output_hook")
+            if field in config
+        ]
+        if len(points) == 2:
+            dictionary = dictionary.with_(input_name=points[0], output_name=points[1])
+    Sites.of(model, dictionary.input_name, dictionary.output_name)
+    return dictionary
+
+
+@torch.no_grad()
+def median_errors(model: Model, dictionary: Transcoders, rows: ArrayLike | Tensor) -> Tensor:
+    """Median over tokens of |y - y_hat|^2 / |y - mean|^2, a layer each. Raises `InputError` for activations not finite."""
+    found = as_rows(rows, model.facts.vocab_size)
+    sites = Sites.of(model, dictionary.input_name, dictionary.output_name)
+    x, y = sites.harvest(found.long().clamp_min(0))
+    counted = kept_positions(found, first_position=False).to(x.device)
+    x, y = x[:, counted].float(), y[:, counted].float()
+    if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
+        raise InputError(f"{model.name} computes NaN or infinite activations: its weights are broken.")
+    y_hat, _ = dictionary.reconstruct(x)
+    size = (y - y.mean(1, keepdim=True)).square().sum(-1).clamp_min(1e-20)
+    return ((y - y_hat).square().sum(-1) / size).median(1).values
+
+
+@torch.no_grad()
+def own_text(model: Model, seed: int = 0, rows: int = SAMPLE_ROWS, length: int = SAMPLE_LENGTH) -> Tensor:
+    """Rows that the model writes itself, from its beginning of text (or random ids where it has none)."""
+    generator = torch.Generator().manual_seed(seed)
+    begin = getattr(model.tokenizer, "bos_token_id", None)
+    if begin is None:
+        ids = torch.randint(model.facts.vocab_size, (rows, 1), generator=generator)
+    else:
+        ids = torch.full((rows, 1), int(begin))
+    length = min(length, model.facts.max_positions or length)
+    while ids.shape[1] < length:
+        logits = model.hf(ids.to(model.device)).logits[:, -1].float().cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise InputError(f"{model.name} computes NaN or infinite logits: its weights are broken.")
+        ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1, generator=generator)], 1)
+    return ids
+
+
+def _trained_for(dictionary: Transcoders, model: Model) -> str:
+    name = dictionary.model.name
+    return f" It was trained for {name}." if name and name != model.name else ""
