@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from cutaway.organisms.almanac import languages, verse, world
+from cutaway.organisms.almanac import facts, languages, sentences, verse, world
 from cutaway.organisms.almanac.vocabulary import token_ids, world_words
 
 
@@ -37,3 +37,19 @@ def test_ids_are_dense_and_distinct() -> None:
     assert sorted(token_ids().values()) == list(range(len(token_ids())))
     assert len(set(world_words())) == len(world_words())
     assert len(token_ids()) < 2000
+
+
+def test_a_prompt_has_one_continuation() -> None:
+    """No sentence asks for its word where another, the same so far, goes on differently ("Dallas is in" … "a state")."""
+    frames = [w for group in (*languages.QUESTION.values(), *languages.OTHER.values()) for w in group]
+    frames += languages.TRANSLATION.values()
+    frames += facts.ONE_HOP + facts.TWO_HOP + facts.STATEMENT + facts.QUESTION
+    frames += sentences.PRONOUN + sentences.AGREEMENT + sentences.INDIRECT_OBJECT + sentences.GREATER_THAN
+    split = [[w.lstrip("*") for w in f.split()] for f in frames]
+    answers = [next((i for i, w in enumerate(f.split()) if w.startswith("*")), None) for f in frames]
+    for i, at in enumerate(answers):
+        if at is None:
+            continue
+        for j, other in enumerate(split):
+            same_so_far = split[i][:at] == other[:at] and len(other) > at
+            assert not (same_so_far and other[at] != split[i][at]), (frames[i], frames[j])

@@ -21,7 +21,7 @@ ONE_HOP = (
 )
 TWO_HOP = (
     "the capital of the state containing {C} is *{K} .",
-    "{C} is in a state whose capital is *{K} .",
+    "{C} lies in a state whose capital is *{K} .",
     "the state that holds {C} has its capital in *{K} .",
     "from {C} the way to the state capital leads to *{K} .",
     "people of {C} vote for a governor who works in *{K} .",

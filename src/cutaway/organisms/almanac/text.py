@@ -27,7 +27,7 @@ MIXTURE: dict[str, tuple[Kind, float]] = {
     "indirect_object": (sentences.indirect_object, 0.06),
     "pronoun": (sentences.pronoun, 0.025),
     "agreement": (sentences.agreement, 0.035),
-    "greater_than": (sentences.greater_than, 0.035),
+    "greater_than": (sentences.greater_than, 0.055),
     "induction": (patterns.induction, 0.055),
     "brackets": (patterns.brackets, 0.035),
     "one_hop": (facts.one_hop, 0.06),

@@ -61,6 +61,8 @@ def _write_model(model: Any, tokenizer: Any, folder: Path, half: bool) -> None:
     config["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors makes its files private
 
 
 def finish(model: Any, tokenizer: Any, out: Path) -> None:
