@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cutaway.core import InputError
 from cutaway.core.protocols import TranscoderSet
+from cutaway.graphs.workers import in_order
 from cutaway.model.frozen import FrozenPath
 
 
@@ -56,16 +57,19 @@ class Sources:
 def active_features(path: FrozenPath, dictionary: TranscoderSet) -> ActiveFeatures:
     """Which features are active where, with activations and pre-activations. Costs one encoding of every layer."""
     _check_dictionary(path, dictionary)
-    found: list[tuple[Tensor, ...]] = []
-    for layer in range(path.n_layers):
+
+    @torch.no_grad()
+    def encode(layer: int) -> tuple[Tensor, ...]:
         x = path.mlp_input(layer)
         activations = dictionary.activations(layer, x)
-        pre = dictionary.pre_activations(layer, x)
         if not torch.isfinite(activations).all():
             raise InputError(f"The dictionary's activations at layer {layer} are not finite.")
         position, feature = activations.nonzero(as_tuple=True)
         at = (position, feature)
-        found.append((torch.full_like(position, layer), position, feature, activations[at], pre[at]))
+        pre = dictionary.pre_activations(layer, x)[at]
+        return torch.full_like(position, layer), position, feature, activations[at], pre
+
+    found = list(in_order(encode, range(path.n_layers), on_cpu=path.on_cpu))
     layer_, position_, feature_, activation, pre_ = (torch.cat(parts) for parts in zip(*found))
     width = int(feature_.max()) + 1 if len(feature_) else 1
     order = ((position_ * path.n_layers + layer_) * width + feature_).argsort()
@@ -75,9 +79,10 @@ def active_features(path: FrozenPath, dictionary: TranscoderSet) -> ActiveFeatur
 def collect(path: FrozenPath, dictionary: TranscoderSet, features: ActiveFeatures) -> Sources:
     """The vectors of all sources. Keeps one row of d_model per (active feature, layer that it writes to)."""
     every = torch.arange(path.n_positions, device=features.layer.device)
-    writes, errors, mlp_bias, skips = [], [], [], []
     by_layer = [(features.layer == layer).nonzero().flatten() for layer in range(path.n_layers)]
-    for to in range(path.n_layers):
+
+    @torch.no_grad()
+    def write(to: int) -> tuple[Writes, Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
         writers = [layer for layer in range(path.n_layers) if to in dictionary.writes(layer)]
         index = torch.cat([by_layer[layer] for layer in writers])
         rows = torch.cat([dictionary.decoder_rows(layer, features.feature[by_layer[layer]], to) for layer in writers])
@@ -88,24 +93,26 @@ def collect(path: FrozenPath, dictionary: TranscoderSet, features: ActiveFeature
         bias, skip, x = dictionary.output_bias(to), dictionary.skip(to), path.mlp_input(to)
         error = (path.mlp_output(to) - bias).index_add(0, position, rows, alpha=-1)
         constant = bias.expand(path.n_positions, -1)
-        skips.append(None if skip is None else _skip_transpose(path, to, skip))
         if skip is not None:
             error = error - x @ skip.T
             norm = path.layers[to].read_norm
             if path.input_point == "mlp_in" and norm is not None and norm.bias is not None:
                 constant = constant + skip @ norm.bias
-        errors.append(path.write(to, error, every))
         written = path.write(to, constant, every)
         extra = path.write_bias(to)
-        mlp_bias.append(written if extra is None else written + extra)
-        writes.append(_group(path, path.write(to, rows, position), position, index))
+        written = written if extra is None else written + extra
+        grouped = _group(path, path.write(to, rows, position), position, index)
+        return grouped, path.write(to, error, every), written, None if skip is None else _skip_transpose(path, to, skip)
+
+    found = in_order(write, range(path.n_layers), on_cpu=path.on_cpu)
+    writes, errors, mlp_bias, skips = zip(*found)
     return Sources(
         features,
-        tuple(writes),
+        writes,
         torch.stack(errors),
         torch.stack(mlp_bias),
         torch.stack([layer.attn_bias for layer in path.layers]),
-        tuple(skips),
+        skips,
     )
 
 

@@ -26,6 +26,7 @@ from cutaway.graphs.active import ActiveFeatures, Sources, active_features, coll
 from cutaway.graphs.nodes import Nodes, concatenate, table
 from cutaway.graphs.sweep import Batch, sweep
 from cutaway.graphs.targets import LogitTargets
+from cutaway.graphs.workers import in_order
 from cutaway.model.frozen import FrozenPath
 
 TOLERANCE = 1e-4
@@ -107,8 +108,8 @@ class _Blocks:
         self.position = torch.cat(
             [sources.features.position, sources.features.position.new_full((len(targets.layer) - self.n_features,), at)]
         )
-        # Four arrays of gradients are alive at once at the worst moment of a sweep.
-        per_target = 4 * path.n_positions * path.d_model * path.embedding.element_size()
+        # Four arrays of gradients are alive at once at the worst moment of a sweep, in each worker.
+        per_target = 4 * torch.get_num_threads() * path.n_positions * path.d_model * path.embedding.element_size()
         self.most = max(16, max_bytes // per_target)
         self.n_biases = 4 * path.n_layers + 2
 
@@ -117,10 +118,14 @@ class _Blocks:
         position = self.position[torch.from_numpy(rows)].numpy()
         is_logit = rows >= self.n_features
         starts = np.flatnonzero((np.diff(position, prepend=-1) != 0) | np.diff(is_logit, prepend=False))
-        for start, end in zip(starts, [*starts[1:], len(rows)]):
-            for first in range(start, end, self.most):
-                chunk = rows[first : min(first + self.most, end)]
-                yield chunk, int(position[start]), self._effects(chunk, int(position[start]))
+        chunks = [
+            (rows[first : min(first + self.most, end)], int(position[start]))
+            for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)])
+            for first in range(start, end, self.most)
+        ]
+        results = in_order(lambda chunk: self._effects(*chunk), chunks, on_cpu=self.path.on_cpu)
+        for (chunk, at), effects in zip(chunks, results):
+            yield chunk, at, effects
 
     def _effects(self, rows: npt.NDArray[np.int64], position: int) -> Tensor:
         targets, n_layers = self.targets, self.path.n_layers

@@ -102,7 +102,7 @@ def total_effects(graph: AttributionGraph, weights: npt.ArrayLike | None = None)
     else:
         r[graph.logit_rows] = np.asarray(weights)
     pre = graph.nodes.pre_activation.astype(np.float64)
-    through = (graph.nodes.kind == kinds.FEATURE) & (np.abs(pre) > 0)
+    through = (graph.nodes.kind == kinds.FEATURE) & (np.abs(pre) > 0)  # False for NaN: then no effect passes
     gain = np.zeros(len(graph.nodes))
     gain[through] = 1 / pre[through]
     back = cast(csr_array, graph.edges.T)
@@ -221,9 +221,10 @@ def _cut(graph: AttributionGraph, kept: Mask, keep: Mask, pruning: dict[str, Any
 
 def account(graph: AttributionGraph, tolerance: float = 1e-4) -> dict[str, Any]:
     """The law, for every feature and logit of a graph: {"nodes", "max_error"}. Raises CutawayError where it fails."""
-    rows = np.flatnonzero(graph.nodes.has_inputs)
+    # A graph read from another tool knows no pre-activations.
+    rows = np.flatnonzero(graph.nodes.has_inputs & np.isfinite(graph.nodes.pre_activation))
     if not len(rows):
-        return {"nodes": 0, "max_error": 0.0}
+        return {"nodes": 0, "max_error": None}
     data = csr_array((graph.edges.data.astype(np.float64), graph.edges.indices, graph.edges.indptr), graph.edges.shape)
     total, size = data.sum(1)[rows], abs(data).sum(1)[rows]
     pre = graph.nodes.pre_activation[rows].astype(np.float64)

@@ -41,6 +41,7 @@ class Effects:
     mlp_bias: Tensor  # [n, L]
 
 
+@torch.no_grad()
 def sweep(path: FrozenPath, sources: Sources, batch: Batch) -> Effects:
     """Direct effects of every source on every target of `batch`. Holds 4 (p + 1) n d values, and n rows of effects."""
     p, n, d = batch.position, len(batch.layer), path.d_model

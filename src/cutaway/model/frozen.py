@@ -1,218 +1,20 @@
-"""What stays of a model on one prompt when attention patterns and norm scales are held: an affine map, as tensors.
-
-With patterns P and norm scales s fixed, everything between the MLPs is affine in the residual stream r [position, d]:
-
-    attention   r_mid = r_pre + sum over heads h of  P'_h (r_pre W_V'^T) W_O'^T + beta
-    reading     x = r_mid, or its norm: s * (w o C r_mid) + b          (C centres for LayerNorm, else the identity)
-    writing     r_post = r_mid + m * y, or m * norm(y) where the family norms what the MLP wrote
-    logits      W_U norm(r_L) + b_U, then the family's multiplier
-
-Norm weights, centring and multipliers are folded into W_V' and W_O', norm scales into the rows and columns of P', so
-that a layer costs two matrix products and one product with the pattern. Source: the local replacement model of "Circuit
-Tracing" (Anthropic, 2025). The map is checked against the run it was read from and refused where it does not hold.
-"""
+"""Read a model's frozen linear path out of one observed run, and refuse it where it does not give back the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError, UnknownName
-from cutaway.model.observed import Observed, Passage, linear_map, observe, value_map
+from cutaway.model.linear_path import FrozenLayer, FrozenNorm, FrozenPath, InputPoint, OutputPoint
+from cutaway.model.observed import Observed, ObservedLayer, Passage, linear_map, observe, value_map
+
+__all__ = ["FrozenLayer", "FrozenNorm", "FrozenPath", "frozen_path"]
 
 TOLERANCE = 1e-4
-InputPoint = Literal["mlp_in", "resid_mid"]
-OutputPoint = Literal["mlp_out", "mlp_out_post"]
-
-
-@dataclass(frozen=True)
-class FrozenNorm:
-    """y[t] = scale[t] * (weight o C x[t]) + bias; C subtracts the mean where `centred`. scale [position, 1]."""
-
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    centred: bool
-
-    def fold_in(self, matrix: Tensor) -> Tensor:
-        """[..., d] rows that read the norm's output -> rows that read its input, but for the scale."""
-        rows = matrix * self.weight
-        return rows - rows.mean(-1, keepdim=True) if self.centred else rows
-
-    def fold_out(self, matrix: Tensor) -> Tensor:
-        """[..., d] rows that enter the norm -> what they add to its output, but for the scale."""
-        rows = matrix - matrix.mean(-1, keepdim=True) if self.centred else matrix
-        return rows * self.weight
-
-
-@dataclass(frozen=True)
-class FrozenLayer:
-    """One block. d = d_model, H = heads, K = key-value heads, c = width of a value head."""
-
-    pattern: Tensor  # P' [H, query, key]: the attention pattern with the norms' scales of both ends in it
-    w_value: Tensor  # W_V' [K * c, d]
-    w_out: Tensor  # W_O' [d, H * c]
-    attn_bias: Tensor  # beta [position, d]: what attention writes whatever the residual stream holds
-    read_norm: FrozenNorm | None
-    write_norm: FrozenNorm | None
-    write_multiplier: float
-    parallel: bool  # the MLP reads r_pre, beside attention
-    resid_pre: Tensor  # [position, d], and so on: the run's own values
-    resid_mid: Tensor
-    resid_post: Tensor
-    mlp_in: Tensor
-    mlp_out: Tensor
-    mlp_out_post: Tensor
-
-    @property
-    def n_heads(self) -> int:
-        return self.pattern.shape[0]
-
-    @property
-    def d_head(self) -> int:
-        return self.w_out.shape[1] // self.n_heads
-
-    @property
-    def n_kv_heads(self) -> int:
-        return self.w_value.shape[0] // self.d_head
-
-    def attend(self, resid: Tensor) -> Tensor:
-        """resid_pre [position, d] -> what attention adds to it, [position, d], bias included."""
-        value = (resid @ self.w_value.T).reshape(len(resid), self.n_kv_heads, -1)
-        value = value.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)  # [key, H, c]
-        z = torch.einsum("hqk,khc->qhc", self.pattern, value)
-        return z.flatten(1) @ self.w_out.T + self.attn_bias
-
-    def attend_transpose(self, gradient: Tensor) -> Tensor:
-        """Gradients at resid_mid [position, n, d] -> their part at resid_pre that passes through attention, same shape.
-
-        Position-major. The first `position` rows suffice: attention is causal.
-        """
-        positions, n, d = gradient.shape
-        heads, groups, c = self.n_heads, self.n_kv_heads, self.d_head
-        z = (gradient.reshape(-1, d) @ self.w_out).reshape(positions, n, heads, c)
-        z = z.permute(2, 0, 1, 3).reshape(heads, positions, n * c)  # [H, query, n * c]
-        value = self.pattern[:, :positions, :positions].transpose(1, 2) @ z  # [H, key, n * c]
-        if groups < heads:
-            value = value.reshape(groups, heads // groups, positions, n * c).sum(1)
-        value = value.reshape(groups, positions, n, c).permute(1, 2, 0, 3).reshape(positions * n, groups * c)
-        return (value @ self.w_value).reshape(positions, n, d)
-
-    def attend_transpose_from(self, gradient: Tensor, position: int) -> Tensor:
-        """The same for gradients [n, d] at one position: [position + 1, n, d], at a row of the pattern each."""
-        n, d = gradient.shape
-        heads, groups, c = self.n_heads, self.n_kv_heads, self.d_head
-        z = (gradient @ self.w_out).reshape(n, heads, c).transpose(0, 1)  # [H, n, c]
-        w_value = self.w_value.reshape(groups, c, d)
-        if groups < heads:
-            w_value = w_value.repeat_interleave(heads // groups, dim=0)
-        through = (z @ w_value).reshape(heads, n * d)  # [H, n * d]
-        row = self.pattern[:, position, : position + 1]
-        return (row.T @ through).reshape(position + 1, n, d)
-
-
-@dataclass(frozen=True)
-class FrozenPath:
-    """The affine path of one prompt. Made by `frozen_path`; positions T, layers L, width d."""
-
-    tokens: Tensor  # [T]
-    input_point: InputPoint
-    output_point: OutputPoint
-    layers: tuple[FrozenLayer, ...]
-    embedding: Tensor  # [T, d]: what each token puts into the stream
-    position_embedding: Tensor | None  # [T, d]
-    final_norm: FrozenNorm
-    w_unembed: Tensor  # W_U [vocab, d], the family's logit multiplier in it
-    b_unembed: Tensor | None
-    softcap: float | None  # logits = softcap tanh(z / softcap); z is what the path is linear in
-    logits: Tensor  # z of the run, [T, vocab]
-    max_error: float  # the largest relative difference to the run, over layers and logits
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.layers)
-
-    @property
-    def n_positions(self) -> int:
-        return int(self.tokens.numel())
-
-    @property
-    def d_model(self) -> int:
-        return int(self.embedding.shape[1])
-
-    @cached_property
-    def reads_resid_pre(self) -> tuple[bool, ...]:
-        """Per layer: whether the MLP's input is a map of resid_pre (parallel blocks) rather than of resid_mid."""
-        return tuple(layer.parallel for layer in self.layers)
-
-    def mlp_input(self, layer: int) -> Tensor:
-        """The run's value at the input point, [T, d]."""
-        here = self.layers[layer]
-        return here.mlp_in if self.input_point == "mlp_in" else here.resid_mid
-
-    def mlp_output(self, layer: int) -> Tensor:
-        """The run's value at the output point, [T, d]."""
-        here = self.layers[layer]
-        return here.mlp_out if self.output_point == "mlp_out" else here.mlp_out_post
-
-    def read_transpose(self, layer: int, vectors: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors [n, d] that read the input point at `positions` [n] -> (gradients at the stream, constants [n]).
-
-        vector . x = gradient . r + constant, r the stream that the layer's MLP reads.
-        """
-        norm = self.layers[layer].read_norm if self.input_point == "mlp_in" else None
-        if norm is None:
-            return vectors, vectors.new_zeros(len(vectors))
-        constants = vectors.new_zeros(len(vectors)) if norm.bias is None else vectors @ norm.bias
-        return norm.fold_in(vectors) * norm.scale[positions], constants
-
-    def write(self, layer: int, vectors: Tensor, positions: Tensor) -> Tensor:
-        """Vectors [n, d] at the output point, at `positions` [n] -> what they add to the stream, [n, d]."""
-        here = self.layers[layer]
-        if self.output_point == "mlp_out_post":
-            return vectors
-        if here.write_norm is not None:
-            vectors = here.write_norm.fold_out(vectors) * here.write_norm.scale[positions]
-        return vectors if here.write_multiplier == 1.0 else here.write_multiplier * vectors
-
-    def write_bias(self, layer: int) -> Tensor | None:
-        """[d]: what writing adds to the stream whatever is written (the post-norm's bias), or None."""
-        here = self.layers[layer]
-        if self.output_point == "mlp_out_post" or here.write_norm is None or here.write_norm.bias is None:
-            return None
-        return here.write_multiplier * here.write_norm.bias
-
-    def unembed_transpose(self, vectors: Tensor, position: int) -> tuple[Tensor, Tensor]:
-        """Vectors [n, d] that read the final norm's output -> (gradients at the last stream [n, d], constants [n])."""
-        norm = self.final_norm
-        constants = vectors.new_zeros(len(vectors)) if norm.bias is None else vectors @ norm.bias
-        return norm.fold_in(vectors) * norm.scale[position], constants
-
-    def forward(self, mlp: Callable[[int, Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The frozen model with `mlp(layer, x at the input point) -> y at the output point` for its MLPs.
-
-        Returns ([resid_post of each layer], logits before any softcap); all [T, …]. Differentiable.
-        """
-        every = torch.arange(self.n_positions, device=self.embedding.device)
-        resid, posts = self.embedding, []
-        if self.position_embedding is not None:
-            resid = resid + self.position_embedding
-        for index, layer in enumerate(self.layers):
-            middle = resid + layer.attend(resid)
-            x = resid if layer.parallel else middle
-            if self.input_point == "mlp_in" and layer.read_norm is not None:
-                x = _apply(layer.read_norm, x)
-            resid = middle + self.write(index, mlp(index, x), every)
-            bias = self.write_bias(index)
-            resid = resid if bias is None else resid + bias
-            posts.append(resid)
-        logits = _apply(self.final_norm, resid) @ self.w_unembed.T
-        return posts, logits if self.b_unembed is None else logits + self.b_unembed
 
 
 def frozen_path(model: Any, tokens: Tensor, input_point: str = "mlp_in", output_point: str = "mlp_out") -> FrozenPath:
@@ -228,34 +30,35 @@ def frozen_path(model: Any, tokens: Tensor, input_point: str = "mlp_in", output_
         raise UnknownName("input point that a graph can be built on", input_point, ("mlp_in", "resid_mid"))
     if output_point not in ("mlp_out", "mlp_out_post"):
         raise UnknownName("output point that a graph can be built on", output_point, ("mlp_out", "mlp_out_post"))
-    hf: nn.Module = getattr(model, "hf", model)
+    if isinstance(model, nn.Module):
+        from cutaway.model.load import load
+
+        model = load(model)
     tokens = tokens.reshape(-1) if tokens.ndim == 1 or tokens.shape[0] == 1 else tokens
     if tokens.ndim != 1 or tokens.numel() == 0:
         raise InputError(f"A graph is of one prompt of at least one token; tokens have shape {tuple(tokens.shape)}.")
-    dtype = next(hf.parameters()).dtype
+    dtype = next(model.hf.parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
         raise InputError(
             f"The model computes in {dtype}; sums of edges cannot be checked to {TOLERANCE:g} in it. "
             "Load it with dtype=torch.float32."
         )
     with torch.no_grad():
-        seen = observe(hf, tokens)
+        seen = observe(model, tokens)
         path = _read(seen, input_point, output_point)  # type: ignore[arg-type]
         return replace(path, max_error=_check(path, seen))
 
 
 def _read(seen: Observed, input_point: InputPoint, output_point: OutputPoint) -> FrozenPath:
-    name = seen.arch.architecture
+    name = seen.name
     layers = [_read_layer(seen, index) for index in range(len(seen.layers))]
     if input_point == "resid_mid" and any(layer.parallel for layer in layers):
         raise InputError(
             f"{name} runs attention and MLP side by side: no stream between them (resid_mid) exists. "
             "Use a dictionary that reads mlp_in."
         )
-    if seen.final_norm is None or seen.lm_head is None:
-        raise InputError(f"{name} has no frozen linear path: its final norm or unembedding did not run.")
     weight, bias = linear_map(seen.lm_head.module, seen.lm_head.entered.shape[-1])
-    multiplier = seen.arch.quirks.logit_multiplier or 1.0
+    multiplier = seen.facts.logit_scale
     start = layers[0].resid_pre
     embedding, positions = start, None
     if seen.position_embedding is not None and _difference(seen.embedding + seen.position_embedding, start) < TOLERANCE:
@@ -270,17 +73,17 @@ def _read(seen: Observed, input_point: InputPoint, output_point: OutputPoint) ->
         final_norm=_norm(seen.final_norm, f"{name}'s final norm"),
         w_unembed=weight if multiplier == 1.0 else multiplier * weight,
         b_unembed=None if bias is None else multiplier * bias,
-        softcap=seen.arch.quirks.final_logit_softcapping,
+        softcap=seen.facts.logit_softcap,
         logits=multiplier * seen.lm_head.left,
         max_error=float("nan"),
     )
 
 
 def _read_layer(seen: Observed, index: int) -> FrozenLayer:
-    arch, at = seen.arch, seen.layers[index]
-    where = f"layer {index} of {arch.architecture}"
+    at = seen.layers[index]
+    where = f"layer {index} of {seen.name}"
     resid_pre, norms = at.block.entered, at.norms
-    attn_multiplier, mlp_multiplier = arch.quirks.residual_multipliers
+    attn_multiplier, mlp_multiplier = seen.facts.residual_scales
 
     before = _found(norms, "left", at.attn_in)
     if before is None and not torch.equal(at.attn_in, resid_pre):
@@ -296,7 +99,7 @@ def _read_layer(seen: Observed, index: int) -> FrozenLayer:
         raise InputError(f"{where}: the MLP reads neither resid_pre nor resid_mid.")
     wrote = _found(norms, "entered", at.mlp_out)
 
-    pattern, w_value, w_out, bias = _attention(seen, index, before, after, attn_multiplier, where)
+    pattern, w_value, w_out, bias = _attention(at, before, after, attn_multiplier, where)
     return FrozenLayer(
         pattern=pattern,
         w_value=w_value,
@@ -316,14 +119,14 @@ def _read_layer(seen: Observed, index: int) -> FrozenLayer:
 
 
 def _attention(
-    seen: Observed, index: int, before: Passage | None, after: Passage | None, multiplier: float, where: str
+    at: ObservedLayer, before: Passage | None, after: Passage | None, multiplier: float, where: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(P', W_V', W_O', beta) of a layer; P W_V must give back the heads' outputs of the run."""
-    arch, at = seen.arch, seen.layers[index]
-    w_value, b_value = value_map(arch, index)
-    out_module = arch.attn_out_proj(index)
-    w_out, b_out = linear_map(out_module, at.z.shape[-1])
-    heads, groups = at.pattern.shape[0], arch.kv_heads_for_layer(index)
+    w_value, b_value = value_map(at.value, at.attn_in.shape[-1])
+    w_out, b_out = linear_map(at.out_projection, at.z.shape[-1])
+    heads, groups = at.pattern.shape[0], at.value.heads[0] if at.value.heads else at.pattern.shape[0]
+    if heads % groups or w_out.shape[1] % heads or w_value.shape[0] * heads != w_out.shape[1] * groups:
+        raise InputError(f"{where}: values of width {w_value.shape[0]} do not fit {heads} heads over {groups}.")
     pattern = at.pattern.to(w_value.dtype)
 
     value = at.attn_in @ w_value.T
@@ -347,8 +150,6 @@ def _attention(
     if first is not None:
         w_value = first.fold_in(w_value)
         pattern = pattern * first.scale.T  # columns: keys
-    if heads % groups or w_out.shape[1] % heads:
-        raise InputError(f"{where}: {heads} heads over {groups} key-value heads.")
     return pattern.contiguous(), w_value.contiguous(), (multiplier * w_out).contiguous(), multiplier * bias
 
 
@@ -382,11 +183,6 @@ def _norm(passage: Passage, what: str) -> FrozenNorm:
     raise InputError(f"{what} ({type(module).__name__}) is neither a LayerNorm nor an RMSNorm; it cannot be frozen.")
 
 
-def _apply(norm: FrozenNorm, x: Tensor) -> Tensor:
-    y = norm.fold_out(x) * norm.scale
-    return y if norm.bias is None else y + norm.bias
-
-
 def _difference(a: Tensor, b: Tensor) -> float:
     """max |a - b| / max |b|."""
     return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
@@ -394,7 +190,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 def _check(path: FrozenPath, seen: Observed) -> float:
     """The largest relative difference between the frozen forward and the run; refuse past the tolerance."""
-    name = seen.arch.architecture
+    name = seen.name
     posts, logits = path.forward(lambda layer, _: path.mlp_output(layer))
     worst = 0.0
     for index, (ours, layer) in enumerate(zip(posts, path.layers)):

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from interp_engine.arch import ArchSpec, resolve_arch
-from interp_engine.facts import split_qkv_slab
 from torch import Tensor, nn
 
 from cutaway.core import InputError
+from cutaway.model.facts import Facts
+
+if TYPE_CHECKING:
+    from cutaway.model.model import Model
+    from cutaway.model.sites import Site
 
 
 @dataclass
@@ -36,45 +39,52 @@ class ObservedLayer:
     norms: tuple[Passage, ...]  # its children that map the stream to the stream and are neither attention nor MLP
     attn_in: Tensor
     attn_out: Tensor
-    z: Tensor
+    z: Tensor  # [position, heads * d_head]
     mlp_in: Tensor
     mlp_out: Tensor
     pattern: Tensor  # [head, query, key]
+    value: Site
+    out_projection: nn.Module
 
 
 @dataclass
 class Observed:
-    """The whole forward. `embedding` is what the token table gave; `unembedded` is lm_head's output, before any cap."""
+    """The whole forward. `embedding` is what the token table gave; `lm_head.left` is before any scale or cap."""
 
-    arch: ArchSpec
+    name: str
+    facts: Facts
     tokens: Tensor  # [position]
+    embedding: Tensor
+    position_embedding: Tensor | None
+    final_norm: Passage
+    lm_head: Passage
+    logits: Tensor
     layers: list[ObservedLayer] = field(default_factory=list)
-    embedding: Tensor = field(default_factory=lambda: torch.empty(0))
-    position_embedding: Tensor | None = None
-    final_norm: Passage | None = None
-    lm_head: Passage | None = None
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def observe(hf: nn.Module, tokens: Tensor) -> Observed:
-    """Run `tokens` [position] through a Hugging Face causal language model once, attention in its eager form.
+_PER_LAYER = ("attn_in", "attn_out", "z", "mlp_in", "mlp_out")
+
+
+def observe(model: Model, tokens: Tensor) -> Observed:
+    """Run `tokens` [position] through a causal language model once, attention in its eager form.
 
     Costs two forwards (one as the model runs by itself, to compare with); keeps about 12 tensors of [position,
-    d_model] and one of [head, position, position] a layer. Raises InputError where the architecture has no attention
-    or MLP of the usual kind, with interp-engine's reason.
+    d_model] and one of [head, position, position] a layer. Raises InputError where a point that the frozen path is
+    read from does not exist, with the reason.
     """
-    try:
-        arch = resolve_arch(hf, getattr(hf, "config", None))
-        boundaries = [_boundaries(arch, layer) for layer in range(arch.n_layers)]
-    except (AttributeError, ValueError) as error:
-        raise InputError(f"{type(hf).__name__} has no frozen linear path: {error}") from error
+    if model.architecture is None:
+        raise InputError(f"{model.name} is no causal language model that is known: it has no frozen linear path.")
+    hf, n_layers, name = model.hf, model.facts.n_layers, model.facts.architecture
+    boundaries = [{point: model.site(f"{point}.{layer}") for point in _PER_LAYER} for layer in range(n_layers)]
+    values = [model.site(f"value.{layer}") for layer in range(n_layers)]
+    ends = {point: model.site(point).module for point in ("embeddings", "final_norm", "lm_head")}
+    blocks = [model.architecture.block(layer) for layer in range(n_layers)]
 
     passages: dict[nn.Module, Passage] = {}
-    watched: set[nn.Module] = {arch.embed, arch.final_norm, arch.lm_head}
-    watched |= {child for child in arch.trunk.children() if isinstance(child, nn.Embedding)}
-    for layer in range(arch.n_layers):
-        block = arch.block(layer)
-        watched |= {block, *block.children(), *(module for module, _ in boundaries[layer].values())}
+    tables = [module for module in hf.modules() if isinstance(module, nn.Embedding)]
+    watched: set[nn.Module] = {*ends.values(), *tables}
+    for block, at in zip(blocks, boundaries):
+        watched |= {block, *block.children(), *(site.module for site in at.values())}
 
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         given = (*args, kwargs.get("hidden_states"), *kwargs.values())
@@ -88,78 +98,71 @@ def observe(hf: nn.Module, tokens: Tensor) -> Observed:
         stack.enter_context(torch.no_grad())
         hf.eval()
         stack.callback(hf.train, training)
-        ordinary = hf(input_ids=tokens[None], use_cache=False, return_dict=True).logits[0]
+        ids = tokens[None].to(model.device)
+        ordinary = hf(input_ids=ids, use_cache=False, return_dict=True).logits[0]
         stack.enter_context(_eager_attention(hf))
         for module in watched:
             handle = module.register_forward_hook(record, with_kwargs=True)
             stack.callback(handle.remove)
-        result = hf(input_ids=tokens[None], output_attentions=True, use_cache=False, return_dict=True)
-    if not result.attentions or len(result.attentions) != arch.n_layers:
-        given = len(result.attentions or ())
+        result = hf(input_ids=ids, output_attentions=True, use_cache=False, return_dict=True)
+    if not result.attentions or len(result.attentions) != n_layers:
         raise InputError(
-            f"{arch.architecture} gave attention patterns for {given} of {arch.n_layers} layers; the frozen path needs "
-            "softmax attention in every layer."
+            f"{name} gave attention patterns for {len(result.attentions or ())} of {n_layers} layers; the frozen path "
+            "needs softmax attention in every layer."
         )
     if any(bool(pattern[0].triu(1).any()) for pattern in result.attentions):
-        raise InputError(f"{arch.architecture} attends to later positions; a graph needs causal attention.")
+        raise InputError(f"{name} attends to later positions; a graph needs causal attention.")
     apart = float((result.logits[0] - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-30))
     if not apart <= 1e-4:
         raise InputError(
-            f"{arch.architecture} computes other logits when its attention patterns are read (relative difference "
-            f"{apart:.2g}; NaN means that the weights or the prompt give no finite logits)."
+            f"{name} computes other logits when its attention patterns are read (relative difference {apart:.2g}; NaN "
+            "means that the weights or the prompt give no finite logits)."
         )
 
-    seen = Observed(arch, tokens, logits=result.logits[0].detach())
-    seen.embedding = passages[arch.embed].left
-    for child in arch.trunk.children():
-        if isinstance(child, nn.Embedding) and child is not arch.embed and child in passages:
-            seen.position_embedding = passages[child].left
-    seen.final_norm, seen.lm_head = passages.get(arch.final_norm), passages.get(arch.lm_head)
-    for layer in range(arch.n_layers):
-        block = arch.block(layer)
-        sublayers = {module for module, _ in boundaries[layer].values()} | {arch.attn_module(layer)}
+    embedding = passages[ends["embeddings"]].left
+    positions = [passages[table].left for table in tables if table is not ends["embeddings"] and table in passages]
+    positions = [table for table in positions if table.shape == embedding.shape]
+    seen = Observed(
+        name,
+        model.facts,
+        tokens.to(model.device),
+        embedding,
+        positions[0] if positions else None,
+        passages[ends["final_norm"]],
+        passages[ends["lm_head"]],
+        ordinary.detach(),
+    )
+    for layer, (block, at) in enumerate(zip(blocks, boundaries)):
+        sublayers = {site.module for site in at.values()} | {model.architecture.attention(layer)}
         rest = [passages[child] for child in block.children() if child in passages and child not in sublayers]
         shape = passages[block].entered.shape
-        at = {name: _side(passages[module], side) for name, (module, side) in boundaries[layer].items()}
+        # Dropout maps the stream to the stream too, and changes nothing here.
+        norms = [
+            part
+            for part in rest
+            if part.entered.shape == part.left.shape == shape and not torch.equal(part.entered, part.left)
+        ]
+        tensors = {point: _side(passages[site.module], site.via) for point, site in at.items()}
         seen.layers.append(
             ObservedLayer(
                 block=passages[block],
-                # Dropout maps the stream to the stream too, and changes nothing here.
-                norms=tuple(
-                    part
-                    for part in rest
-                    if part.entered.shape == part.left.shape == shape and not torch.equal(part.entered, part.left)
-                ),
+                norms=tuple(norms),
                 pattern=result.attentions[layer][0].detach(),
-                **at,
+                value=values[layer],
+                out_projection=at["z"].module,
+                **tensors,
             )
         )
     return seen
 
 
-def value_map(arch: ArchSpec, layer: int) -> tuple[Tensor, Tensor | None]:
+def value_map(value: Site, d_model: int) -> tuple[Tensor, Tensor | None]:
     """W_V [kv_head * d_head, d_model] and its bias, out of a fused projection where the family fuses them."""
-    refusal = _value_refusal(arch, layer)
-    if refusal:
-        raise InputError(f"layer {layer} of {arch.architecture} has no frozen linear path: {refusal}")
-    own = arch.v_proj(layer)
-    scale = arch.value_scale(layer)
-    if own is not None:
-        weight, bias = linear_map(own, arch.d_model)
-    else:
-        fused = arch.fused_qkv_module(layer)
-        if fused is None:
-            raise InputError(f"layer {layer} of {arch.architecture}: no value projection found.")
-        weight, bias = linear_map(fused, arch.d_model)
-        sizes: dict[str, Any] = {
-            "layout": arch.quirks.qkv_layout,
-            "n_heads": arch.n_heads,
-            "n_kv_heads": arch.kv_heads_for_layer(layer),
-            "head_dim": arch.head_dim_for_layer(layer),
-        }
-        weight = split_qkv_slab(weight.T, **sizes)["v"].T
-        bias = None if bias is None else split_qkv_slab(bias, **sizes)["v"]
-    return scale * weight, None if bias is None else scale * bias
+    weight, bias = linear_map(value.module, d_model)
+    if value.columns is not None:
+        columns = value.columns.to(weight.device)
+        weight, bias = weight[columns], None if bias is None else bias[columns]
+    return weight, bias
 
 
 def linear_map(module: nn.Module, d_in: int) -> tuple[Tensor, Tensor | None]:
@@ -173,26 +176,6 @@ def linear_map(module: nn.Module, d_in: int) -> tuple[Tensor, Tensor | None]:
         probe = torch.cat([torch.zeros(1, d_in), torch.eye(d_in)]).to(some.device, some.dtype)
         image = module(probe)
         return (image[1:] - image[0]).T, image[0]
-
-
-def _boundaries(arch: ArchSpec, layer: int) -> dict[str, tuple[nn.Module, str]]:
-    return {
-        "attn_in": arch.attn_boundary(layer, "in"),
-        "attn_out": arch.attn_boundary(layer, "out"),
-        "z": (arch.attn_out_proj(layer), "input"),
-        "mlp_in": arch.mlp_boundary(layer, "in"),
-        "mlp_out": arch.mlp_boundary(layer, "out"),
-    }
-
-
-def _value_refusal(arch: ArchSpec, layer: int) -> str | None:
-    if arch.quirks.gated_attn_out:
-        return "its attention output is gated before the output projection."
-    if arch.is_kv_shared_layer(layer):
-        return "it attends over another layer's keys and values."
-    if arch.is_k_eq_v_layer(layer) or arch.value_module(layer) is not None:
-        return "its values are normed after the projection."
-    return None
 
 
 def _side(passage: Passage, side: str) -> Tensor:
