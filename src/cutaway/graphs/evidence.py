@@ -1,0 +1,305 @@
+"""The evidence for a graph: what it predicts beside what the real model does, with nulls, a baseline and the tail.
+
+Five claims, each an `Evidence` record:
+
+1. a feature's influence says how much taking it out changes the target (published, on an 18-layer model: .72);
+2. its signed effect over all paths says by how much and in which direction;
+3. an edge's weight says how its target's pre-activation changes when its source is taken out;
+4. the features of most influence matter more than as many others, or than random directions of their norm;
+5. taking out the ten of most influence together changes the model's answer.
+
+Rank correlations hide size, so 4 and 5 stand beside 1 to 3; direct edges hold by construction, so nothing is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem
+from cutaway.core.protocols import TranscoderSet
+from cutaway.evidence import bootstrap, bootstrap_difference, correlation
+from cutaway.evidence.statistics import mean, spearman
+from cutaway.graphs import measure as ms
+from cutaway.graphs import nodes as kinds
+from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms, run_arms
+from cutaway.graphs.graph import AttributionGraph
+from cutaway.graphs.trial import Plan, Trial, readout, try_graph
+from cutaway.model import Model
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Pair = tuple[Floats, Floats]  # predicted, measured
+RANDOM = "random directions of equal norm"
+OTHERS = "as many other active features"
+TAIL = 10
+
+
+def measure(
+    model: Model,
+    graph: AttributionGraph,
+    dictionary: TranscoderSet,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    plan: Plan | None = None,
+    twin: tuple[Model, TranscoderSet] | None = None,
+    paraphrases: Sequence[str] = (),
+) -> AttributionGraph:
+    """The graph with its evidence and measurements. See `measure_graph`."""
+    evidence, rows = measure_graph(
+        model, dictionary, graph, quick=quick, seed=seed, plan=plan, twin=twin, paraphrases=paraphrases
+    )
+    return graph.with_evidence(evidence, rows)
+
+
+def measure_graph(
+    model: Model,
+    dictionary: TranscoderSet,
+    graph: AttributionGraph,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    plan: Plan | None = None,
+    twin: tuple[Model, TranscoderSet] | None = None,
+    paraphrases: Sequence[str] = (),
+) -> tuple[tuple[Evidence, ...], tuple[Mapping[str, Any], ...]]:
+    """Intervene on what the graph shows: (evidence, table of measurements). The graph must be whole, not pruned.
+
+    quick: leaves out the arms that trace other graphs (re-randomised model, untrained dictionary, raw neurons,
+    paraphrases) and says so. twin: a re-randomised model and its dictionary. paraphrases: prompts to do the same on.
+    Cost: for each arm about 2 (top + sample features + sources of edges) rows of forwards of the prompt.
+    """
+    plan = plan or Plan(seed=seed)
+    main = try_graph(model, dictionary, graph, plan)
+    arms = run_arms(model, dictionary, graph, plan, quick=quick, twin=twin, paraphrases=paraphrases)
+    records = [
+        _agreement(_INFLUENCE, main, arms, plan),
+        _agreement(_SIGNED, main, arms, plan),
+        _agreement(_EDGES, main, arms, plan),
+        _sizes(main, arms, plan),
+        _together(model, main, arms, plan),
+    ]
+    return tuple(records), tuple(main.items())
+
+
+# ------------------------------------------------------------------------------------------ predicted and measured
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """One way in which a graph predicts, and how to take it from a trial."""
+
+    text: str
+    how: str
+    over: str
+    pair: Callable[[Trial], Pair]
+    null: Callable[[Trial], Pair]  # the same with random directions
+    settings: Callable[[Trial], dict[str, Any]]
+    tail: Callable[[Trial], tuple[TailItem, ...]]
+
+
+def _agreement(claim: _Claim, main: Trial, arms: Arms, plan: Plan) -> Evidence:
+    pair, seed, over = claim.pair(main), plan.seed, claim.over
+
+    def against(name: str, other: Pair, paired: bool) -> Comparison:
+        apart = bootstrap_difference(pair, other, paired=paired, statistic=spearman, over=over, seed=seed)
+        return Comparison(estimate=correlation(*other, name=name, over=over, seed=seed), difference=apart)
+
+    def beside(*names: str) -> list[Comparison]:
+        return [against(n, claim.pair(arms.trials[n]), False) for n in names if n in arms.trials]
+
+    return Evidence(
+        claim=claim.text,
+        effect=correlation(*pair, name="Spearman, predicted against measured", over=over, seed=seed),
+        nulls=(against(RANDOM, claim.null(main), True), *beside(TWIN, UNTRAINED)),
+        baselines=tuple(beside(NEURONS)),
+        seeds=(seed,),
+        how=claim.how,
+        settings={"target": main.target_name, **claim.settings(main)},
+        paraphrase=_pooled([claim.pair(trial) for trial in arms.paraphrases], over, seed),
+        residual_tail=claim.tail(main),
+        not_done=arms.not_done,
+    )
+
+
+def _pooled(pairs: list[Pair], over: str, seed: int) -> Estimate | None:
+    """The mean over prompts of the correlation within each, with an interval over units within prompts."""
+    if not pairs:
+        return None
+    each = [correlation(*pair, over=over, seed=seed + i) for i, pair in enumerate(pairs)]
+    value, n = float(np.mean([one.value for one in each])), sum(one.n for one in each)
+    name = f"mean over {len(each)} other prompts"
+    ends = [one.interval for one in each if one.interval is not None]
+    if len(ends) < len(each):
+        return Estimate(name=name, value=value, n=n)
+    # The prompts are given and their units are drawn independently: variances of the correlations add.
+    half = float(np.sqrt(sum((end.high - end.low) ** 2 for end in ends))) / (2 * len(ends))
+    interval = Interval(low=value - half, high=value + half, method=f"bootstrap over {over} within prompts")
+    return Estimate(name=name, value=value, interval=interval, n=n)
+
+
+def _slope(predicted: Floats, measured: Floats) -> float | None:
+    """Of measured on predicted, through zero: 1 where sizes agree as well as ranks."""
+    size = float((predicted**2).sum())
+    return float((predicted * measured).sum()) / size if size > 0 else None
+
+
+def _counts(trial: Trial) -> dict[str, Any]:
+    f = trial.features
+    return {"features of most influence": int(f.top.sum()), "sampled others": int((~f.top).sum())}
+
+
+def _feature_tail(trial: Trial) -> tuple[TailItem, ...]:
+    f = trial.features
+    return _worst([trial.ids[row] for row in f.row], f.predicted, f.measured)
+
+
+def _edge_tail(trial: Trial) -> tuple[TailItem, ...]:
+    e = trial.edges
+    names = [f"{trial.ids[source]}->{trial.ids[target]}" for source, target in zip(e.source, e.target)]
+    return _worst(names, e.weight, e.measured)
+
+
+def _worst(names: list[str], predicted: Floats, measured: Floats) -> tuple[TailItem, ...]:
+    order = np.argsort(-np.abs(predicted - measured), kind="stable")[:TAIL]
+    return tuple(
+        TailItem(item=names[i], predicted=float(predicted[i]), measured=float(measured[i])) for i in order.tolist()
+    )
+
+
+def _within(predicted: Floats, measured: Floats, top: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """What the one correlation hides: among the top alone, among the others, and whether sizes agree."""
+    return {
+        "Spearman among the top": float(spearman(predicted[None, top], measured[None, top])[0]),
+        "Spearman among the others": float(spearman(predicted[None, ~top], measured[None, ~top])[0]),
+        "slope of measured on predicted": _slope(predicted, measured),
+    }
+
+
+_ABLATION = (
+    "Each feature was taken out of the real model, by subtracting what it writes from the MLP outputs; attention, "
+    "norms and later MLPs ran freely. "
+)
+_INFLUENCE = _Claim(
+    text="A feature's influence in the graph says how much taking it out changes the target",
+    how=_ABLATION
+    + "Influence against the size of the change of the target's logit (less the mean logit; or the contrast).",
+    over="features",
+    pair=lambda t: (t.features.influence, np.abs(t.features.measured)),
+    null=lambda t: (t.features.influence, np.abs(t.features.random)),
+    settings=lambda t: {
+        **_counts(t),
+        **_within(t.features.influence, np.abs(t.features.measured), t.features.top),
+        "slope of measured on predicted": None,
+    },
+    tail=lambda t: (),
+)
+_SIGNED = _Claim(
+    text="A feature's signed effect over all paths of the graph is the effect that it has in the model",
+    how=_ABLATION + "Signed total effect in the graph against the signed change of the target's logit.",
+    over="features",
+    pair=lambda t: (t.features.predicted, t.features.measured),
+    null=lambda t: (t.features.predicted, t.features.random),
+    settings=lambda t: {**_counts(t), **_within(t.features.predicted, t.features.measured, t.features.top)},
+    tail=_feature_tail,
+)
+_EDGES = _Claim(
+    text="An edge's weight says what its source adds to its target in the model",
+    how="The source was taken out of the real model with nothing frozen; the change of the target's pre-activation, by "
+    "every way there is, against the direct edge.",
+    over="edges",
+    pair=lambda t: (t.edges.weight, t.edges.measured),
+    null=lambda t: (t.edges.weight, t.edges.random),
+    settings=lambda t: {
+        "edges of most influence": int(t.edges.top.sum()),
+        "sampled others": int((~t.edges.top).sum()),
+        **_within(t.edges.weight, t.edges.measured, t.edges.top),
+        "Spearman with all paths of the graph in place of the direct edge": float(
+            spearman(t.edges.paths[None], t.edges.measured[None])[0]
+        ),
+    },
+    tail=_edge_tail,
+)
+
+
+# --------------------------------------------------------------------------------------------------- size of effects
+
+
+def _sizes(main: Trial, arms: Arms, plan: Plan) -> Evidence:
+    f, seed = main.features, plan.seed
+    size = np.abs(f.measured)
+
+    def estimate(name: str, values: Floats) -> Estimate:
+        return bootstrap(values, statistic=mean, name=name, over="features", unit=" logits", seed=seed)
+
+    def against(name: str, values: Floats, paired: bool) -> Comparison:
+        apart = bootstrap_difference(size[f.top], values, paired=paired, over="features", seed=seed)
+        return Comparison(estimate=estimate(name, values), difference=apart)
+
+    neurons = arms.trials.get(NEURONS)
+    theirs = None if neurons is None else np.abs(neurons.features.measured)[neurons.features.top]
+    return Evidence(
+        claim="The features of most influence matter more than others",
+        effect=estimate("mean size of the change of the target's logit", size[f.top]),
+        nulls=(against(RANDOM, np.abs(f.random)[f.top], True), against(OTHERS, size[~f.top], False)),
+        baselines=() if theirs is None else (against(NEURONS, theirs, False),),
+        seeds=(seed,),
+        how=_ABLATION + "One feature at a time.",
+        settings={"target": main.target_name, **_counts(main)},
+        not_done=_without_neurons(arms),
+    )
+
+
+def _together(model: Model, main: Trial, arms: Arms, plan: Plan) -> Evidence:
+    """The top features out at once. What it stands beside are draws: their intervals hold 95 % of the draws."""
+    tokens, at = torch.tensor([main.graph.tokens]), readout(model, main.graph)
+    best = main.features.row[main.features.top][: plan.together]
+    every = np.flatnonzero(main.graph.nodes.kind == kinds.FEATURE)
+    others = every[~np.isin(every, best)]
+    rng = np.random.default_rng(plan.seed + 2)
+    drawn = [rng.choice(others, min(len(best), len(others)), replace=False) for _ in range(plan.draws)]
+
+    def change(trial: Trial, sets: list[Ints], directions: ms.Directions = "decoder") -> Floats:
+        row = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+        changes = ms.ablations(
+            trial.dictionary, trial.graph.nodes, np.concatenate(sets), row, directions=directions, seed=plan.seed
+        )
+        return np.abs(ms.measure_probability(model, tokens, changes, at))
+
+    def draws(name: str, values: Floats) -> Comparison:
+        low, high = np.quantile(values, [0.025, 0.975])
+        interval = Interval(low=float(low), high=float(high), method=f"95 % of {len(values)} draws")
+        return Comparison(estimate=Estimate(name=name, value=float(values.mean()), interval=interval, n=len(values)))
+
+    baselines: tuple[Comparison, ...] = ()
+    if (neurons := arms.trials.get(NEURONS)) is not None:
+        largest = neurons.features.row[neurons.features.top][: len(best)]
+        alone = Estimate(name=NEURONS, value=float(change(neurons, [largest])[0]), n=1)
+        baselines = (Comparison(estimate=alone),)
+    return Evidence(
+        claim=f"Taking out the {len(best)} features of most influence together changes the model's answer",
+        effect=Estimate(name="change of the target's probability", value=float(change(main, [best])[0]), n=1),
+        nulls=(
+            draws(RANDOM, change(main, [best] * plan.draws, "random")),
+            draws(OTHERS, change(main, drawn)),
+        ),
+        baselines=baselines,
+        seeds=(plan.seed,),
+        how=_ABLATION + f"All {len(best)} at once; the probability of the target's token before and after.",
+        settings={
+            "target": main.target_name,
+            "features": len(best),
+            "probability before": float(at.probability(model.run(tokens).logits)[0]),
+        },
+        not_done=_without_neurons(arms),
+    )
+
+
+def _without_neurons(arms: Arms) -> tuple[NotDone, ...]:
+    return tuple(item for item in arms.not_done if item.what == NEURONS)
