@@ -1,7 +1,8 @@
 """The model layer: load a model, run it, read and change it at named points.
 
-`load` gives a `Model`; `model.run(prompt, read=…, interventions=…)` a `Run`. Interventions are values made by `zero`, `mean`,
-`resample`, `patch`, `add`, `scale`, `project_out`, `interchange`, `splice`; `freeze` holds patterns and norm scales.
+`load` gives a `Model`; `model.run(prompt, read=…, interventions=…)` a `Run`. Interventions are values made by `zero`,
+`mean`, `resample`, `patch`, `add`, `scale`, `project_out`, `interchange` and `splice`; `freeze` holds attention
+patterns and norm scales.
 """
 
 from cutaway.model.freeze import Frozen, freeze

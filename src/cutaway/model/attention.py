@@ -2,8 +2,8 @@
 
 Hugging Face hands rotated queries, keys and values to a function found in a registry under the config's
 `_attn_implementation`. For the time of a run the config names one of our two keys, which delegate to SDPA or to the
-family's eager function. The same keys stand in the mask registry with the masks of the function delegated to: an unknown
-key there would silently make attention bidirectional.
+family's eager function. The same keys stand in the mask registry with the masks of the function delegated to: an
+unknown key there would silently make attention bidirectional.
 
 A module with a tap gets its queries, keys, scores and pattern read or changed. Scores are formed only if they, the
 pattern, or a stored pattern are wanted.
@@ -64,11 +64,13 @@ def tapped(taps: dict[nn.Module, Tap], configs: Iterable[Any]) -> Iterator[None]
 
 
 def pattern_from_scores(scores: Tensor, like: Tensor, sinks: Tensor | None = None) -> Tensor:
-    """softmax over keys, in float32; a sink is one more column of the softmax that is then dropped."""
+    """softmax over keys, in float32 or wider; a sink is one more column of the softmax that is then dropped."""
     if sinks is not None:
         column = sinks.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1).to(scores.dtype)
-        return torch.cat([scores, column], -1).softmax(-1, dtype=torch.float32)[..., :-1].to(like.dtype)
-    return scores.softmax(-1, dtype=torch.float32).to(like.dtype)
+        scores = torch.cat([scores, column], -1)
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    pattern = scores.softmax(-1, dtype=wide).to(like.dtype)
+    return pattern if sinks is None else pattern[..., :-1]
 
 
 def _scores(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, **more: Any) -> Tensor:

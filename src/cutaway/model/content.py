@@ -30,7 +30,7 @@ class Content:
 
     @classmethod
     def of(cls, value: Any, what: str) -> Content:
-        """From a tensor, an array, a number or nested lists of numbers. Raises InputError for anything else, and NaN."""
+        """From a tensor, an array, a number or nested lists of numbers. Raises InputError for all else, and for NaN."""
         if isinstance(value, Content):
             return value
         if not isinstance(value, Tensor):

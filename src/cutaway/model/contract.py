@@ -9,7 +9,8 @@
     attention opened                     = attention as the model runs it
     cap(scale * lm_head)                 = logits
 
-A point that breaks its law by more than the tolerance (of the largest entry) is refused, with the measured error as reason.
+A point that breaks its law by more than the tolerance (of the largest entry) is refused, with the measured error as the
+reason.
 """
 
 from __future__ import annotations
@@ -83,9 +84,14 @@ def establish(model: Model, why: str) -> Contract:
     contract = Contract()
     _resolve(architecture, contract)
     batch = _random_batch(model)
-    survey = _Survey(architecture, contract, batch)
-    with torch.no_grad():
-        output = survey.run(lambda: model._call(batch))
+    for _ in range(2):
+        survey = _Survey(architecture, contract, batch)
+        with torch.no_grad():
+            output = survey.run(lambda: model._call(batch))
+        if not (written := survey.written()):
+            break
+        for address in written:  # Falcon adds into the MLP's output in place; read copies, and survey again
+            contract.sites[address] = replace(contract.sites[address], copies=True)
     _shapes(model, contract, survey, batch)
     _find_norms(architecture, contract, survey)
     contract.checks = tuple(_laws(model, contract, survey, output))
@@ -162,6 +168,11 @@ class _Survey:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def written(self) -> list[str]:
+        """Points whose tensor the model wrote into after it was read."""
+        versions = self.forward.versions
+        return [address for address, x in self.forward.read.items() if x._version != versions[address]]
 
     def __getitem__(self, address: str) -> Tensor:
         return self.forward.read[address]

@@ -38,8 +38,9 @@ class Frozen:
 def freeze(run: Run, *parts: str) -> Frozen:
     """Hold attention patterns ('pattern') and norm scales ('norm') at the values of `run`; both if none is named.
 
-    With both held, and the MLPs' outputs held too, the model is affine in its residual stream. Norm scales are the norms'
-    denominators; a LayerNorm still centres its input (which is linear). Query and key norms act through the pattern.
+    With both held, and the MLPs' outputs held too, the model is affine in its residual stream. Norm scales are the
+    norms' denominators; a LayerNorm still centres its input (which is linear). Query and key norms act through the
+    pattern.
     Costs one more forward of the same tokens and interventions where the run did not read what is needed.
     """
     chosen = Frozen.of(parts or PARTS)

@@ -81,6 +81,7 @@ class Forward:
         self.leaves: dict[str, Tensor] = {}
         self.touches: list[Touch] = []
         self.errors: dict[str, str] = {}  # with `compare`: points that could not be taken
+        self.versions: dict[str, int] = {}  # with `compare`: how often each tensor had been written to when read
         self.taps: dict[nn.Module, Tap] = {}
         self._moved: dict[nn.Module, Tensor] = {}
         self._frozen_norms: dict[nn.Module, Tensor | None] = {}
@@ -133,7 +134,8 @@ class Forward:
         length = value.shape[-1] if address.startswith("attn_probs") else value.shape[1]
         if value.shape[0] not in (1, self.batch) or length != self.layout.width:
             raise InputError(
-                f"the frozen run has {value.shape[0]} rows of {length} tokens; this one has {self.batch} of {self.layout.width}."
+                f"the frozen run has {value.shape[0]} rows of {length} tokens; "
+                f"this one has {self.batch} of {self.layout.width}."
             )
         return value
 
@@ -230,6 +232,7 @@ class Forward:
         every = [*(op.site for op in station.ops), *station.leaves, *station.reads]
         parts = self.norms[every[0].address] if every else self._parts_by_module(station.module)
         frozen = station.module in self._frozen_norms
+        x = x.reshape(self.batch, -1, x.shape[-1])  # OPT's MLP norm comes as [batch * position, d_model]
         denominator = parts.scale(x)  # [batch, position, 1]
         if frozen:
             stored = self._frozen_norms[station.module]
@@ -237,7 +240,7 @@ class Forward:
         denominator = self._quantity(station, "scale", denominator)
         normalized = self._quantity(station, "normalized", parts.centre(x) / denominator)
         changed = frozen or station.ops or station.leaves
-        return parts.output(normalized, output.dtype) if changed else None
+        return parts.output(normalized, output.dtype).reshape(output.shape) if changed else None
 
     def _parts_by_module(self, module: nn.Module) -> NormParts:
         return next(parts for parts in self.norms.values() if parts.module is module)
@@ -258,13 +261,17 @@ class Forward:
         x = x if x.requires_grad else x.detach().clone().requires_grad_()
         x = x.view_as(x)  # a tensor of its own, through which all that is downstream passes
         self.leaves[site.address] = x
-        return x
+        return x.clone() if site.copies else x
 
     def _keep(self, site: Site, x: Tensor) -> None:
+        x = self.leaves.get(site.address, x)
+        x = x.clone() if site.copies else x
         self.read[site.address] = x if self.keep_graph else x.detach()
+        if self.compare:
+            self.versions[site.address] = x._version
 
     def _apply(self, x: Tensor, ops: list[Op]) -> Tensor:
-        owned = False
+        owned = False  # whether x may be written to
         at = 0
         while at < len(ops):
             together = _pointwise_adds(ops[at:]) if x.ndim == 3 else 0
@@ -287,7 +294,8 @@ class Forward:
             entries = old.numel() if place.keep is None else int(place.keep.sum())
             self.touches.append(Touch(op.number, address, entries, (new - old).detach().float().pow(2).sum()))
             if place.index is None:
-                x, owned = new, True
+                # `new` may be a tensor that an intervention or another run holds: nobody may write into it.
+                x, owned = (new.clone() if op.site.copies else new), op.site.copies
             else:
                 x, owned = (x if owned else x.clone()), True
                 x[place.index] = new

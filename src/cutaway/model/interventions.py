@@ -1,7 +1,8 @@
 """Interventions: changes at a point, as frozen values.
 
-Each is made by the lower-case function of its name, compares and hashes by content, and goes to JSON and back (a spliced
-dictionary excepted). Several at one point are applied in the order of the list; what is read there is read after them.
+Each is made by the lower-case function of its name, compares and hashes by content, and goes to JSON and back (a
+spliced dictionary excepted). Several at one point are applied in the order of the list; what is read there is read
+after them.
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ class Resample(Intervention):
             )
         generator = torch.Generator().manual_seed(self.seed)
         rows = torch.randint(reference.shape[0], (place.shape[0],), generator=generator)
-        return place.fit(reference[rows.to(reference.device)], x, "the resampled reference")
+        drawn = reference[rows.to(reference.device)]
+        if place.axes[1] == "position":
+            drawn = drawn[:, : place.shape[1]]
+        return place.fit(drawn, x, "the resampled reference")
 
 
 @dataclass(frozen=True)
@@ -198,19 +202,30 @@ def mean(at: str, over: Run | Tensor, *, per_position: bool = False, **where: An
 
     The mean is over rows and (unless `per_position`) over positions; padding is left out.
     """
+    keep = getattr(over, "mask", None) if not isinstance(over, Tensor) else None
     values = _reference(at, over, "over")
-    return Mean(str(at), _map(values, lambda x, keep: _mean(x, keep, per_position), over), select=_select(where))
+    if isinstance(values, Content):
+        averaged: Values = Content(_mean(str(at), values.tensor, None, per_position))
+    else:
+        averaged = tuple((name, Content(_mean(name, item.tensor, keep, per_position))) for name, item in values)
+    return Mean(str(at), averaged, select=_select(where))
 
 
 def resample(at: str, over: Run | Tensor, *, seed: int, **where: Any) -> Resample:
-    """Set each row to what a randomly drawn row of the reference has at the same positions."""
+    """Set each row to what a randomly drawn row of the reference has at the same positions.
+
+    The reference is a run that read `at`, its prompts of one length, or a tensor [n, position, …]; it may be longer.
+    """
+    if not isinstance(over, Tensor) and hasattr(over, "mask") and not bool(over.mask.all()):
+        raise InputError("resample needs reference prompts of one length; these are padded.")
     return Resample(str(at), _reference(at, over, "over"), int(seed), select=_select(where))
 
 
 def patch(at: str, from_: Run | Tensor, **where: Any) -> Patch:
     """Set to what another run had there, or to a tensor.
 
-    A tensor of the whole point (with batch 1 for all rows) is selected from; any other must broadcast to the selected part.
+    A tensor of the whole point (with batch 1 for all rows) is selected from; any other must broadcast to the selected
+    part.
     """
     return Patch(str(at), _reference(at, from_, "from_"), select=_select(where))
 
@@ -273,17 +288,14 @@ def _holds_text(source: str | Iterable[Any]) -> bool:
     return isinstance(source, str) or any(isinstance(item, str) for item in source)
 
 
-def _map(values: Values, function: Callable[[Tensor, Tensor | None], Tensor], source: Any) -> Values:
-    keep = getattr(source, "mask", None) if not isinstance(source, Tensor) else None
-    if isinstance(values, Content):
-        return Content(function(values.tensor, None))
-    return tuple((address, Content(function(content.tensor, keep))) for address, content in values)
-
-
-def _mean(x: Tensor, keep: Tensor | None, per_position: bool) -> Tensor:
+def _mean(at: str, x: Tensor, keep: Tensor | None, per_position: bool) -> Tensor:
     """[n, position, …] -> [1, position, …] or [1, 1, …], over the tokens that `keep` [n, position] marks."""
     if x.ndim < 2:
         raise InputError(f"a mean needs a reference [rows, position, …]; given {list(x.shape)}.")
+    if any(name in at for name in ("attn_scores", "attn_probs", "hook_pattern")):  # [n, head, query, key]
+        if keep is not None and not bool(keep.all()):
+            raise InputError("a mean over attention patterns needs prompts of one length; these are padded.")
+        return x.mean(0, keepdim=True)
     weight = torch.ones(x.shape[:2]) if keep is None or keep.shape != x.shape[:2] else keep
     weight = weight.to(x).reshape(*x.shape[:2], *([1] * (x.ndim - 2)))
     over = 0 if per_position else (0, 1)
@@ -312,9 +324,11 @@ def _directions(value: Any, name: str) -> Content:
 def _orthonormal(directions: Content, x: Tensor, place: Place) -> Tensor:
     if directions.tensor.shape[1] != x.shape[-1]:
         raise InputError(
-            f"{place.what}: directions are {directions.tensor.shape[1]} wide, the point's last axis ({place.axes[-1]}) {x.shape[-1]}."
+            f"{place.what}: directions are {directions.tensor.shape[1]} wide, "
+            f"the point's last axis ({place.axes[-1]}) {x.shape[-1]}."
         )
-    return torch.linalg.qr(directions.tensor.float().T).Q.T.to(x)  # rows span the same space
+    basis: Tensor = torch.linalg.qr(directions.tensor.float().T).Q.T.to(x)
+    return basis  # its rows span the same space
 
 
 def _to_json(value: Any) -> Any:

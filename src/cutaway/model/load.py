@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import re
-import socket
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 
 from cutaway.core import InputError
 from cutaway.core.registry import shipped_models
+from cutaway.model.hub import on_hub
 from cutaway.model.model import Model
 from cutaway.model.points import Architecture, Refused
 
@@ -38,13 +38,14 @@ def load(
 ) -> Model:
     """A model from a shipped name ("almanac"), a local Hugging Face folder, a hub id, or a module in memory.
 
-    `tokenizer`: a tokenizer, or a folder or hub id of one; a folder's own by default. Without one, prompts are token ids.
+    `tokenizer`: a tokenizer, or a folder or hub id of one; a folder's own by default. Without one, prompts are token
+    ids.
     `dtype`: float32 by default (a module keeps its own). `device`: the CPU by default. `pickle=True` also reads
     `pytorch_model.bin`, which can run code of whoever wrote it; `trust_remote_code=True` runs the checkpoint's Python.
 
     The model is set to evaluation and its parameters to no gradient. Costs the weights, and one forward of 14 tokens in
-    which its points are checked (`model.contract`). Raises InputError: nothing under that name, a folder that is no model,
-    weights absent, NaN or infinite, a tokenizer larger than the vocabulary.
+    which its points are checked (`model.contract`). Raises InputError: nothing under that name, a folder that is no
+    model, weights absent, NaN or infinite, a tokenizer larger than the vocabulary.
     """
     wanted = _dtype(dtype)
     if isinstance(source, nn.Module):
@@ -110,8 +111,7 @@ def _locate(source: str | Path) -> tuple[str, str]:
         isinstance(source, Path)
         or text.startswith((".", "/", "~"))
         or text.count("/") > 1
-        or os.sep != "/"
-        and os.sep in text
+        or (os.sep != "/" and os.sep in text)
     ):
         beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.5)
@@ -119,7 +119,7 @@ def _locate(source: str | Path) -> tuple[str, str]:
         raise InputError(f"no folder {text}.{hint}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text):
         raise InputError(f"{text!r} is no shipped name, folder or hub id. {_alternatives(text)}")
-    return _hub(text), text
+    return on_hub(text, _alternatives(text)), text
 
 
 def _alternatives(text: str) -> str:
@@ -127,50 +127,6 @@ def _alternatives(text: str) -> str:
     near = difflib.get_close_matches(text, shipped, n=1, cutoff=0.5)
     ships = f"Shipped: {', '.join(shipped)}{f' (did you mean {near[0]}?)' if near else ''}. " if shipped else ""
     return ships + "Or give the path of a local Hugging Face folder."
-
-
-def _hub(name: str) -> str:
-    """The hub id, after making sure that it is in the local cache or that the hub can be reached and has it."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return name
-    missing = f"no shipped model or folder {name!r}, and as a hub id it is not in the local cache"
-    if constants.HF_HUB_OFFLINE:
-        raise InputError(f"{missing} while HF_HUB_OFFLINE is set. {_alternatives(name)}")
-    if not _reachable(constants.ENDPOINT):
-        raise InputError(f"{missing} and the hub ({constants.ENDPOINT}) can't be reached. {_alternatives(name)}")
-    try:
-        hf_hub_download(name, "config.json")
-    except GatedRepoError:
-        raise InputError(
-            f"{name} is gated on the hub: accept its terms there and log in with `hf auth login`."
-        ) from None
-    except RepositoryNotFoundError:
-        raise InputError(f"{missing}; the hub has none of that name, or it is private. {_alternatives(name)}") from None
-    except EntryNotFoundError:
-        raise InputError(f"{name} on the hub has no config.json, so it is no model that can be loaded.") from None
-    except (HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{missing} and the hub can't be reached ({type(error).__name__}). {_alternatives(name)}"
-        ) from None
-    return name
-
-
-def _reachable(endpoint: str) -> bool:
-    """Whether the hub's address resolves and answers, in seconds; a proxy is trusted to do so."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    match = re.match(r"(https?)://([^/:]+)(?::(\d+))?", endpoint)
-    if match is None:
-        return True
-    port = int(match[3] or (443 if match[1] == "https" else 80))
-    try:
-        socket.create_connection((match[2], port), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 # ---- weights
@@ -199,12 +155,11 @@ def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bo
             local_files_only=local,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        raise InputError(f"{place} cannot be loaded: {_first_lines(error)}") from error
-    except Exception as error:  # safetensors raises a bare subclass of Exception for a torn file
-        if "afetensor" not in type(error).__name__:
-            raise
-        raise InputError(f"{place}: its weights cannot be read ({error}).") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers, its config validators and safetensors raise all kinds for a bad folder
+        hint = "" if pickle or "safetensors" not in str(error) else " (Pickled weights are read only with pickle=True.)"
+        raise InputError(f"{place} cannot be loaded: {_first_lines(error)}{hint}") from error
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -289,7 +244,8 @@ def _tokenizer_fits(model: Model) -> None:
     size, vocabulary = _size(model.tokenizer), model.facts.vocab_size
     if size is not None and vocabulary and size > vocabulary:
         raise InputError(
-            f"the tokenizer has {size} tokens and {model.name} a vocabulary of {vocabulary}: it is another model's tokenizer."
+            f"the tokenizer has {size} tokens and {model.name} a vocabulary of {vocabulary}: "
+            "it is another model's tokenizer."
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,6 +46,16 @@ class Model:
         first = next(iter(self.hf.parameters()), None)
         return torch.device("cpu") if first is None else first.device
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of a SHA-256 over every parameter's name, shape and up to 4,096 of its entries."""
+        digest = hashlib.sha256()
+        for name, parameter in self.hf.named_parameters():
+            flat = parameter.detach().reshape(-1)
+            some = flat[:: max(1, flat.numel() // 4096)][:4096].float().cpu()
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + some.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def norms(self) -> dict[str, NormParts]:
         """The norms taken apart, by the address of their scale and normalised points."""
@@ -68,7 +80,7 @@ class Model:
 
     def addresses(self, pattern: Any) -> tuple[str, ...]:
         """The addresses that a name stands for: 'resid_post.3', 'resid_post.*', 'blocks.3.hook_resid_post',
-        'path.model.layers.0.mlp' (a module's output). Raises InputError naming the nearest or the reason of a refusal."""
+        'path.model.layers.0.mlp' (a module's output). Raises InputError naming the nearest, or why it is refused."""
         try:
             names = self._expand(pattern)
         except _RefusedAddress as error:
@@ -123,7 +135,7 @@ class Model:
             if (site := self.contract.sites.get(name)) is None:
                 module = self.hf.get_submodule(name.removeprefix("path."))
                 site = self.contract.paths.setdefault(
-                    name, Site(name, "path", None, OTHER, module, "output", free=True)
+                    name, Site(name, "path", None, OTHER, module, "output", free=True, copies=True)
                 )
             found.append(site)
         return found
@@ -141,6 +153,13 @@ class Model:
             if reasons := self.contract.unfreezable:
                 raise InputError("the norms cannot be frozen: " + "; ".join(reasons))
         return tuple(names)
+
+    def hook_point(self, name: str, layer: int) -> str:
+        """A hook name as dictionaries carry it ("hook_resid_mid", "mlp.hook_in", "ln2.hook_normalized", …) at a layer,
+        as an address of ours. Raises InputError."""
+        if self.architecture is None:
+            raise InputError(f"{self.name} has no points of that kind: {self.contract.why}.")
+        return self.architecture.hook_point(name, layer)
 
     # ---- prompts
 
@@ -178,8 +197,10 @@ class Model:
 
         `read`: addresses (`*` for every layer). `interventions`: applied in list order at each point. `grad`, `of`: the
         gradient of `of(logits [batch, position, vocab])`, one number, at these addresses. `freeze`: ("pattern", "norm")
-        lets no gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's values.
-        `logits=False` stops after the last layer that is read. `keep_graph` leaves what is read attached to autograd.
+        lets no gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's
+        values.
+        `logits=False` stops after the last layer that is read. `keep_graph=True` leaves what is read attached to
+        autograd, downstream of the points in `grad` (for Jacobians and one's own derivatives).
 
         Raises InputError: unknown or refused points, wrong shapes, an intervention that did not fire.
         Costs one forward, one backward with `grad`; holds what is read; scores and patterns are formed only in layers
@@ -188,11 +209,13 @@ class Model:
         batch = self.batch(prompt, padding)
         reads = self._sites(self._names(read))
         leaves = self._sites(self._names(grad or ()))
-        if leaves and of is None:
+        if leaves and of is None and not keep_graph:
             raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
         ops = self._ops(interventions)
         frozen = Frozen.of(freeze)  # type: ignore[arg-type]
         held = self.frozen_points(frozen.parts) if frozen is not None else ()
+        if frozen is not None and frozen.values is not None and "pattern" in frozen.parts:
+            _refuse_idle(ops)
         forward = Forward(
             batch.layout,
             reads=reads,
@@ -223,6 +246,7 @@ class Model:
             frozen,
             Fired(tuple(interventions), tuple(forward.touches)),
             Reads(self, grads),
+            Reads(self, forward.leaves if keep_graph else {}),
             whole,
             ordered,
         )
@@ -294,6 +318,16 @@ class Model:
         )
 
     __repr__ = __str__
+
+
+def _refuse_idle(ops: list[Op]) -> None:
+    """With a stored pattern, changes of what only makes the pattern would do nothing."""
+    for op in ops:
+        if op.site.name in ("q", "k", "q_norm_out", "k_norm_out", "q_rot", "k_rot", "attn_scores"):
+            raise InputError(
+                f"{op.intervention.kind} at {op.site.address} would change nothing: "
+                "the attention pattern is frozen there."
+            )
 
 
 class _RefusedAddress(Exception):

@@ -24,16 +24,16 @@ class NormParts:
         weight = getattr(self.module, "weight", None)
         if not self.has_gain or not isinstance(weight, Tensor):
             return None
-        return weight.float() + self.offset if self.offset else weight.float()
+        return _wide(weight) + self.offset if self.offset else _wide(weight)
 
     @property
     def bias(self) -> Tensor | None:
         bias = getattr(self.module, "bias", None)
-        return bias.float() if isinstance(bias, Tensor) else None
+        return _wide(bias) if isinstance(bias, Tensor) else None
 
     def centre(self, x: Tensor) -> Tensor:
         """x - mean(x) for a LayerNorm, x for an RMSNorm; in float32 or wider."""
-        x = x if x.dtype == torch.float64 else x.float()
+        x = _wide(x)
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def scale(self, x: Tensor) -> Tensor:
@@ -48,10 +48,14 @@ class NormParts:
         return y.to(dtype)
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def parts_of(module: nn.Module, width: int) -> NormParts | None:
     """Take a norm apart, or None where no known form gives the module's own output (within 1e-4 relative).
 
-    RMSNorm (Zhang & Sennrich 2019), Gemma's with gain 1 + weight, LayerNorm (Ba et al. 2016), each with and without gain.
+    RMSNorm (Zhang & Sennrich 2019), Gemma's with gain 1 + weight, LayerNorm (Ba et al. 2016); with and without gain.
     """
     eps = next(
         (

@@ -1,6 +1,6 @@
 """Points and families, read through interp-engine. The one file that uses it.
 
-`Architecture` answers where each point of a model lies, or why it has none; `translate` accepts other frameworks' names.
+`Architecture` says where each point of a model lies, or why it has none, and translates other frameworks' names.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class Architecture:
     """Where the points of one Hugging Face causal language model lie."""
 
     def __init__(self, hf: Any) -> None:
+        if not getattr(hf.config, "architectures", None):
+            hf.config.architectures = [type(hf).__name__]  # as saving it would; families are told apart by it
         try:
             self._engine: Any = EagerModel(
                 str(getattr(hf.config, "name_or_path", "")), hf_model=hf, tokenizer=_NoTokenizer()
@@ -269,7 +271,7 @@ class Architecture:
     # ---- names
 
     def translate(self, text: str) -> str | None:
-        """Another framework's name as ours, `None` where it is none of them. Raises InputError where it is ambiguous."""
+        """Another framework's name as ours, None where it is none of them. Raises InputError where it is ambiguous."""
         if text in _TLENS_GLOBAL:
             return _TLENS_GLOBAL[text]
         if re.fullmatch(r"[a-z_]+\[\d+\]", text):

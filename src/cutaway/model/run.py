@@ -73,8 +73,8 @@ class Fired:
 class Run:
     """What `model.run` gives. `run["resid_post.3"]` is the tensor read there, after any interventions.
 
-    `tokens` [batch, position]; `mask` [batch, position] is False on padding; `logits` [batch, position, vocab], None where
-    they were not asked for; `grad["resid_post.3"]` is the gradient of `of` there.
+    `tokens` [batch, position]; `mask` [batch, position] is False on padding; `logits` [batch, position, vocab], an
+    error where not asked for; `grad["resid_post.3"]` is the gradient of `of` there.
     """
 
     model: Model = field(repr=False)
@@ -83,6 +83,7 @@ class Run:
     frozen: Frozen | None
     fired: Fired
     grad: Reads
+    leaves: Reads  # with keep_graph: the tensors at the points in `grad`, to differentiate by
     _logits: Tensor | None
     _read: dict[str, Tensor]
 
@@ -148,7 +149,7 @@ class Run:
     def __str__(self) -> str:
         rows, width = self.tokens.shape
         lines = [f"run of {self.model.name}: {rows} row{'s' if rows > 1 else ''}, {width} positions"]
-        if self._logits is not None:
+        if self._logits is not None and self._logits.ndim == 3:
             for row in range(min(rows, 4)):
                 lines.append(self._prediction(row))
         if self._read:

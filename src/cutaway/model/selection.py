@@ -36,7 +36,8 @@ class Layout:
         length = self.lengths[row]
         if not -length <= position < length:
             raise InputError(
-                f"{what}: no position {position} in row {row}, which has {length} tokens (0 … {length - 1}, or -{length} … -1)."
+                f"{what}: no position {position} in row {row}, which has {length} tokens "
+                f"(0 … {length - 1}, or -{length} … -1)."
             )
         return self.starts[row] + (position % length)
 
@@ -49,7 +50,7 @@ def picked(value: Any, what: str) -> Picked:
         value = value.tolist()
     if isinstance(value, slice):
         raise InputError(f"{what} is a slice; give an int, a list of ints or a range.")
-    if isinstance(value, bool) or isinstance(value, (str, float)):
+    if isinstance(value, (bool, str, float)):
         raise InputError(f"{what} must be an int or several; given {value!r}.")
     items = (value,) if not isinstance(value, Iterable) else tuple(value)
     try:
@@ -107,8 +108,9 @@ class Selection:
         known = {field.name for field in fields(cls)}
         if extra := set(value) - known:
             raise InputError(f"a selection has no {', '.join(sorted(extra))}; it has: {', '.join(sorted(known))}.")
-        parts = {k: (Content.from_json(v) if k == "mask" else picked(v, k)) for k, v in value.items()}
-        return cls(**parts)
+        mask = value.get("mask")
+        parts = {k: picked(v, k) for k, v in value.items() if k != "mask"}
+        return cls(**parts, mask=None if mask is None else Content.from_json(mask))
 
     def place(self, what: str, axes: tuple[str, ...], shape: tuple[int, ...], layout: Layout, device: Any) -> Place:
         """Resolve against one tensor of a run. Raises InputError where the point has no such axis or index."""
@@ -183,11 +185,11 @@ class Place:
         return x if self.index is None else x[self.index]
 
     def fit(self, value: Tensor, like: Tensor, name: str) -> Tensor:
-        """`value` aligned with the selected part `like`: a tensor of the whole point (batch 1 stands for all rows)
-        is selected from; anything else must broadcast to the selected part."""
+        """`value` aligned with the selected part `like`: a tensor of the whole point (size 1 stands for all of an
+        axis) is selected from; anything else must broadcast to the selected part."""
         value = value.to(like.device, like.dtype)
         whole = self.shape
-        if value.ndim == len(whole) and value.shape[1:] == whole[1:] and value.shape[0] in (1, whole[0]):
+        if value.ndim == len(whole) and all(size in (1, full) for size, full in zip(value.shape, whole)):
             return self.get(value.expand(whole))
         try:
             return value.expand(like.shape)

@@ -40,6 +40,7 @@ class Site:
     follows: nn.Module | None = None  # a block whose output must move with this point (resid_mid)
     writable: bool = True
     free: bool = False  # a module path: the tensor is left as it comes
+    copies: bool = False  # the model later writes into this tensor, so what is read must be a copy
 
     def take(self, raw: Tensor, batch: int) -> Tensor:
         """raw -> [batch, position, …] in the axes of this point."""
@@ -47,11 +48,11 @@ class Site:
         if self.free:
             return x
         if x.ndim == len(self.raw_axes) - 1 and x.shape[0] % batch == 0:
-            x = x.unflatten(0, (batch, x.shape[0] // batch))  # modules that flatten [batch * position]
+            x = x.reshape(batch, -1, x.shape[-1])  # modules that flatten [batch * position]
         if self.columns is not None:
             x = x.index_select(-1, self.columns.to(x.device))
         if self.heads is not None and not self.head_major and x.ndim == 3:
-            x = x.unflatten(-1, self.heads)
+            x = x.reshape(*x.shape[:-1], *self.heads)
         if self.head_major:
             x = x.transpose(1, 2)
         return x if self.factor == 1.0 else x * self.factor

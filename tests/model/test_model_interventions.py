@@ -1,0 +1,402 @@
+"""What each intervention must do, whatever the family."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model.families import FAMILIES, OPEN, REQUIRED, close, ids, model, module
+
+import cutaway.model as cw
+from cutaway.core import InputError
+
+EVERYWHERE = tuple(FAMILIES)
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_a_patch_from_itself_changes_nothing(family: str) -> None:
+    m, tokens = model(family), ids()
+    clean = m.run(tokens, read=m.points())
+    writable = [p for p in m.points() if m.site(p).writable and m.site(p).layer in (None, 1)]
+    for address in writable:
+        patched = m.run(tokens, interventions=[cw.patch(address, clean)])
+        assert close(patched.logits, clean.logits, 1e-4), address
+        assert len(patched.fired) == 1
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_every_writable_point_before_the_end_matters(family: str) -> None:
+    """A point whose change leaves the logits as they were is not the place that its name says."""
+    m, tokens = model(family), ids()
+    clean = m.run(tokens, read=m.points())
+    for address in m.points():
+        site = m.site(address)
+        if not site.writable or site.layer not in (None, 1):
+            continue
+        noise = torch.randn(clean[address].shape, generator=torch.Generator().manual_seed(1)) * 0.5
+        shift = cw.patch(
+            address,
+            clean[address].clamp(min=-1e4) + noise.abs() + 0.1 if "scale" in address else clean[address] + noise,
+        )
+        moved = m.run(tokens, interventions=[shift])
+        assert not close(moved.logits, clean.logits, 1e-4), address
+        again = m.run(tokens, read=[address], interventions=[shift])
+        wanted = shift.change(clean[address], _everything(address, m, clean[address]), address)
+        assert close(again[address], wanted, 1e-5), address  # what is read is read after the change
+
+
+def _everything(address: str, m: cw.Model, x: torch.Tensor) -> Any:
+    run = m.run(ids())
+    return cw.Selection().place(address, m.site(address).axes, tuple(x.shape), run.layout, x.device)
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_the_stream_taken_whole_from_another_run_gives_that_runs_logits(family: str) -> None:
+    m = model(family)
+    other = m.run(ids(seed=5), read=["resid_pre.*", "resid_post.*", "embeddings"])
+    for layer in range(m.facts.n_layers):
+        for name in ("resid_pre", "resid_post"):
+            got = m.run(ids(), interventions=[cw.patch(f"{name}.{layer}", other)])
+            assert close(got.logits, other.logits, 1e-5)
+
+
+@pytest.mark.parametrize("family", [f for f in EVERYWHERE if model(f).refuses("resid_mid.0") is None])
+def test_the_middle_of_a_block_carries_on_to_its_end(family: str) -> None:
+    m = model(family)
+    other = m.run(ids(seed=5), read=["resid_mid.*"])
+    for layer in range(m.facts.n_layers):
+        got = m.run(ids(), interventions=[cw.patch(f"resid_mid.{layer}", other)])
+        assert close(got.logits, other.logits, 1e-4)
+
+
+def _output_weight(m: cw.Model, layer: int) -> tuple[torch.Tensor, bool]:
+    """W_O as [in, out] (GPT-2's Conv1D keeps it so) or [out, in]."""
+    projection = m.site(f"z.{layer}").module
+    return projection.weight, type(projection).__name__ == "Conv1D"
+
+
+@pytest.mark.parametrize("family", REQUIRED)
+@pytest.mark.parametrize("head", [0, 5])
+def test_zeroing_a_head_is_zeroing_its_slice_of_W_O(family: str, head: int) -> None:
+    m, tokens = model(family), ids()
+    zeroed = m.run(tokens, interventions=[cw.zero("z.1", head=head)])
+    copy = cw.load(module(family))
+    weight, transposed = _output_weight(copy, 1)
+    width = m.run(tokens, read=["z.1"])["z.1"].shape[-1]
+    part = slice(head * width, (head + 1) * width)
+    with torch.no_grad():
+        (weight[part] if transposed else weight[:, part]).zero_()
+    assert close(zeroed.logits, copy.run(tokens).logits)
+    assert zeroed.fired.rows[0].times == 1
+    assert zeroed.fired.rows[0].rms > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
+def test_a_key_value_head_serves_its_own_group_of_query_heads(family: str) -> None:
+    m, tokens = model(family), ids()
+    clean = m.run(tokens, read=["z.1"])
+    zeroed = m.run(tokens, read=["z.1"], interventions=[cw.zero("value.1", head=1)])
+    group = m.facts.n_heads // m.facts.n_kv_heads
+    mine = slice(group, 2 * group)
+    assert zeroed["z.1"][:, :, mine].abs().max() == 0
+    rest = [h for h in range(m.facts.n_heads) if h not in range(*mine.indices(m.facts.n_heads))]
+    assert close(zeroed["z.1"][:, :, rest], clean["z.1"][:, :, rest])
+
+
+@pytest.mark.parametrize("family", OPEN)
+def test_an_edge_of_attention_knocked_out(family: str) -> None:
+    m, tokens = model(family), ids()
+    run = m.run(
+        tokens, read=["attn_probs.1"], interventions=[cw.add("attn_scores.1", -1e30, head=2, positions=5, keys=3)]
+    )
+    clean = m.run(tokens, read=["attn_probs.1"])["attn_probs.1"]
+    pattern = run["attn_probs.1"]
+    assert pattern[:, 2, 5, 3].abs().max() == 0
+    assert close(pattern.sum(-1), torch.ones_like(pattern.sum(-1)))
+    untouched = torch.ones_like(pattern, dtype=torch.bool)
+    untouched[:, 2, 5] = False
+    assert torch.equal(pattern[untouched], clean[untouched])
+
+
+def test_positions_rows_and_masks_touch_only_themselves() -> None:
+    m, tokens = model("llama"), ids(3, 7)
+    clean = m.run(tokens, read=["resid_post.1"])["resid_post.1"]
+    vector = torch.ones(48)
+    mask = torch.zeros(3, 7, dtype=torch.bool)
+    mask[2, 4] = mask[0, 1] = True
+    cases = [
+        ({"positions": -2}, [(r, 5) for r in range(3)]),
+        ({"positions": [0, 3], "rows": 1}, [(1, 0), (1, 3)]),
+        ({"rows": [0, 2]}, [(r, p) for r in (0, 2) for p in range(7)]),
+        ({"mask": mask}, [(2, 4), (0, 1)]),
+        ({"mask": mask, "rows": 2}, [(2, 4)]),
+    ]
+    for where, touched in cases:
+        run = m.run(tokens, read=["resid_post.1"], interventions=[cw.add("resid_post.1", vector, **where)])
+        expected = clean.clone()
+        for row, position in touched:
+            expected[row, position] += 1
+        assert close(run["resid_post.1"], expected)
+        assert run.fired.rows[0].entries == len(touched) * 48
+        assert run.fired.rows[0].rms == pytest.approx(1.0, rel=1e-5)
+
+
+def test_many_additions_at_once_are_those_additions_one_by_one() -> None:
+    m, tokens = model("gpt2"), ids(6, 8)
+    generator = torch.Generator().manual_seed(3)
+    additions = [
+        cw.add(
+            "mlp_out.1", torch.randn(48, generator=generator), positions=i % 8 - (8 if i % 3 == 0 else 0), rows=i % 6
+        )
+        for i in range(40)
+    ]
+    run = m.run(tokens, read=["mlp_out.1"], interventions=additions)
+    x = m.run(tokens, read=["mlp_out.1"])["mlp_out.1"].clone()
+    for addition in additions:
+        (row,), (position,) = addition.select.rows or (), addition.select.positions or ()
+        x[row, position] += addition.vector.tensor
+    assert close(run["mlp_out.1"], x)
+    for row, addition in zip(run.fired.rows, additions):
+        assert row.rms == pytest.approx(float(addition.vector.tensor.pow(2).mean().sqrt()), rel=1e-4)
+        assert row.entries == 48
+
+
+def test_interventions_apply_in_the_order_of_the_list() -> None:
+    m, tokens = model("llama"), ids()
+    add, double = cw.add("resid_post.0", torch.ones(48)), cw.scale("resid_post.0", 2.0)
+    clean = m.run(tokens, read=["resid_post.0"])["resid_post.0"]
+    assert close(m.run(tokens, read=["resid_post.0"], interventions=[add, double])["resid_post.0"], (clean + 1) * 2)
+    assert close(m.run(tokens, read=["resid_post.0"], interventions=[double, add])["resid_post.0"], clean * 2 + 1)
+
+
+def test_no_run_writes_into_what_an_intervention_or_another_run_holds() -> None:
+    for family in ("llama", "falcon"):
+        m = model(family)
+        other = m.run(ids(seed=5), read=["mlp_out.*", "resid_post.*"])
+        held = {address: other[address].clone() for address in other.reads}
+        changes = [c for address in other.reads for c in (cw.patch(address, other), cw.zero(address, positions=2))]
+        m.run(ids(), interventions=changes)
+        assert all(torch.equal(other[address], held[address]) for address in other.reads)
+
+
+def test_mean_ablation_sets_the_mean_over_the_tokens_that_are_not_padding() -> None:
+    m = model("llama")
+    rows = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
+    reference = m.run(rows, read=["z.1", "attn_probs.1"])
+    alone = torch.cat([m.run(row, read=["z.1"])["z.1"][0] for row in rows])
+    run = m.run(ids(), read=["z.1"], interventions=[cw.mean("z.1", over=reference, head=2)])
+    assert close(run["z.1"][:, :, 2], alone[:, 2].mean(0).expand(2, 9, -1))
+    even = m.run(ids(), read=["z.1", "attn_probs.1"])
+    per_position = m.run(ids(seed=4), read=["z.1"], interventions=[cw.mean("z.1", over=even, per_position=True)])
+    assert close(per_position["z.1"], even["z.1"].mean(0, keepdim=True).expand(2, -1, -1, -1))
+    pattern = m.run(ids(seed=4), read=["attn_probs.1"], interventions=[cw.mean("attn_probs.1", over=even)])
+    assert close(pattern["attn_probs.1"], even["attn_probs.1"].mean(0, keepdim=True).expand(2, -1, -1, -1))
+    with pytest.raises(InputError, match="one length"):
+        cw.mean("attn_probs.1", over=reference)
+
+
+def test_resampling_draws_whole_rows_by_its_seed() -> None:
+    m = model("gpt2")
+    reference = m.run(ids(5, 11, seed=8), read=["resid_post.1"])
+    rows = m.run(ids(4, 9), read=["resid_post.1"], interventions=[cw.resample("resid_post.1", reference, seed=3)])
+    for row in rows["resid_post.1"]:
+        assert any(torch.equal(row, other[:9]) for other in reference["resid_post.1"])
+    again = m.run(ids(4, 9), read=["resid_post.1"], interventions=[cw.resample("resid_post.1", reference, seed=3)])
+    assert torch.equal(again["resid_post.1"], rows["resid_post.1"])
+
+
+def test_projecting_out_leaves_nothing_along_the_directions_and_the_rest_as_it_was() -> None:
+    m, tokens = model("llama"), ids()
+    directions = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
+    clean = m.run(tokens, read=["resid_post.1"])["resid_post.1"]
+    run = m.run(tokens, read=["resid_post.1"], interventions=[cw.project_out("resid_post.1", directions)])
+    assert (run["resid_post.1"] @ directions.T).abs().max() < 1e-4
+    null = torch.linalg.qr(torch.cat([directions, torch.randn(45, 48)]).T).Q[:, 3:]
+    assert close(run["resid_post.1"] @ null, clean @ null)
+
+
+def test_interchange_swaps_the_subspace_and_nothing_else() -> None:
+    m, tokens = model("llama"), ids()
+    basis = torch.randn(2, 48, generator=torch.Generator().manual_seed(0))
+    other = m.run(ids(seed=9), read=["resid_post.1"])
+    clean = m.run(tokens, read=["resid_post.1"])["resid_post.1"]
+    run = m.run(tokens, read=["resid_post.1"], interventions=[cw.interchange("resid_post.1", basis, other)])
+    assert close(run["resid_post.1"] @ basis.T, other["resid_post.1"] @ basis.T)
+    null = torch.linalg.qr(torch.cat([basis, torch.randn(46, 48)]).T).Q[:, 2:]
+    assert close(run["resid_post.1"] @ null, clean @ null)
+    whole = m.run(tokens, interventions=[cw.interchange("resid_post.1", torch.eye(48), other)])
+    assert close(whole.logits, other.logits, 1e-4)
+
+
+class _Dictionary:
+    """ReLU features with their own biases: reconstructs badly, as a fresh dictionary does."""
+
+    n_features = 20
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(2)
+        self.encoder = torch.randn(48, 20, generator=generator) * 0.2
+        self.decoder = torch.randn(20, 48, generator=generator) * 0.2
+        self.bias = torch.randn(48, generator=generator)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.encoder).relu()
+
+    def decode(self, a: torch.Tensor) -> torch.Tensor:
+        return a @ self.decoder + self.bias
+
+
+def test_a_spliced_dictionary_keeps_its_error_unless_told_otherwise() -> None:
+    m, tokens, d = model("llama"), ids(), _Dictionary()
+    clean = m.run(tokens, read=["resid_post.1"])
+    kept = m.run(tokens, interventions=[cw.splice("resid_post.1", d)])
+    assert torch.equal(kept.logits, clean.logits)
+    x = clean["resid_post.1"]
+    dropped = m.run(tokens, read=["resid_post.1"], interventions=[cw.splice("resid_post.1", d, keep_error=False)])
+    assert close(dropped["resid_post.1"], d.decode(d.encode(x)))
+
+    def ablate(features: torch.Tensor) -> torch.Tensor:
+        features = features.clone()
+        features[..., 3] = 0
+        return features
+
+    edited = m.run(
+        tokens, read=["resid_post.1"], interventions=[cw.splice("resid_post.1", d, edit=ablate, positions=4)]
+    )
+    expected = x.clone()
+    expected[:, 4] -= d.encode(x)[:, 4, 3, None] * d.decoder[3]
+    assert close(edited["resid_post.1"], expected)
+
+
+def test_wildcards_touch_every_layer() -> None:
+    m = model("gpt2")
+    run = m.run(ids(), interventions=[cw.scale("mlp_out.*", 0.0)])
+    assert [row.address for row in run.fired.rows] == ["mlp_out.0", "mlp_out.1", "mlp_out.2"]
+
+
+# ---- values
+
+
+def _arrays(shape: tuple[int, ...]) -> st.SearchStrategy[torch.Tensor]:
+    return st.integers(0, 2**31).map(lambda seed: torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+
+_WHERE = st.fixed_dictionaries(
+    {},
+    optional={
+        "positions": st.one_of(st.integers(-5, 5), st.lists(st.integers(-5, 5), min_size=1, max_size=3, unique=True)),
+        "rows": st.integers(0, 3),
+        "head": st.integers(0, 5),
+        "mask": st.booleans().map(lambda b: torch.tensor([[b, True, False]])),
+    },
+)
+_AT = st.sampled_from(["resid_post.1", "z.*", "blocks.0.hook_mlp_out"])
+_ANY = st.one_of(
+    st.builds(lambda at, w: cw.zero(at, **w), _AT, _WHERE),
+    st.builds(lambda at, v, w: cw.add(at, v, **w), _AT, _arrays((7,)), _WHERE),
+    st.builds(lambda at, f, w: cw.scale(at, f, **w), _AT, st.floats(-10, 10), _WHERE),
+    st.builds(lambda at, v, w: cw.patch(at, v, **w), _AT, _arrays((1, 4, 7)), _WHERE),
+    st.builds(lambda at, v, w: cw.mean(at, v, **w), _AT, _arrays((5, 4, 7)), _WHERE),
+    st.builds(lambda at, v, s, w: cw.resample(at, v, seed=s, **w), _AT, _arrays((5, 4, 7)), st.integers(0, 99), _WHERE),
+    st.builds(lambda at, v, w: cw.project_out(at, v, **w), _AT, _arrays((2, 7)), _WHERE),
+    st.builds(lambda at, v, s, w: cw.interchange(at, v, s, **w), _AT, _arrays((2, 7)), _arrays((1, 4, 7)), _WHERE),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_ANY, _ANY)
+def test_json_there_and_back_and_equality_by_content(one: cw.Intervention, other: cw.Intervention) -> None:
+    back = cw.Intervention.from_json(one.to_json())
+    assert back == one
+    assert hash(back) == hash(one)
+    assert (one == other) == (one.to_json() == other.to_json())
+
+
+def test_json_of_a_patch_from_a_run() -> None:
+    run = model("llama").run(ids(), read=["resid_post.*"])
+    patch = cw.patch("resid_post.*", run)
+    assert cw.Intervention.from_json(patch.to_json()) == patch
+    with pytest.raises(InputError, match="dictionary"):
+        cw.splice("resid_post.1", _Dictionary()).to_json()
+    with pytest.raises(InputError, match="schema"):
+        cw.Intervention.from_json({"kind": "zero", "at": "resid_post.1"})
+    with pytest.raises(InputError, match="project_out"):
+        cw.Intervention.from_json({**patch.to_json(), "kind": "projectout"})
+    with pytest.raises(InputError, match="needs"):
+        cw.Intervention.from_json({"schema": "cutaway.intervention/1", "kind": "zero"})
+    with pytest.raises(InputError, match="has no factor; it has: at, select"):
+        cw.Intervention.from_json({**cw.scale("z.0", 1.0).to_json(), "kind": "zero"})
+
+
+def test_interventions_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        cw.zero("z.1").at = "z.2"  # type: ignore[misc]
+
+
+# ---- what must be refused
+
+
+def _refused(match: str, *interventions: cw.Intervention, **more: Any) -> None:
+    with pytest.raises(InputError, match=match):
+        model("llama").run(ids(), interventions=list(interventions), **more)
+
+
+def test_a_misspelt_point_names_the_nearest() -> None:
+    _refused("resid_post", cw.zero("resid_psot.1"))
+    _refused("resid_post", cw.zero("resid_psot.*"))
+    with pytest.raises(InputError, match=r"no layer 7.*has 3"):
+        model("llama").run(ids(), read=["resid_post.7"])
+    with pytest.raises(InputError, match="needs a layer"):
+        model("llama").run(ids(), read=["resid_post"])
+
+
+def test_wrong_shapes_name_both_shapes() -> None:
+    _refused(r"\[47\].*d_model 48", cw.add("resid_post.1", torch.ones(47)))
+    _refused(r"\[47\].*48", *[cw.add("resid_post.1", torch.ones(47), rows=0, positions=i) for i in range(3)])
+    _refused(r"\[2, 5, 48\]", cw.patch("resid_post.1", torch.ones(2, 5, 48)))
+    _refused("47 wide", cw.project_out("resid_post.1", torch.ones(47)))
+
+
+def test_selections_that_do_not_exist() -> None:
+    _refused("no head 6.*there are 6", cw.zero("z.1", head=6))
+    _refused("no kv_head 3.*there are 3", cw.zero("value.1", head=3))
+    _refused("no head axis.*batch, position, d_model", cw.zero("resid_post.1", head=0))
+    _refused("no neuron axis", cw.zero("resid_post.1", neuron=0))
+    _refused("no position 9.*9 tokens", cw.zero("resid_post.1", positions=9))
+    _refused("no row 2", cw.zero("resid_post.1", rows=2))
+    with pytest.raises(InputError, match="empty"):
+        cw.zero("z.1", positions=[])
+    with pytest.raises(InputError, match="twice"):
+        cw.zero("z.1", positions=[1, 1])
+    with pytest.raises(InputError, match="positions"):
+        cw.zero("z.1", position=1)
+
+
+def test_an_intervention_that_fires_nowhere_is_an_error() -> None:
+    _refused("mask selects no entry", cw.zero("resid_post.1", mask=torch.zeros(2, 9)))
+    _refused("did not fire: zero at resid_post.2", cw.zero("resid_post.2"), read=["resid_post.0"], logits=False)
+    m = model("llama")
+    frozen = cw.freeze(m.run(ids()), "pattern")
+    _refused("would change nothing", cw.zero("q.1"), freeze=frozen)
+    _refused("would change nothing", cw.zero("attn_scores.1"), freeze=frozen)
+
+
+def test_what_is_not_a_value_is_refused() -> None:
+    with pytest.raises(InputError, match="NaN"):
+        cw.add("resid_post.1", torch.tensor([float("nan")]))
+    with pytest.raises(InputError, match="finite"):
+        cw.scale("resid_post.1", float("inf"))
+    with pytest.raises(InputError, match=r"model\.run"):
+        cw.mean("z.1", over=["a prompt"])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="linearly independent"):
+        cw.project_out("resid_post.1", torch.ones(2, 48))
+    with pytest.raises(InputError, match="was not read"):
+        cw.patch("resid_post.1", model("llama").run(ids()))
+    with pytest.raises(InputError, match=r"cw\.zero"):
+        model("llama").run(ids(), interventions=["zero"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="only reports"):
+        model("qwen3_moe").run(ids(), interventions=[cw.zero("router_logits.0")])
