@@ -32,9 +32,16 @@ class TranscoderSet(Protocol):
     The reconstruction of output m is  output_bias(m) + sum over l, f of a[l, f] decoder_rows(l, [f], m) + skip(m) x[m].
     """
 
-    kind: Literal["plt", "clt"]
-    n_layers: int
-    n_features: int
+    @property
+    def kind(self) -> Literal["plt", "clt"]: ...
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def n_features(self) -> int:
+        """Of one layer."""
+        ...
 
     def input_point(self, layer: int) -> str: ...
 
