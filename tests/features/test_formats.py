@@ -135,10 +135,10 @@ def test_a_cut_or_altered_or_missing_file_is_named(tmp_path):
     path = tmp_path / "layer_1.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(InputError, match="layer_1.*altered or cut short"):
+    with pytest.raises(InputError, match=r"layer_1.*altered or cut short"):
         load(tmp_path)
     path.unlink()
-    with pytest.raises(InputError, match="layer_1.*missing"):
+    with pytest.raises(InputError, match=r"layer_1.*missing"):
         load(tmp_path)
     folder = tmp_path / "ct"
     circuit_tracer.write(made, folder)
@@ -173,7 +173,9 @@ def test_half_precision_is_kept_on_disk_and_computed_with_in_float32(tmp_path):
     made = random_transcoders(dtype=torch.float16)
     x = torch.randn(9, 16)
     assert made.pre_activations(0, x).dtype == torch.float32
-    torch.testing.assert_close(made.pre_activations(0, x), x @ made.layers[0].W_enc.float().T + made.layers[0].b_enc.float())
+    torch.testing.assert_close(
+        made.pre_activations(0, x), x @ made.layers[0].W_enc.float().T + made.layers[0].b_enc.float()
+    )
     made.save(tmp_path)
     same(load(tmp_path), made)
 
@@ -202,7 +204,10 @@ def test_a_dictionary_for_another_model_is_refused_by_shape_and_by_error(model, 
     from cutaway.features import DictionarySettings, TrainSettings, train
 
     settings = TrainSettings(
-        dictionaries=(DictionarySettings(name="d", kind="plt", features=64, l0=8),), tokens=64 * 120, batch=64, block=600
+        dictionaries=(DictionarySettings(name="d", kind="plt", features=64, l0=8),),
+        tokens=64 * 120,
+        batch=64,
+        block=600,
     )
     made = train(model, rows, settings, quiet=True)["d"]
     assert check_fit(model, made).input_name == "mlp_in"

@@ -107,7 +107,9 @@ def test_the_loss_and_every_gradient_equal_the_dense_reference(kind, rule, dead)
     expected, reference, a = dense_loss(made, x, y)
     expected.backward()
     for layer in range(L):
-        torch.testing.assert_close(forward.chosen[layer].active.dense(forward.values[layer].detach()), a[layer].detach())
+        torch.testing.assert_close(
+            forward.chosen[layer].active.dense(forward.values[layer].detach()), a[layer].detach()
+        )
     torch.testing.assert_close(loss, expected)
     for name, p in made.parameters.items():
         torch.testing.assert_close(p.grad, reference[name].grad, rtol=1e-9, atol=1e-12, msg=name)
@@ -125,7 +127,9 @@ def test_auxk_trains_the_encoders_of_the_dead_and_nothing_else():
         gradients.append({name: p.grad for name, p in made.parameters.items()})
     living = [f for f in range(F) if f not in dead]
     for layer in range(L):
-        added = {n: gradients[1][f"{n}_{layer}"] - gradients[0][f"{n}_{layer}"] for n in ("W_enc", "b_enc", "W_dec", "b_dec")}
+        added = {
+            n: gradients[1][f"{n}_{layer}"] - gradients[0][f"{n}_{layer}"] for n in ("W_enc", "b_enc", "W_dec", "b_dec")
+        }
         assert added["b_dec"].abs().max() < 1e-12
         for name in ("W_enc", "b_enc", "W_dec"):
             assert added[name][living].abs().max() < 1e-12
@@ -136,7 +140,9 @@ def test_the_input_gradient_flows_as_in_the_dense_path():
     """Through the replacement model the codes' gradient goes on into x."""
     x, _ = sample()
     g = torch.Generator().manual_seed(2)
-    W, b, D = (torch.randn(*s, generator=g, dtype=torch.float64, requires_grad=True) for s in ((F, D_IN), (F,), (F, D_OUT)))
+    W, b, D = (
+        torch.randn(*s, generator=g, dtype=torch.float64, requires_grad=True) for s in ((F, D_IN), (F,), (F, D_OUT))
+    )
     given = x[0].clone().requires_grad_()
     pre = given @ W.T + b
     active = rules.above(pre.detach(), 0.8)
@@ -199,7 +205,7 @@ def test_rows_of_inactive_features_have_no_gradient():
 def test_what_is_exported_computes_what_was_trained(kind, rule):
     """Normalisation and unit decoders fold away exactly."""
     made = learner(kind, rule, skip=True)
-    x, y = sample(5)
+    x, _ = sample(5)
     normal = made.normal
     with torch.no_grad():
         forward = made.forward(normal.inputs(x))

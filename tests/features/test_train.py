@@ -111,7 +111,9 @@ def test_training_beats_an_untrained_dictionary_and_finetuning_lowers_the_kl(mod
     assert report.errors.median.value < 0.8 * null.errors.median.value
     assert report.errors.median.value < 0.8
     tuned = settings.model_copy(update={"finetune": 64 * 40, "kl": 5.0})
-    after = evaluate(model, train(model, rows[20:], TrainSettings(dictionaries=(tuned,), **run), quiet=True)["x"], held_out)
+    after = evaluate(
+        model, train(model, rows[20:], TrainSettings(dictionaries=(tuned,), **run), quiet=True)["x"], held_out
+    )
     assert after.replacement.kl.value < report.replacement.kl.value
     assert not any(p.grad is not None for p in model.hf.parameters())
     assert [p.requires_grad for p in model.hf.parameters()] == asked
@@ -166,7 +168,13 @@ def test_text_becomes_rows(tmp_path):
 
 
 def test_rows_that_are_none_are_refused(model, rows):
-    for wrong in (torch.ones(3), torch.ones(3, 4), torch.full((2, 3), 99), torch.tensor([[1, -1, 2]]), torch.ones(0, 3)):
+    for wrong in (
+        torch.ones(3),
+        torch.ones(3, 4),
+        torch.full((2, 3), 99),
+        torch.tensor([[1, -1, 2]]),
+        torch.ones(0, 3),
+    ):
         with pytest.raises(InputError):
             as_rows(wrong, 37)
     with pytest.raises(InputError, match="no token"):

@@ -25,7 +25,18 @@ def tiny_llama(layers=2, width=16, vocab=37, seed=0):
     return model
 
 
-def random_transcoders(kind="plt", rule="jumprelu", layers=2, features=24, d=16, skip=False, seed=0, dtype=torch.float32):
+def tiny_gpt2():
+    torch.manual_seed(1)
+    module = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=37, n_embd=16, n_layer=2, n_head=2, n_positions=32))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(4)
+    return cw.load(module)
+
+
+def random_transcoders(
+    kind="plt", rule="jumprelu", layers=2, features=24, d=16, skip=False, seed=0, dtype=torch.float32
+):
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape):

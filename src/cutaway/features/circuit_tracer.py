@@ -2,7 +2,8 @@
 
     config.yaml   model_name, model_kind (transcoder_set | cross_layer_transcoder), feature_input_hook,
                   feature_output_hook, scan, [transcoders: paths, one a layer], [activation, k]
-    PLT           layer_{i}.safetensors: W_enc (F, d), W_dec (F, d), b_enc, b_dec, [activation_function.threshold], [W_skip]
+    PLT           layer_{i}.safetensors: W_enc (F, d), W_dec (F, d), b_enc, b_dec, [activation_function.threshold],
+                  [W_skip]
     CLT           W_enc_{i}.safetensors: W_enc_{i} (F, d), b_enc_{i}, b_dec_{i}, [threshold_{i}]
                   W_dec_{i}.safetensors: W_dec_{i} (F, layers - i, d)
 
@@ -220,7 +221,7 @@ def _per_feature(threshold: Tensor | None, features: int) -> Tensor | None:
 def _known(path: Path, held: Mapping[str, Tensor], needed: set[str], allowed: set[str]) -> None:
     if needed - set(held) or set(held) - needed - allowed:
         raise InputError(
-            f"{path} should hold {', '.join(sorted(needed))} (and may hold {', '.join(sorted(allowed)) or 'nothing else'}); "
+            f"{path} should hold {', '.join(sorted(needed))} and may hold {', '.join(sorted(allowed)) or 'no more'}; "
             f"it holds {', '.join(sorted(held))}."
         )
 

@@ -1,9 +1,9 @@
 """How good a dictionary is, on text it was not trained on, beside what the simplest method does with as many numbers.
 
-The error of a token is |y - y_hat|^2 / |y - mean|^2, the mean over the tokens measured. A few tokens can hold nearly all
-variance of an MLP's output, so the global ratio alone says little: the median and quartiles over tokens stand first, then
-the same without the 1 % largest tokens, then the global ratio (1 - explained variance). PCA keeps as many components of
-the true output as the dictionary has active features, fitted to the same tokens, which favours it.
+The error of a token is |y - y_hat|^2 / |y - mean|^2, the mean over the tokens measured. A few tokens can hold nearly
+all variance of an MLP's output, so the global ratio alone says little: the median and quartiles over tokens stand
+first, then the same without the 1 % largest tokens, then the global ratio (1 - explained variance). PCA keeps as many
+components of the true output as the dictionary has active features, fitted to the same tokens, which favours it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROWS = 32
 
 @dataclass(frozen=True)
 class Errors:
-    """Of one output or of all: quartiles of the error per token, all tokens and without the 1 % largest; global ratios."""
+    """Of one output or of all: quartiles of the error per token, of all and without the 1 % largest; global ratios."""
 
     median: Estimate
     lower_quartile: float
@@ -177,7 +177,7 @@ def _pca_error(centred: Tensor, components: int) -> Tensor:
 
 
 def _errors(squared: Tensor, size: Tensor, cells: NDArray[np.bool_], seed: int) -> Errors:
-    """Squared errors and squared distances from the mean, [n] or [layers, n]; cells [rows, position] holds the n tokens."""
+    """Squared errors and distances from the mean, [n] or [layers, n]; cells [rows, position] holds the n tokens."""
     ratio = (squared / size.clamp_min(1e-20)).numpy().astype(np.float64)
     # The largest tokens of each layer apart.
     cut = torch.quantile(size.double(), 1 - LARGEST, dim=-1, keepdim=True)

@@ -1,8 +1,8 @@
 """Where each feature fires and what it writes to the logits: found once, stored compactly beside the weights.
 
     examples.safetensors.gz (gzip of safetensors), for all features in the order layer x F + feature
-      tokens [E, 16] (-1 pads), activations [E, 16] uint8 (of 255 x the feature's maximum), place [E] (which of the 16 is
-      the example's own token), band [E] (index into BANDS), offsets [features + 1]: examples of a feature
+      tokens [E, 16] (-1 pads), activations [E, 16] uint8 (of 255 x the feature's maximum), place [E] (which of the 16
+      is the example's own token), band [E] (index into BANDS), offsets [features + 1]: examples of a feature
       maximum, minimum [features]: of the non-zero activations;  frequency [features]: share of tokens
       histogram [features, 16]: counts of non-zero activations between 0 and the maximum
       top_ids, top_values, bottom_ids, bottom_values [features, 8]: the direct effect of one unit on the logits
@@ -52,7 +52,9 @@ class Examples:
         """One feature as circuit-tracer's feature JSON; `spell` gives a token's text. Raises `InputError` outside."""
         n_layers = (self.tables["offsets"].shape[0] - 1) // self.n_features
         if not (0 <= layer < n_layers and 0 <= feature < self.n_features):
-            raise InputError(f"no feature {feature} of layer {layer}: there are {n_layers} layers of {self.n_features}.")
+            raise InputError(
+                f"no feature {feature} of layer {layer}; there are {n_layers} layers of {self.n_features}."
+            )
         at = layer * self.n_features + feature
         first, last = self.tables["offsets"][at : at + 2].tolist()
         peak = float(self.tables["maximum"][at])

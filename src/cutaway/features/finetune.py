@@ -58,7 +58,7 @@ def finetune_step(learner: Learner, sites: Sites, rows: Tensor, true: Truth, lr:
 
 
 def replaced_pass(learner: Learner, sites: Sites, rows: Tensor, true: Truth, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [rows, position, vocab] with every MLP replaced, and the error against the true outputs, summed over layers.
+    """Logits [rows, position, vocab] with every MLP replaced; the error against the true outputs, summed over layers.
 
     Positions that training leaves out keep the model's own MLP.
     """

@@ -1,4 +1,4 @@
-"""Whether a dictionary belongs to a model: by points and shapes, then by how it reconstructs what the model computes."""
+"""Whether a dictionary belongs to a model: by points and shapes, then by how it reconstructs what is computed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_fit(
     if not worst < 1:
         each = ", ".join(f"{error:.2f}" for error in errors.tolist())
         raise InputError(
-            f"this dictionary does not fit {model.name}: its reconstruction of the MLPs is worse than their mean (median "
+            f"this dictionary does not fit {model.name}: it reconstructs the MLPs worse than their mean does (median "
             f"error per token by layer: {each}; 1 is the mean).{_trained_for(dictionary, model)}"
         )
     return dictionary
@@ -72,7 +72,7 @@ def placed(dictionary: Transcoders, model: Model) -> Transcoders:
 
 @torch.no_grad()
 def median_errors(model: Model, dictionary: Transcoders, rows: ArrayLike | Tensor) -> Tensor:
-    """Median over tokens of |y - y_hat|^2 / |y - mean|^2, a layer each. Raises `InputError` for activations not finite."""
+    """Median over tokens of |y - y_hat|^2 / |y - mean|^2, by layer. Raises `InputError` for NaN or infinite values."""
     found = as_rows(rows, model.facts.vocab_size)
     sites = Sites.of(model, dictionary.input_name, dictionary.output_name)
     x, y = sites.harvest(found.long().clamp_min(0))

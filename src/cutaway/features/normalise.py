@@ -24,7 +24,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> Normalisation:
-        """From a sample x [layers, n, d_in], y [layers, n, d_out]. Raises `InputError` for NaN or constant activations."""
+        """From x [layers, n, d_in], y [layers, n, d_out]. Raises `InputError` for NaN or constant activations."""
         for name, value in (("inputs", x), ("outputs", y)):
             if not torch.isfinite(value).all():
                 raise InputError(f"the MLPs' {name} hold NaN or infinite values: the model's weights are broken.")

@@ -16,7 +16,14 @@ class Frontier:
     """Shows where a run is: rewritten in place on a terminal, a block of lines now and then elsewhere."""
 
     def __init__(
-        self, steps: int, batch: int, log: Path | None, *, stream: TextIO | None = None, start: int = 0, every: float = 15.0
+        self,
+        steps: int,
+        batch: int,
+        log: Path | None,
+        *,
+        start: int = 0,
+        every: float = 15.0,
+        stream: TextIO | None = None,
     ) -> None:
         self.steps, self.batch, self.log, self.every = steps, batch, log, every
         self.stream = sys.stderr if stream is None else stream

@@ -1,7 +1,7 @@
 """The replacement model: every MLP's output computed by the dictionary, all at once, errors and all.
 
-What a dictionary explains is worth as much as the model that it makes: KL to the true next-token distribution, how often
-both name the same token, and which behaviours survive (reference: "Circuit Tracing", section on the replacement model).
+What a dictionary explains is worth as much as the model that it makes: KL to the true next-token distribution, how
+often both name the same token, and which behaviours survive ("Circuit Tracing", on the replacement model).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Kept:
-    """A behaviour's accuracy: of the model, and of the replacement model, on the same items (the top token is right)."""
+    """A behaviour's accuracy (the top token is right): of the model and of the replacement model, on the same items."""
 
     model: Estimate
     replacement: Estimate

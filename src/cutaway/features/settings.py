@@ -34,8 +34,9 @@ class DictionarySettings(_Settings):
     features, l0      per layer; l0 is the mean number of active features a token
     activation        batchtopk (saved as jumprelu with one threshold a layer), topk, jumprelu, relu
     skip              adds W_skip x to the output of each layer (Paulo et al. 2025)
-    floor             a token's squared error is divided by |y - mean|^2 + floor x its median over tokens: 0 counts every
-                      token alike, infinity is the plain squared error, in which a few huge tokens are all that counts
+    floor             a token's squared error is divided by |y - mean|^2 + floor x its median over tokens: 0 counts
+                      every token alike; infinity is the plain squared error, where a few huge tokens are all that
+                      counts
     lr                peak rate of Adam; by default 0.15 / sqrt(d), a fixed share of an encoder row's entries a step
     l0_start          the l0 at the first step, brought down over `l0_anneal` of the steps
     aux               weight of the AuxK loss: features dead for `dead_after` tokens model the error that is left

@@ -91,7 +91,7 @@ class Sites:
 
     @contextmanager
     def harvesting(self, rows: int) -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        """Within, a pass of the model is read; afterwards the value called gives (x, y), [layers, rows, position, d]."""
+        """Within, a pass of the model is read; calling the value then gives (x, y), [layers, rows, position, d]."""
         found: dict[tuple[str, int], Tensor] = {}
 
         def taken() -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ class Stream:
 
 
 def harvest(sites: Sites, rows: Tensor, first_position: bool) -> tuple[Tensor, Tensor]:
-    """All MLP inputs and outputs at the kept positions of rows [rows, position]: [layers, n, d_in], [layers, n, d_out]."""
+    """MLP inputs and outputs at the kept positions of rows [rows, position]: [layers, n, d_in], [layers, n, d_out]."""
     xs, ys = [], []
     step = max(1, _PASS_TOKENS // rows.shape[1])
     for start in range(0, rows.shape[0], step):

@@ -37,8 +37,8 @@ def train(
 ) -> dict[str, Transcoders]:  # fmt: skip
     """Train `settings.dictionaries` on rows of token ids [rows, position] (-1 pads on the right).
 
-    out: one dictionary is written there, several each in a folder of its name; the run itself in `out`/training. Without
-    it nothing is written and nothing can be resumed. A run that was killed goes on from its last checkpoint
+    out: one dictionary is written there, several each in a folder of its name; the run itself in `out`/training.
+    Without it nothing is written and nothing can be resumed. A run that was killed goes on from its last checkpoint
     (`checkpoint_seconds`, or every `checkpoint_steps`) and ends with the same bytes, on the same machine and threads.
     Raises `InputError` for rows or models that do not fit, or where `out` holds a run with other settings.
     """
@@ -49,9 +49,8 @@ def train(
 
 
 def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: DictionarySettings) -> Transcoders:
-    """The null: a dictionary of the same shape whose encoder was never trained, at the same L0 (random unit encoder rows;
-    thresholds set on the rows given; decoders fitted to the true outputs by least squares, so that all it lacks is
-    features).
+    """The null: a dictionary of the same shape whose encoder was never trained, at the same L0: random unit encoder
+    rows, thresholds set on the rows given, decoders fitted to the true outputs, so that all it lacks is features.
 
     Frozen-encoder baseline (arXiv 2602.14111). Cost: one pass over the rows and a solve of [F, F] a layer.
     """
@@ -163,10 +162,7 @@ class _Run:
             if done < steps:
                 # Up over a twentieth, so that Adam's moments fit the new loss; then down to zero.
                 rate = (
-                    learner.lr
-                    * learner.settings.finetune_lr
-                    * min(1, (done + 1) / (0.05 * steps))
-                    * (1 - done / steps)
+                    learner.lr * learner.settings.finetune_lr * min(1, (done + 1) / (0.05 * steps)) * (1 - done / steps)
                 )
                 reports[learner.settings.name], kl = finetune_step(learner, self.sites, rows, true, rate)
                 losses.append(kl)
