@@ -15,7 +15,8 @@ from cutaway.model import Model, load
 VOCABULARY = 101
 _ROTARY = {
     "num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 3,
-    "intermediate_size": 80, "max_position_embeddings": 64, "vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    "intermediate_size": 80, "max_position_embeddings": 64, "vocab_size": VOCABULARY,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 _PLAIN = {k: v for k, v in _ROTARY.items() if k != "num_key_value_heads"}
 _GEMMA = dict(_ROTARY, head_dim=10, num_hidden_layers=4, sliding_window=4, query_pre_attn_scalar=17)

@@ -6,6 +6,9 @@ import pytest
 import torch
 from model.families import FAMILIES, OPEN, close, ids, model, module
 
+from cutaway.core import InputError
+from cutaway.model import load
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_hugging_faces_however_much_is_read(family: str) -> None:
@@ -126,6 +129,28 @@ def test_refusals_say_why_and_the_contract_prints(family: str) -> None:
         assert len(reason) > 20
     assert "worst error" in str(m.contract)
     assert str(m.facts.n_layers) in str(m)
+
+
+def test_a_point_that_breaks_its_law_is_refused_with_the_measured_error() -> None:
+    hf = module("llama")
+    honest = type(hf.model.layers[1].mlp).forward
+    hf.model.layers[1].mlp.forward = lambda x: 1.5 * honest(hf.model.layers[1].mlp, x)
+    m = load(hf)
+    assert close(m.run(ids()).logits, hf(ids()).logits)
+    assert "W_down(mlp_act) = mlp_out fails in layer 1 by 3.3e-01" in (m.refuses("mlp_act.1") or "")
+    assert m.refuses("mlp_act.0") is None
+    assert m.addresses("mlp_act.*") == ("mlp_act.0", "mlp_act.2")
+    assert "FAILS in [1]" in str(m.contract)
+
+
+def test_a_norm_whose_arithmetic_is_unknown_is_neither_read_inside_nor_frozen() -> None:
+    hf = module("llama")
+    norm = hf.model.layers[1].input_layernorm
+    norm.forward = lambda x: torch.nn.functional.normalize(x, p=1, dim=-1)
+    m = load(hf)
+    assert "arithmetic" in (m.refuses("attn_norm_scale.1") or "")
+    with pytest.raises(InputError, match="input_layernorm"):
+        m.run(ids(), freeze=("norm",))
 
 
 def test_a_parallel_block_has_no_middle_and_says_so() -> None:

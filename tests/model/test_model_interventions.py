@@ -73,6 +73,16 @@ def test_the_middle_of_a_block_carries_on_to_its_end(family: str) -> None:
         assert close(got.logits, other.logits, 1e-4)
 
 
+def test_the_middle_moves_the_stream_and_the_mlps_input_only_the_mlp() -> None:
+    m, tokens = model("olmo2"), ids()  # both are one tensor there
+    clean = m.run(tokens, read=["resid_mid.1", "mlp_in.1"])
+    assert torch.equal(clean["resid_mid.1"], clean["mlp_in.1"])
+    one, other = torch.randn(48), torch.randn(48)
+    both = m.run(tokens, read=["resid_post.1"], interventions=[cw.add("resid_mid.1", one), cw.add("mlp_in.1", other)])
+    into = m.run(tokens, read=["mlp_out_post.1"], interventions=[cw.add("mlp_in.1", one + other)])
+    assert close(both["resid_post.1"], clean["resid_mid.1"] + one + into["mlp_out_post.1"])
+
+
 def _output_weight(m: cw.Model, layer: int) -> tuple[torch.Tensor, bool]:
     """W_O as [in, out] (GPT-2's Conv1D keeps it so) or [out, in]."""
     projection = m.site(f"z.{layer}").module

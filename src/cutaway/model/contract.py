@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.core import InputError
 from cutaway.model.hooks import Forward
 from cutaway.model.norms import NormParts, parts_of
 from cutaway.model.points import GLOBAL, NORM_POINTS, POINTS, Architecture, Refused
@@ -43,7 +44,7 @@ class Check:
     failed: tuple[int, ...]
 
 
-@dataclass
+@dataclass(repr=False)
 class Contract:
     """Where every point lies (`sites`), which are refused and why, and how closely the laws held."""
 
@@ -75,6 +76,8 @@ class Contract:
         lines += [f"norms cannot be frozen: {reason}" for reason in self.unfreezable]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def establish(model: Model, why: str) -> Contract:
     """Resolve every point, run the model once on [2, 7] random tokens, and hold the points to the laws."""
@@ -86,8 +89,13 @@ def establish(model: Model, why: str) -> Contract:
     batch = _random_batch(model)
     for _ in range(2):
         survey = _Survey(architecture, contract, batch)
-        with torch.no_grad():
-            output = survey.run(lambda: model._call(batch))
+        try:
+            with torch.no_grad():
+                output = survey.run(lambda: model._call(batch))
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{model.name} cannot be run on token ids alone: {type(error).__name__}: {error}"
+            ) from error
         if not (written := survey.written()):
             break
         for address in written:  # Falcon adds into the MLP's output in place; read copies, and survey again

@@ -205,19 +205,14 @@ class Forward:
     def _visit(self, station: Station, raw: Tensor) -> Tensor:
         if station.shifted and (moved := self._moved.pop(station.module, None)) is not None:
             raw = raw + moved.reshape(raw.shape)
-        first = raw
         ops = station.ops
         while ops:
             site = ops[0].site
             count = next((i for i, op in enumerate(ops) if op.site is not site), len(ops))
-            raw = site.put(raw, self._apply(site.take(raw, self.batch), ops[:count]))
+            raw = self._replace(site, raw, self._apply(site.take(raw, self.batch), ops[:count]))
             ops = ops[count:]
         for site in station.leaves:
-            leaf = self._leaf(site, site.take(raw, self.batch))
-            raw = site.put(raw, leaf)
-        follows = next((s.follows for s in (*(op.site for op in station.ops), *station.leaves) if s.follows), None)
-        if follows is not None:
-            self._moved[follows] = raw - first
+            raw = self._replace(site, raw, self._leaf(site, site.take(raw, self.batch)))
         for site in station.reads:
             try:
                 self._keep(site, site.take(raw, self.batch))
@@ -226,6 +221,13 @@ class Forward:
                     raise
                 self.errors[site.address] = str(error)
         return raw
+
+    def _replace(self, site: Site, raw: Tensor, value: Tensor) -> Tensor:
+        new = site.put(raw, value)
+        if site.follows is not None:  # what goes around the MLP moves as what goes into it
+            moved = self._moved.get(site.follows)
+            self._moved[site.follows] = new - raw if moved is None else moved + (new - raw)
+        return new
 
     def _norm(self, station: Station, x: Tensor, output: Tensor) -> Tensor | None:
         """A norm's output from its (possibly frozen or changed) denominator and normalised input."""

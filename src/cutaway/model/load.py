@@ -125,8 +125,10 @@ def _locate(source: str | Path) -> tuple[str, str]:
 def _alternatives(text: str) -> str:
     shipped = list(shipped_models())
     near = difflib.get_close_matches(text, shipped, n=1, cutoff=0.5)
-    ships = f"Shipped: {', '.join(shipped)}{f' (did you mean {near[0]}?)' if near else ''}. " if shipped else ""
-    return ships + "Or give the path of a local Hugging Face folder."
+    if not shipped:
+        return "Give the path of a local Hugging Face folder."
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"Give a shipped name: {', '.join(shipped)}{meant}; or the path of a local Hugging Face folder."
 
 
 # ---- weights

@@ -71,7 +71,8 @@ class Model:
             names = self._expand(address)
         except _RefusedAddress as error:
             return error.reason
-        return next((self.contract.refused[name] for name in names if name in self.contract.refused), None)
+        reasons = [self.contract.refused.get(name) for name in names]
+        return None if None in reasons else reasons[0]
 
     def site(self, address: Any) -> Site:
         """Where one point lies: module, side and axes."""
@@ -79,8 +80,11 @@ class Model:
         return self._sites((name,))[0]
 
     def addresses(self, pattern: Any) -> tuple[str, ...]:
-        """The addresses that a name stands for: 'resid_post.3', 'resid_post.*', 'blocks.3.hook_resid_post',
-        'path.model.layers.0.mlp' (a module's output). Raises InputError naming the nearest, or why it is refused."""
+        """The addresses that a name stands for: 'resid_post.3', 'resid_post.*' (every layer that has the point),
+        'blocks.3.hook_resid_post', 'path.model.layers.0.mlp' (a module's output).
+
+        Raises InputError naming the nearest names, or why the point is refused.
+        """
         try:
             names = self._expand(pattern)
         except _RefusedAddress as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,12 +31,12 @@ class Firing:
     rms: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fired:
     """The report of a run's interventions. Numbers are fetched from the device when first looked at."""
 
     interventions: tuple[Intervention, ...]
-    touches: tuple[Touch, ...] = field(repr=False)
+    touches: tuple[Touch, ...]
 
     @property
     def rows(self) -> tuple[Firing, ...]:
@@ -68,8 +68,10 @@ class Fired:
             lines.append(f"… and {len(rows) - 40} more")
         return "\n".join(lines)
 
+    __repr__ = __str__
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """What `model.run` gives. `run["resid_post.3"]` is the tensor read there, after any interventions.
 
@@ -77,7 +79,7 @@ class Run:
     error where not asked for; `grad["resid_post.3"]` is the gradient of `of` there.
     """
 
-    model: Model = field(repr=False)
+    model: Model
     batch: Batch
     interventions: tuple[Intervention, ...]
     frozen: Frozen | None
@@ -161,6 +163,8 @@ class Run:
         if self.interventions:
             lines.append(str(self.fired))
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _prediction(self, row: int) -> str:
         probabilities = self.at("logits")[row].float().softmax(-1)
