@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -191,9 +192,7 @@ def _assemble(
     # An unexplored feature's whole output counts in the error node of its own layer and position.
     into = (features.position.numpy()[hidden] * n_layers + features.layer.numpy()[hidden]).astype(np.int64)
 
-    counts: list[npt.NDArray[np.int64]] = []
-    indices: list[npt.NDArray[np.int32]] = []
-    values: list[npt.NDArray[np.float32]] = []
+    edges = _Edges(len(table_), _bound(features, explored, columns, block))
     worst, done = 0.0, 0
     for chunk, position, effects in block(rows):
         worst = max(worst, _check(effects, block.targets.pre_activation[torch.from_numpy(chunk)], chunk, features))
@@ -215,20 +214,49 @@ def _assemble(
                 columns.first_feature + np.arange(feature.shape[1]),
             ]
         ).astype(np.int32)
-        dense = np.concatenate([dense[:, :first_bias], dense[:, first_bias + keep], error, feature], axis=1)
-        present = dense != 0
-        counts.append(present.sum(1))
-        values.append(dense[present].astype(np.float32, copy=False))
-        indices.append(np.broadcast_to(source, dense.shape)[present])
+        edges.add(source, np.concatenate([dense[:, :first_bias], dense[:, first_bias + keep], error, feature], axis=1))
         done += len(chunk)
         if progress:
             progress(done, len(rows))
 
-    n_nodes = len(table_)
-    pointers = np.zeros(n_nodes + 1, dtype=np.int64)
-    pointers[n_nodes - len(rows) + 1 :] = np.concatenate(counts).cumsum()
-    adjacency = csr_array((np.concatenate(values), np.concatenate(indices), pointers), shape=(n_nodes, n_nodes))
-    return Built(table_, adjacency, Accounting(len(rows), worst), n_features, len(hidden))
+    return Built(table_, edges.matrix(), Accounting(len(rows), worst), n_features, len(hidden))
+
+
+class _Edges:
+    """Compressed rows, filled in order; the last rows of the graph are its targets. Reserved once, not grown."""
+
+    def __init__(self, n_nodes: int, at_most: int) -> None:
+        self.n_nodes, self.filled = n_nodes, 0
+        self.source, self.weight = np.empty(at_most, dtype=np.int32), np.empty(at_most, dtype=np.float32)
+        self.counts: list[npt.NDArray[np.int64]] = []
+
+    def add(self, source: npt.NDArray[np.int32], dense: npt.NDArray[np.floating[Any]]) -> None:
+        """The next rows, [n, columns]; `source` [columns] says which node a column is. Zeros are no edges."""
+        present = dense != 0
+        self.counts.append(present.sum(1))
+        to = slice(self.filled, self.filled + int(self.counts[-1].sum()))
+        self.weight[to] = dense[present]
+        self.source[to] = np.broadcast_to(source, dense.shape)[present]
+        self.filled = to.stop
+
+    def matrix(self) -> csr_array:
+        counts = np.concatenate(self.counts)
+        pointers = np.zeros(self.n_nodes + 1, dtype=np.int64)
+        pointers[self.n_nodes - len(counts) + 1 :] = counts.cumsum()
+        data = (self.weight[: self.filled], self.source[: self.filled], pointers)
+        return csr_array(data, shape=(self.n_nodes, self.n_nodes))
+
+
+def _bound(features: ActiveFeatures, explored: npt.NDArray[np.int64], columns: _Columns, block: _Blocks) -> int:
+    """How many edges there can be: a feature's sources lie in lower layers, at its position or before."""
+    layer, position = features.layer.numpy()[explored], features.position.numpy()[explored]
+    n_layers, n_positions = block.path.n_layers, block.path.n_positions
+    here = np.zeros((n_positions, n_layers + 1), dtype=np.int64)
+    np.add.at(here, (position, layer + 1), 1)
+    below = here.cumsum(0).cumsum(1)  # [p, l]: features at positions up to p in layers below l
+    other = columns.first_error + layer * (position + 1)
+    n_logits = len(block.targets.layer) - block.n_features
+    return int((below[position, layer] + other).sum()) + n_logits * (columns.first_feature + len(explored))
 
 
 def _nodes(
@@ -293,18 +321,23 @@ def _check(effects: Tensor, pre: Tensor, rows: npt.NDArray[np.int64], features: 
 
 
 def _explore(block: _Blocks, logits: LogitTargets, max_features: int) -> npt.NDArray[np.int64]:
-    """The features of most influence, in rounds: those found so far are targets, their sources are ranked again."""
+    """The features of most influence, in rounds: those found so far are targets, their sources are ranked again.
+
+    Holds 2 bytes for each (explored feature, active feature) pair.
+    """
     n_features, rounds = block.n_features, 8
     influence = np.zeros(n_features)
-    shares: dict[int, npt.NDArray[np.float32]] = {}
+    shares: dict[int, npt.NDArray[np.float16]] = {}
     new = np.arange(n_features, n_features + len(logits.tokens))
     weights = dict(zip(new.tolist(), logits.weights().tolist()))
     explored = np.zeros(n_features, dtype=bool)
     for left in range(rounds, 0, -1):
         for chunk, position, effects in block(new):
+            _, biases, errors, first = block.columns(position)
             size = effects.abs()
+            size[:, biases:errors] = 0  # as in `influence`: biases share in no target's input
             size /= size.sum(1, keepdim=True).clamp_min(1e-30)
-            shares.update(zip(chunk.tolist(), size[:, block.columns(position)[3] :].numpy()))
+            shares.update(zip(chunk.tolist(), size[:, first:].half().numpy()))
         influence[:] = 0
         for row in sorted(shares, reverse=True):
             share = shares[row]

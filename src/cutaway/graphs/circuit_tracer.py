@@ -67,9 +67,9 @@ class PeerGraph:
 
 
 def read_pt(path: str | Path) -> PeerGraph:
-    """Read a `.pt` graph of circuit-tracer, of any age. Raises InputError for anything that is not one, or is not safe."""
+    """Read a `.pt` graph of circuit-tracer, of any age. Raises InputError for what is none, or is not safe."""
     try:
-        with torch.serialization.safe_globals([(cls, name) for name, cls in _STAND_INS.items()]):  # type: ignore[list-item]
+        with torch.serialization.safe_globals([(cls, name) for name, cls in _STAND_INS.items()]):
             data = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
@@ -108,7 +108,7 @@ def read_pt(path: str | Path) -> PeerGraph:
 
 
 def to_graph(peer: PeerGraph, token_strings: tuple[str, ...] = ()) -> AttributionGraph:
-    """A `.pt` graph as ours. Its nodes have no pre-activations, so nothing is accounted and no total effects are given."""
+    """A `.pt` graph as ours. Its nodes know no pre-activations: nothing is accounted, and no effect passes."""
     n_layers, n_positions, n_selected = peer.n_layers, len(peer.tokens), len(peer.selected_features)
     layer, position, feature = peer.active_features[peer.selected_features].numpy().T
     order = np.lexsort((feature, layer, position))
@@ -209,7 +209,7 @@ class _Pickler(pickle._Pickler):
         for full_name, cls in _STAND_INS.items():
             if obj is cls:
                 module, _, attribute = full_name.rpartition(".")
-                self.write(pickle.GLOBAL + f"{module}\n{attribute}\n".encode())
-                self.memoize(obj)
+                self.write(pickle.GLOBAL + f"{module}\n{attribute}\n".encode())  # type: ignore[attr-defined]
+                self.memoize(obj)  # type: ignore[attr-defined]
                 return
-        super().save_global(obj, name)
+        super().save_global(obj, name)  # type: ignore[misc]

@@ -103,7 +103,7 @@ class AttributionGraph:
 
     def save(self, folder: str | Path) -> None:
         """Write graph.safetensors (the whole graph), graph.json (the pruned graph for viewers), evidence.json."""
-        from cutaway.graphs.formats import viewer_json
+        from cutaway.graphs.viewer_json import viewer_json
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def in_order(work: Callable[[T], R], jobs: Sequence[T], *, on_cpu: bool) -> Iterator[R]:
-    """`work` of each job, in the jobs' order; on a CPU as many at once as torch has threads, and no more held than that.
+    """`work` of each job, in the jobs' order; on a CPU as many at once as torch has threads.
 
     For its duration torch uses one thread an operation, in the whole process: products of a few hundred rows spend more
     time waiting for a second thread than it saves, most of all on a busy machine.

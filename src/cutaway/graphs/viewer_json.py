@@ -1,22 +1,27 @@
-"""Other tools' files: the reference viewer's and Neuronpedia's JSON, and circuit-tracer's `.pt`."""
+"""Graphs as the JSON of the reference viewer and of Neuronpedia, with our additions beside their fields.
+
+`viewer_json` writes, `read_viewer_json` reads both ours and theirs. circuit-tracer's `.pt` is in `circuit_tracer.py`.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from cutaway import __version__
+from cutaway.core import InputError
 from cutaway.graphs import nodes as kinds
-from cutaway.graphs.influence import cumulative, edge_influence, influence
-from cutaway.graphs.nodes import Nodes
+from cutaway.graphs.graph import AttributionGraph
+from cutaway.graphs.influence import account, cumulative, edge_influence, influence
+from cutaway.graphs.nodes import Nodes, concatenate, table
 from cutaway.graphs.report import label
-
-if TYPE_CHECKING:
-    from cutaway.graphs.graph import AttributionGraph
 
 MAX_NODES, MAX_LINKS = 1500, 40_000
 _TYPES = {
@@ -136,6 +141,96 @@ def viewer_json(
         "nodes": listed,
         "links": links,
     }
+
+
+def read_viewer_json(data: Mapping[str, Any]) -> AttributionGraph:
+    """A graph from viewer JSON, ours, circuit-tracer's or Neuronpedia's. It is a pruned graph.
+
+    Inputs that were cut come back as remainder nodes where the file says what they summed to (ours does), and then the
+    law is asserted again. Raises InputError where the file lacks what makes a graph.
+    """
+    try:
+        metadata, listed, links = data["metadata"], data["nodes"], data["links"]
+        ours = metadata.get("cutaway", {})
+        placed = sorted((_read_node(node) for node in listed), key=lambda item: item[0])
+        ids = [node["node_id"] for _, node in placed]
+        columns = [(*key[1:5], node) for key, node in placed]
+        kind, position, layer, feature = (np.array(c, dtype=np.int64) for c in zip(*[row[:4] for row in columns]))
+        given = [row[4] for row in columns]
+        numbers = {
+            name: np.array([_number(node.get(name), empty) for node in given], dtype=np.float32)
+            for name, empty in (("activation", 0), ("pre_activation", np.nan), ("influence_share", 0), ("effect", 0))
+        }
+        row_of = {name: row for row, name in enumerate(ids)}
+        ends = [(row_of[link["target"]], row_of[link["source"]], float(link["weight"])) for link in links]
+        left = np.array([_number(node.get("remainder"), 0) for node in given])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"This JSON is no attribution graph as viewers read them: {error!r}.") from error
+    nodes = Nodes(kind, layer, position, feature, *numbers.values())
+    row, column = (np.array([end[side] for end in ends], dtype=np.int64) for side in (0, 1))
+    weight = np.array([end[2] for end in ends])
+    # A remainder node stands before the first target, so that edges still point to higher rows.
+    cut = np.flatnonzero((left != 0) & nodes.has_inputs)
+    first = int(np.argmax(nodes.has_inputs)) if nodes.has_inputs.any() else len(nodes)
+    moved = np.where(np.arange(len(nodes)) < first, np.arange(len(nodes)), np.arange(len(nodes)) + len(cut))
+    remainder = table(kinds.REMAINDER, layer[cut], position[cut], moved[cut])
+    size = len(nodes) + len(cut)
+    edges = csr_array(
+        (
+            np.concatenate([weight, left[cut]]).astype(np.float32),
+            (np.concatenate([moved[row], moved[cut]]), np.concatenate([moved[column], first + np.arange(len(cut))])),
+        ),
+        shape=(size, size),
+    )
+    edges.sort_indices()
+    logits = [given[row] for row in np.flatnonzero(kind == kinds.LOGIT).tolist()]
+    probabilities = np.array([_number(node.get("token_prob"), 0) for node in logits], dtype=np.float32)
+    strings = tuple(str(token) for token in metadata.get("prompt_tokens", ()))
+    named = [str(text) for text, _ in ours.get("logits", ())]
+    graph = AttributionGraph(
+        nodes=concatenate([nodes[:first], remainder, nodes[first:]]),
+        edges=edges,
+        prompt=str(metadata.get("prompt", "")),
+        tokens=tuple(int(token) for token in ours.get("tokens", ())),
+        token_strings=strings,
+        logit_strings=tuple(named or [str(node.get("clerp", "")) for node in logits]),
+        probabilities=probabilities,
+        weights=np.ones(1, dtype=np.float32) if len(logits) == 1 else probabilities,
+        target=dict(ours.get("target", {"kind": "likely", "position": len(strings) - 1, "tokens": []})),
+        accounting=dict(ours.get("accounting", {"nodes": 0, "max_error": None})),
+        n_layers=int(ours.get("n_layers", layer.max(initial=0))),
+        n_active=int((ours.get("scores") or {}).get("active_features", 0)),
+        n_unexplored=int((ours.get("scores") or {}).get("unexplored", 0)),
+        model=str(metadata.get("scan") or ""),
+        dictionary=str(ours.get("dictionary", "")),
+        dictionary_kind=str(ours.get("dictionary_kind", "")),
+        pruning=dict(ours.get("pruning") or {"node": metadata.get("node_threshold", 1.0)}),
+        controls=dict(ours.get("controls", {})),
+    )
+    return replace(graph, accounting=account(graph)) if ours else graph
+
+
+def _read_node(node: Mapping[str, Any]) -> tuple[tuple[int, int, int, int, int], Mapping[str, Any]]:
+    """((order among kinds, kind, position, layer, feature), the node)."""
+    name, what = str(node["node_id"]), node.get("kind") or _KIND_OF_TYPE[node["feature_type"]]
+    kind, parts = kinds.KINDS.index(what), name.split("_")
+    position, layer = int(node["ctx_idx"]), -1 if node["layer"] == "E" else int(node["layer"])
+    if kind == kinds.EMBEDDING:
+        return (0, kind, position, -1, int(parts[1])), node
+    if kind == kinds.BIAS:
+        return (1, kind, -1 if parts[-1] == "*" else position, layer, kinds.BIASES.index(parts[2])), node
+    if kind == kinds.ERROR:
+        return (2, kind, position, layer, -1), node
+    if kind == kinds.FEATURE:
+        return (3, kind, position, layer, int(parts[1])), node
+    return (4, kind, position, layer - 1, int(parts[1])), node
+
+
+_KIND_OF_TYPE = {name: kinds.KINDS[kind] for kind, name in _TYPES.items()}
+
+
+def _number(value: Any, empty: float) -> float:
+    return empty if value is None else float(value)
 
 
 def cumulative_of(graph: AttributionGraph, nodes: Nodes) -> npt.NDArray[np.float64]:
