@@ -18,26 +18,13 @@ import numpy as np
 
 from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem, content_hash, write_json
 
-PROMPT = [
-    "<bos>",
-    "The",
-    " capital",
-    " of",
-    " the",
-    " state",
-    " that",
-    " has",
-    " Dallas",
-    " in",
-    " it",
-    " is",
-    " the",
-    " city",
-    " of",
-]
+WORDS = "capital of the state that has Dallas in it is the city of"
+PROMPT = ["<bos>", "The", *(f" {word}" for word in WORDS.split())]
 LOGITS = [(" Austin", 0.81), (" Houston", 0.06), (" Texas", 0.04), (" Sacramento", 0.02), (" the", 0.015)]
 
-# what a feature fires on, the words around it, what it promotes
+SPEARMAN = "Spearman, predicted against measured"
+
+# a label (none for some), the token it fires on, what it promotes
 CONCEPTS = [
     ("Dallas and its surroundings", " Dallas", [" Texas", " Austin", " Houston", " Dallas"]),
     ("the state of Texas", " Texas", [" Austin", " Texas", " Dallas", " cattle"]),
@@ -57,9 +44,9 @@ CONCEPTS = [
     ("", " that", [" has", " is", " was", " the"]),
 ]
 _FILLER = (
-    " a walk from| beside the river| in the year| of the county| which lies in| and then went to| near the old|"
-    " was born in| they met in| a letter came from| on the road to| said that"
-).split("|")
+    *(" a walk from", " beside the river", " in the year", " of the county", " which lies in", " and then went to"),
+    *(" near the old", " was born in", " they met in", " a letter came from", " on the road to", " said that"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +97,7 @@ def _tokens(count: int) -> list[str]:
 def _graph(rng: np.random.Generator, tokens: list[str], sizes: Sizes) -> tuple[dict[str, Any], dict[str, int]]:
     nodes, keys = _nodes(rng, tokens, sizes)
     layer = np.array([_rank(node, sizes.layers) for node in nodes])
-    position = np.array([node["ctx_idx"] for node in nodes])
+    position = np.array([-1 if node["kind"] == "bias" else node["ctx_idx"] for node in nodes])
     targets = [i for i, node in enumerate(nodes) if node["kind"] in ("feature", "logit")]
     importance = rng.pareto(3.0, len(nodes)) + 0.05
     per_target = max(3, sizes.links // max(1, len(targets)))
@@ -125,7 +112,7 @@ def _graph(rng: np.random.Generator, tokens: list[str], sizes: Sizes) -> tuple[d
         if weights.sum() < 0.1:
             weights += (0.1 - weights.sum()) / count + 0.02
         links += [(int(s), target, round(float(w), 6)) for s, w in zip(sources, weights)]
-    total = {target: 0.0 for target in targets}
+    total = dict.fromkeys(targets, 0.0)
     for _, target, weight in links:
         total[target] += weight
     for target in targets:
@@ -155,8 +142,8 @@ def _nodes(rng: np.random.Generator, tokens: list[str], sizes: Sizes) -> tuple[l
         nodes += [
             _node(f"{layer}_-1_{i}", "error", str(layer), i) for i in range(1, len(tokens)) if rng.random() < 0.75
         ]
-        nodes += [_node(f"B_{layer}_{what}_*", "bias", str(layer), -1) for what in ("attn", "mlp")]
-    nodes.append(_node(f"B_{sizes.layers}_norm_*", "bias", str(sizes.layers), -1))
+        nodes += [_node(f"B_{layer}_{what}_*", "bias", str(layer), last) for what in ("attn", "mlp")]
+    nodes.append(_node(f"B_{sizes.layers}_norm_*", "bias", str(sizes.layers), last))
     for index, (token, probability) in enumerate(LOGITS):
         clerp = f'Output "{token}" (p={probability:.3f})'
         logit = _node(f"{sizes.layers + 1}_{900 + index}_{last}", "logit", str(sizes.layers + 1), last, clerp=clerp)
@@ -189,7 +176,7 @@ def _cantor(x: int, y: int) -> int:
 
 
 def _influence(nodes: list[dict[str, Any]], links: list[tuple[int, int, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Influence of nodes and of links on the logits: p (A + A^2 + …), A the links' |weight| per target, rows summing to 1."""
+    """Of nodes and of links on the logits: p (A + A^2 + …), A the |weights| with each target's inputs summing to 1."""
     incoming = np.array([abs(node["remainder"]) for node in nodes])
     for _, target, weight in links:
         incoming[target] += abs(weight)
@@ -209,18 +196,21 @@ def _document(
     influence: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Any]:  # fmt: skip
     of_nodes, of_links = (_cumulative(values) for values in influence)
-    for node, value in zip(nodes, of_nodes):
-        node["influence"] = None if node["kind"] in ("embedding", "logit") else round(float(value), 6)
+    for node, value, share in zip(nodes, of_nodes, influence[0]):
+        node["influence"] = 1.0 if node["kind"] == "bias" else round(float(value), 6)
+        node["influence_share"] = round(float(share), 6)
+        node["effect"] = round(float(share) * (1 if share % 0.01 > 0.002 else -1) * 6, 4)
     return {
         "metadata": {
             "slug": "sample", "scan": "almanac-clt", "transcoder_list": [], "prompt_tokens": tokens,
             "prompt": "".join(tokens[1:]), "node_threshold": 0.98, "schema_version": 1,
             "cutaway": {
                 "schema": "cutaway.graph/1",
+                "dictionary": "almanac-clt",
                 "accounting": {"nodes": sum(node["pre_activation"] is not None for node in nodes), "max_error": 3.1e-7},
-                "scores": {"replacement": 0.79, "completeness": 0.91},
+                "scores": {"replacement": 0.79, "completeness": 0.91, "replacement_with_biases": 0.83},
                 "logits": [[token, probability] for token, probability in LOGITS],
-                "target": {"kind": "likely", "position": len(tokens) - 1, "tokens": []},
+                "target": {"kind": "likely", "position": len(tokens) - 1, "tokens": [], "words": []},
                 "controls": {"attention": "frozen", "norms": "frozen"},
             },
         },
@@ -243,22 +233,24 @@ def _cumulative(values: np.ndarray) -> np.ndarray:
 def _feature(rng: np.random.Generator, key: str, concept: int) -> dict[str, Any]:
     label, word, promoted = CONCEPTS[concept]
     top = float(rng.uniform(2, 9))
-    quantiles = []
-    for name, low, high, count in [("Top", 0.85, 1.0, 5), ("0.9–0.99", 0.5, 0.8, 4), ("0.5–0.9", 0.15, 0.45, 3)]:
-        quantiles.append(
-            {
-                "quantile_name": name,
-                "examples": [_example(rng, word, top * rng.uniform(low, high)) for _ in range(count)],
-            }
-        )
+    quantiles = [
+        {"quantile_name": name, "examples": [_example(rng, word, top * rng.uniform(low, high)) for _ in range(count)]}
+        for name, low, high, count in [("Top", 0.85, 1.0, 5), ("0.9–0.99", 0.5, 0.8, 4), ("0.5–0.9", 0.15, 0.45, 3)]
+    ]
     counts = np.maximum(0, rng.normal(0, 6, 30) + 400 * np.exp(-np.arange(30) / rng.uniform(3, 9))).astype(int)
+    lowered = [" and", ",", " sang", " blue", " seven"]
     return {
-        "transcoder_id": "almanac-clt", "index": int(key.split("_")[1]), "examples_quantiles": quantiles,
-        "top_logits": [[token, round(1.9 * 0.8**i, 3)] for i, token in enumerate([*promoted, " Houston", " west"])],
-        "bottom_logits": [[token, round(-1.1 * 0.8**i, 3)] for i, token in enumerate([" and", ",", " sang", " blue", " seven"])],
-        "act_min": 0.0, "act_max": round(top, 3), "histogram": counts.tolist(),
-        "activation_frequency": round(float(rng.uniform(0.0004, 0.03)), 5), **({"label": label} if label else {}),
-    }  # fmt: skip
+        "transcoder_id": "almanac-clt",
+        "index": int(key.split("_")[1]),
+        "examples_quantiles": quantiles,
+        "top_logits": [[t, round(1.9 * 0.8**i, 3)] for i, t in enumerate([*promoted, " Houston", " west"])],
+        "bottom_logits": [[t, round(-1.1 * 0.8**i, 3)] for i, t in enumerate(lowered)],
+        "act_min": 0.0,
+        "act_max": round(top, 3),
+        "histogram": counts.tolist(),
+        "activation_frequency": round(float(rng.uniform(0.0004, 0.03)), 5),
+        **({"label": label} if label else {}),
+    }
 
 
 def _example(rng: np.random.Generator, word: str, activation: float) -> dict[str, Any]:
@@ -278,70 +270,47 @@ def _example(rng: np.random.Generator, word: str, activation: float) -> dict[str
 
 
 def _evidence(rng: np.random.Generator, graph: dict[str, Any], hostile: str | None) -> dict[str, Any]:
-    features = [node["node_id"] for node in graph["nodes"] if node["kind"] == "feature"]
-    links = sorted(graph["links"], key=lambda link: link["influence"])
-    logit = next(node["node_id"] for node in graph["nodes"] if node["is_target_logit"])
-    rows: list[dict[str, Any]] = []
-
-    def measure(kind: str, name: str, target: str, predicted: float, noise: float) -> None:
-        measured = predicted * 0.92 + float(rng.normal(0, noise))
-        rows.append(
-            {
-                "kind": kind,
-                "id": name,
-                "target": target,
-                "predicted": round(predicted, 5),
-                "measured": round(measured, 5),
-            }
-        )
-
-    for name in features[:24]:
-        measure("feature", name, logit, float(rng.normal(0, 0.9)), 0.12)
-    for link in links[:24]:
-        measure("edge", f"{link['source']}->{link['target']}", link["target"], -link["weight"], 0.2)
-    for name in features[24:40]:
-        measure("sample", name, logit, float(rng.normal(0, 0.15)), 0.06)
-    for name in features[:24]:
-        measure("random", name, logit, float(rng.normal(0, 0.9)), 1.1)
-
-    def estimate(name: str, value: float, half: float, n: int, note: str = "") -> Estimate:
-        interval = Interval(
-            low=max(-1.0, value - half), high=min(1.0, value + half * 0.8), method="bootstrap over features"
-        )
-        return Estimate(name=name, value=value, interval=interval, n=n, note=note)
-
+    rows = _measurements(rng, graph)
     worst = sorted(rows[:48], key=lambda row: -abs(row["predicted"] - row["measured"]))[:4]
-    tail = tuple(TailItem(item=row["id"], predicted=row["predicted"], measured=row["measured"]) for row in worst)
     records = [
         Evidence(
             claim=hostile or "Turning a feature off changes the answer as the graph predicts",
-            effect=estimate("Spearman, predicted against measured", 0.91, 0.07, 24),
+            effect=_estimate(SPEARMAN, 0.91, 0.07, 24),
             nulls=(
-                Comparison(estimate=estimate("random features of equal norm", 0.12, 0.3, 24)),
-                Comparison(estimate=estimate("re-randomised model, its own dictionary", 0.48, 0.2, 24)),
-                Comparison(estimate=estimate("untrained dictionary", 0.31, 0.25, 24)),
+                _beside("random features of equal norm", 0.12, 0.3),
+                _beside("re-randomised model, its own dictionary", 0.48, 0.2),
+                _beside("untrained dictionary", 0.31, 0.25),
             ),
-            baselines=(Comparison(estimate=estimate("raw neurons", 0.62, 0.16, 24)),),
+            baselines=(_beside("raw neurons", 0.62, 0.16),),
             seeds=(0, 1, 2),
-            how="Each of the 24 most influential features was set to zero in the real model, nothing frozen, and the change of the logit difference read.",
+            how="Each of the 24 most influential features was taken out of the real model, nothing frozen, and the "
+            "change of the logit difference read.",
             settings={"top": 24, "frozen": "nothing"},
-            second_data=estimate("six other prompts of the behaviour", 0.87, 0.09, 144),
-            paraphrase=estimate("the prompt rephrased", 0.84, 0.12, 24),
-            residual_tail=tail,
+            second_data=_estimate("six other prompts of the behaviour", 0.87, 0.09, 144),
+            paraphrase=_estimate("the prompt rephrased", 0.84, 0.12, 24),
+            residual_tail=tuple(
+                TailItem(item=row["id"], predicted=row["predicted"], measured=row["measured"]) for row in worst
+            ),
         ),
         Evidence(
             claim="An edge's weight predicts what its target does when its source is removed",
-            effect=estimate("Spearman, predicted against measured", 0.74, 0.15, 24),
-            nulls=(Comparison(estimate=estimate("the same links, shuffled", 0.02, 0.35, 24)),),
-            baselines=(Comparison(estimate=estimate("raw neurons", 0.78, 0.14, 24), difference=Interval(low=-0.2, high=0.11, method="paired bootstrap")),),
+            effect=_estimate(SPEARMAN, 0.74, 0.15, 24),
+            nulls=(_beside("the same links, shuffled", 0.02, 0.35),),
+            baselines=(
+                Comparison(
+                    estimate=_estimate("raw neurons", 0.78, 0.14, 24),
+                    difference=Interval(low=-0.2, high=0.11, method="paired bootstrap"),
+                ),
+            ),
             seeds=(0,),
-            how="The source's decoder row was subtracted in the real model with attention patterns free; the target's pre-activation was read.",
+            how="The source was taken out of the real model with attention patterns free; the target's pre-activation "
+            "was read.",
             not_done=(NotDone(what="untrained dictionary", why="--quick leaves it out"),),
         ),
         Evidence(
             claim="The graph's features carry the answer: tokens explain more of it than errors do",
-            effect=Estimate(name="replacement score", value=0.79, interval=Interval(low=0.74, high=0.83, method="bootstrap over prompts"), n=40),
-            nulls=(Comparison(estimate=Estimate(name="re-randomised model, its own dictionary", value=0.77, interval=Interval(low=0.71, high=0.82, method="bootstrap over prompts"), n=40)),),
+            effect=_estimate("replacement score", 0.79, 0.05, 40),
+            nulls=(_beside("re-randomised model, its own dictionary", 0.77, 0.06, 40),),
             seeds=(0, 1, 2),
             how="Influence that reaches tokens, over influence that reaches tokens or errors, on 40 prompts.",
         ),
@@ -351,8 +320,42 @@ def _evidence(rng: np.random.Generator, graph: dict[str, Any], hostile: str | No
             how="Not measured on this prompt.",
             not_done=(NotDone(what="middle-hop swap", why="the prompt is not one of the two-hop cases"),),
         ),
-    ]  # fmt: skip
+    ]
     return {"schema": "cutaway.evidence/1", "evidence": [record.to_json() for record in records], "measurements": rows}
+
+
+def _estimate(name: str, value: float, half: float, n: int) -> Estimate:
+    interval = Interval(
+        low=max(-1.0, value - half), high=min(1.0, value + 0.8 * half), method="bootstrap over features"
+    )
+    return Estimate(name=name, value=value, interval=interval, n=n)
+
+
+def _beside(name: str, value: float, half: float, n: int = 24) -> Comparison:
+    return Comparison(estimate=_estimate(name, value, half, n))
+
+
+def _measurements(rng: np.random.Generator, graph: dict[str, Any]) -> list[dict[str, Any]]:
+    features = [node["node_id"] for node in graph["nodes"] if node["kind"] == "feature"]
+    features.sort(key={node["node_id"]: node["influence"] for node in graph["nodes"]}.__getitem__)
+    links = sorted(graph["links"], key=lambda link: link["influence"])
+    logit = next(node["node_id"] for node in graph["nodes"] if node["is_target_logit"])
+    rows: list[dict[str, Any]] = []
+
+    def measure(kind: str, name: str, target: str, predicted: float, noise: float) -> None:
+        measured = predicted * 0.92 + float(rng.normal(0, noise))
+        row = {"predicted": round(predicted, 5), "measured": round(measured, 5)}
+        rows.append({"kind": kind, "id": name, "target": target, **row})
+
+    for name in features[:24]:
+        measure("feature", name, logit, float(rng.normal(0, 0.9)), 0.12)
+    for link in links[:24]:
+        measure("edge", f"{link['source']}->{link['target']}", link["target"], link["weight"], 0.2)
+    for name in features[24:40]:
+        measure("sample", name, logit, float(rng.normal(0, 0.15)), 0.06)
+    for name in features[:24]:
+        measure("random", name, logit, float(rng.normal(0, 0.9)), 1.1)
+    return rows
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import Any
 from cutaway.viewer import bundle
 from cutaway.viewer.traces import entry, find_traces, read_trace
 
-# In a JSON string these are written as escapes, so that no text of the data can end the element that holds it,
-# open a comment in it, or (the last two) break a line of script.
-_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+# In a JSON string these are written as escapes, so that no text of the data can end the element that holds it, open a
+# comment in it, or (the next two) break a line of script. Half a surrogate pair, which JSON allows, has no UTF-8.
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*map(ord, "<>&\u2028\u2029"), *range(0xD800, 0xE000))}
 
 
 def page(study_dir: str | Path) -> str:

@@ -14,6 +14,9 @@ export interface NodeRow {
   kind?: string;
   pre_activation?: number | null;
   remainder?: number | null;
+  /** Share of the output's influence that flows through the node, and its signed effect over all paths, in logits. */
+  influence_share?: number | null;
+  effect?: number | null;
 }
 
 export interface LinkRow {

@@ -19,8 +19,10 @@ export interface Node {
   remainder: number;
   /** Cumulative share of the influence down to this node, 0 the strongest. Tokens and outputs are always 0. */
   influence: number;
-  /** This node's own share of the influence. */
+  /** The part of the output's influence that flows through this node. */
   share: number;
+  /** Signed effect on the target over all paths, in logits. */
+  effect: number | null;
   probability: number;
   isTarget: boolean;
   /** `{layer}_{feature}` of a feature, the node id of anything else: what a label is kept under. */
@@ -66,7 +68,7 @@ export function buildGraph(file: GraphFile): Graph {
   const nodes = kept.map((row, index) => toNode(row, index, top));
   const byId = new Map(nodes.map((node) => [node.id, node]));
   foldRemainders(file, byId);
-  shares(nodes);
+  if (!kept.every((row) => typeof row.influence_share === "number")) shares(nodes, kept);
 
   const links = file.links.filter((link) => byId.has(link.source) && byId.has(link.target));
   return {
@@ -110,8 +112,10 @@ function toNode(row: NodeRow, index: number, top: number): Node {
     activation: row.activation ?? null,
     preActivation: row.pre_activation ?? null,
     remainder: row.remainder ?? 0,
-    influence: free ? 0 : (row.influence ?? 0),
-    share: 0,
+    // Biases are not ranked by influence: the links' threshold alone prunes them.
+    influence: free || kind === "bias" ? 0 : (row.influence ?? 0),
+    share: row.influence_share ?? 0,
+    effect: row.effect ?? null,
     probability: row.token_prob ?? 0,
     isTarget: row.is_target_logit ?? false,
     key: kind === "feature" ? row.node_id.split("_").slice(0, 2).join("_") : row.node_id,
@@ -132,18 +136,14 @@ function foldRemainders(file: GraphFile, byId: Map<string, Node>): void {
   }
 }
 
-/** Own shares are the steps between cumulative ones. */
-function shares(nodes: Node[]): void {
-  const ranked = nodes.filter((node) => node.influence > 0).sort((a, b) => a.influence - b.influence);
+/** Foreign files give cumulative influences alone: a node's own is the step from the stronger one before it. */
+function shares(nodes: Node[], rows: NodeRow[]): void {
+  const given = nodes.filter((node) => (rows[node.index]!.influence ?? 0) > 0);
+  const cumulative = (node: Node) => rows[node.index]!.influence!;
   let before = 0;
-  for (const node of ranked) {
-    node.share = node.influence - before;
-    before = node.influence;
-  }
-  const largest = Math.max(...ranked.map((node) => node.share), 1e-9);
-  for (const node of nodes) {
-    if (node.kind === "logit") node.share = largest * node.probability;
-    else if (node.kind === "embedding") node.share = largest * 0.5;
+  for (const node of given.sort((a, b) => cumulative(a) - cumulative(b))) {
+    node.share = cumulative(node) - before;
+    before = cumulative(node);
   }
 }
 

@@ -102,14 +102,10 @@ export function number(value: number | null | undefined, digits = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e5 || size < 1e-3 ? size.toExponential(1).replace("e+", "e") : size.toPrecision(digits);
-  const plain = text.includes("e") ? text.replace("e-", `e${MINUS}`) : trimmed(text);
-  return (value < 0 ? MINUS : "") + plain;
-}
-
-function trimmed(text: string): string {
-  const value = Number(text);
-  return Math.abs(value) >= 1000 ? String(Math.round(value)) : text;
+  let text = size.toPrecision(digits);
+  if (size >= 1e5 || size < 1e-3) text = size.toExponential(1).replace("e+", "e").replace("e-", `e${MINUS}`);
+  else if (size >= 10 ** digits) text = String(Math.round(size));
+  return (value < 0 ? MINUS : "") + text;
 }
 
 export function signed(value: number, digits = 3): string {

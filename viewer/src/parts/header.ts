@@ -110,9 +110,9 @@ function facts(app: App): HTMLElement[] {
 
 /** The tracer says what it explained: the likely next tokens, one token, or one against another. */
 function targetText(app: App): string {
-  const { kind, tokens } = (app.trace.graph.metadata.cutaway?.target ?? {}) as { kind?: string; tokens?: unknown[] };
+  const { kind, words: given } = (app.trace.graph.metadata.cutaway?.target ?? {}) as { kind?: string; words?: unknown };
   if (kind !== "token" && kind !== "contrast") return "likely next tokens";
-  const words = (tokens ?? []).filter((token): token is string => typeof token === "string");
+  const words = (Array.isArray(given) ? given : []).filter((token): token is string => typeof token === "string");
   const [first] = app.graph.nodes.filter((node) => node.kind === "logit");
   if (!words.length) return first ? `‘${app.name(first).text}’` : kind;
   return words.map((token) => `‘${tokenText(token)}’`).join(" over ");
@@ -123,7 +123,9 @@ function scores(app: App): HTMLElement[] {
   const shown = Object.entries(ours?.scores ?? {})
     .filter(([name, value]) => name in SCORES && typeof value === "number")
     .map(([name, value]) => {
-      const [word, meaning] = SCORES[name]!;
+      const [word, plain] = SCORES[name]!;
+      const biased = ours?.scores?.[`${name}_with_biases`];
+      const meaning = typeof biased === "number" ? `${plain} With biases counted as explained: ${biased.toFixed(2)}.` : plain;
       const gauge = h("i", { class: "gauge" }, h("i"));
       (gauge.firstElementChild as HTMLElement).style.width = `${Math.max(0, Math.min(1, value!)) * 100}%`;
       return h("span", { class: "score tip", "data-tip": meaning, tabindex: 0, "aria-label": `${word} ${value!.toFixed(2)}. ${meaning}` }, word, h("b", {}, value!.toFixed(2)), gauge);

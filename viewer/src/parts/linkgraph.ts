@@ -91,7 +91,7 @@ export function linkGraph(app: App): HTMLElement {
       ...at.rows.map((row, i) => svg("rect", { class: i % 2 ? "odd" : "even", x: 0, y: row.top, width: at.width, height: row.height })),
       svg("rect", { class: "column-hover", y: 0, height: at.height, width: 0 }),
     );
-    const largest = Math.max(...graph.nodes.map((node) => node.share), 1e-9);
+    const largest = Math.max(...graph.nodes.filter((node) => node.kind === "feature").map((node) => node.share), 1e-9);
     for (const node of graph.nodes) {
       const shown = app.shown.node[node.index];
       let mark = marks.get(node.index);

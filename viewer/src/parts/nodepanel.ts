@@ -149,14 +149,17 @@ function heading(app: App, node: GraphNode): HTMLElement {
 }
 
 function facts(app: App, node: GraphNode): HTMLElement | null {
-  const ranked = app.graph.nodes.filter((one) => one.influence > 0).sort((a, b) => a.influence - b.influence);
+  const ranked = app.graph.nodes.filter((one) => one.kind === node.kind).sort((a, b) => b.share - a.share);
   const rank = ranked.indexOf(node) + 1;
   const frequency = app.feature(node)?.activation_frequency;
   const rows: [string, string, string][] = [];
   if (node.activation !== null) rows.push(["activation", number(node.activation), "The feature’s activation on this prompt at this token"]);
   if (node.kind === "logit") rows.push(["probability", percent(node.probability), "The model’s probability for this next token"]);
-  if (rank) rows.push(["influence", `${percent(node.share)}`, `Rank ${rank} of ${ranked.length} by influence on the output`]);
-  if (rank) rows.push(["rank", `${rank} of ${ranked.length}`, "By influence on the output"]);
+  if (node.kind !== "logit" && node.share > 0) {
+    rows.push(["influence", percent(node.share), "The part of the output’s influence that flows through this node, by absolute shares of input"]);
+    rows.push(["rank", `${rank} of ${ranked.length}`, "By influence, among the nodes of its kind"]);
+  }
+  if (node.effect !== null && node.kind !== "logit") rows.push(["total effect", signed(node.effect), "What it adds to the target over all paths of this graph, in logits"]);
   if (typeof frequency === "number") rows.push(["fires on", `${percent(frequency)}`, "Share of tokens in the reference text on which this feature is active"]);
   if (!rows.length) return null;
   return h("dl", { class: "facts" }, ...rows.map(([word, value, meaning]) => h("div", { title: meaning }, h("dt", {}, word), h("dd", {}, value))));

@@ -9,7 +9,7 @@ import { glyph } from "./glyph";
 export function overview(app: App): HTMLElement[] {
   const { nodes } = app.graph;
   const outputs = nodes.filter((node) => node.kind === "logit").sort((a, b) => b.probability - a.probability);
-  const strongest = nodes.filter((node) => node.kind === "feature" && node.influence > 0).sort((a, b) => b.share - a.share).slice(0, 14);
+  const strongest = nodes.filter((node) => node.kind === "feature" && node.share > 0).sort((a, b) => b.share - a.share).slice(0, 14);
   const lost = nodes.filter((node) => node.kind === "error").reduce((sum, node) => sum + node.share, 0);
   return [
     h("h2", {}, "The output"),

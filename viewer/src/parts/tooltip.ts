@@ -34,7 +34,7 @@ function contents(app: App, node: GraphNode): HTMLElement[] {
   const facts = [
     node.activation !== null ? `activation ${number(node.activation)}` : "",
     node.kind === "logit" ? percent(node.probability) : "",
-    node.influence > 0 ? `${percent(node.share)} of the influence` : "",
+    node.kind !== "logit" && node.share > 0 ? `${percent(node.share)} of the influence` : "",
   ].filter(Boolean);
   const lines: HTMLElement[] = [
     h("div", { class: name.automatic ? "name automatic" : "name" }, glyph(node.kind), name.text),
