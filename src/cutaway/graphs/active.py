@@ -95,8 +95,8 @@ def collect(path: FrozenPath, dictionary: TranscoderSet, features: ActiveFeature
         constant = bias.expand(path.n_positions, -1)
         if skip is not None:
             error = error - x @ skip.T
-            norm = path.layers[to].read_norm
-            if path.input_point == "mlp_in" and norm is not None and norm.bias is not None:
+            norm = path.reading_norm(to)
+            if norm is not None and norm.bias is not None:
                 constant = constant + skip @ norm.bias
         written = path.write(to, constant, every)
         extra = path.write_bias(to)
@@ -133,7 +133,7 @@ def _group(path: FrozenPath, vectors: Tensor, position: Tensor, index: Tensor) -
 def _skip_transpose(path: FrozenPath, layer: int, skip: Tensor) -> Callable[[Tensor], Tensor]:
     """Gradients after the MLP of `layer` [T', n, d] -> through the skip connection to the stream that the MLP reads."""
     here = path.layers[layer]
-    norm = here.read_norm if path.input_point == "mlp_in" else None
+    norm = path.reading_norm(layer)
     matrix, scale = skip, None  # y = skip x
     if path.output_point == "mlp_out":
         if here.write_norm is not None:

@@ -18,6 +18,7 @@ from cutaway.graphs.nodes import Nodes
 
 if TYPE_CHECKING:
     from cutaway.graphs.influence import Scores
+    from cutaway.model import Model
 
 SCHEMA = "cutaway.graph/1"
 
@@ -50,6 +51,7 @@ class AttributionGraph:
     evidence: tuple[Evidence, ...] = ()
     measurements: tuple[Mapping[str, Any], ...] = ()
     controls: Mapping[str, Any] = field(default_factory=dict)
+    dictionary_folder: Path | None = None  # where it was read from on this machine; not saved
 
     @property
     def n_logits(self) -> int:
@@ -101,8 +103,36 @@ class AttributionGraph:
 
         return describe(self)
 
-    def save(self, folder: str | Path) -> None:
-        """Write graph.safetensors (the whole graph), graph.json (the pruned graph for viewers), evidence.json."""
+    def to_json(self) -> dict[str, Any]:
+        """The graph in short: target, scores, accounting, the features and paths of most influence, the evidence."""
+        from cutaway.graphs.report import summary
+
+        return summary(self)
+
+    def settings_json(self) -> dict[str, Any]:
+        """What the graph was made with."""
+        names = ("dictionary", "dictionary_kind", "target", "n_active", "n_unexplored", "controls")
+        return {name: getattr(self, name) for name in names}
+
+    def measurements_json(self) -> list[dict[str, Any]]:
+        """The table of predicted and measured effects, as JSON."""
+        return [dict(row) for row in self.measurements]
+
+    def feature_cards(self, model: Model) -> dict[str, Any]:
+        """`{layer}_{feature}` -> where the feature fires and what it writes to the logits, for the nodes of graph.json.
+
+        From the examples that lie beside the dictionary; {} where there are none.
+        """
+        from cutaway.graphs.cards import feature_cards
+
+        return feature_cards(self, model)
+
+    def save(self, folder: str | Path, pt: bool = False) -> None:
+        """Write graph.safetensors (the whole graph), graph.json (the pruned graph for viewers), evidence.json.
+
+        `pt`: also graph.pt, as circuit-tracer reads it (a dense matrix).
+        """
+        from cutaway.graphs.circuit_tracer import write_pt
         from cutaway.graphs.viewer_json import viewer_json
 
         folder = Path(folder)
@@ -114,9 +144,11 @@ class AttributionGraph:
             {
                 "schema": "cutaway.evidence/1",
                 "evidence": [item.to_json() for item in self.evidence],
-                "measurements": [dict(item) for item in self.measurements],
+                "measurements": self.measurements_json(),
             },
         )
+        if pt:
+            write_pt(self, folder / "graph.pt")
 
     def save_tensors(self, path: str | Path) -> None:
         """Columns of the nodes, the edges in compressed rows, and everything else as JSON in the header."""
@@ -168,5 +200,5 @@ class AttributionGraph:
         return cls(table, edges, probabilities=data["probabilities"], weights=data["weights"], **rest, **evidence)
 
 
-_TENSORS = ("nodes", "edges", "probabilities", "weights", "evidence", "measurements")
-_PLAIN = tuple(column.name for column in fields(AttributionGraph) if column.name not in _TENSORS)
+_APART = ("nodes", "edges", "probabilities", "weights", "evidence", "measurements", "dictionary_folder")
+_PLAIN = tuple(column.name for column in fields(AttributionGraph) if column.name not in _APART)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,43 @@ def top_paths(graph: AttributionGraph, n: int = 5, width: int = 200) -> list[tup
                     longer.append(step)
         beam = sorted(longer, key=lambda item: -item[0])[:width]
     return sorted(done, key=lambda item: -item[0])[:n]
+
+
+def summary(graph: AttributionGraph, n_features: int = 40, n_paths: int = 10) -> dict[str, Any]:
+    """The graph in short, as JSON."""
+    nodes, ids = graph.nodes, graph.nodes.ids()
+    rows = np.flatnonzero(nodes.kind == kinds.FEATURE)
+    rows = rows[np.argsort(-nodes.influence[rows], kind="stable")][:n_features]
+    counts = np.bincount(nodes.kind, minlength=len(kinds.KINDS)).tolist()
+    features = [
+        {
+            "id": ids[row],
+            "layer": int(nodes.layer[row]),
+            "feature": int(nodes.feature[row]),
+            "position": int(nodes.position[row]),
+            "token": graph.token_strings[int(nodes.position[row])],
+            "activation": float(nodes.activation[row]),
+            "influence": float(nodes.influence[row]),
+            "effect": float(nodes.effect[row]),
+        }
+        for row in rows.tolist()
+    ]
+    return {
+        "prompt": graph.prompt,
+        "tokens": list(graph.token_strings),
+        "model": graph.model,
+        "dictionary": {"name": graph.dictionary, "kind": graph.dictionary_kind},
+        "target": dict(graph.target),
+        "logits": [[text, p] for text, p in zip(graph.logit_strings, graph.probabilities.tolist())],
+        "scores": graph.scores.to_json(),
+        "accounting": dict(graph.accounting),
+        "nodes": dict(zip(kinds.KINDS, counts)),
+        "edges": int(graph.edges.nnz),
+        "features": features,
+        "paths": [{"share": share, "nodes": [ids[row] for row in path]} for share, path in top_paths(graph, n_paths)],
+        "evidence": [item.to_json() for item in graph.evidence],
+        "controls": dict(graph.controls),
+    }
 
 
 def describe(graph: AttributionGraph, n_features: int = 12, n_paths: int = 5) -> str:

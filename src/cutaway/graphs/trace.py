@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from cutaway.core import InputError
 from cutaway.core.protocols import TranscoderSet
+from cutaway.features import Transcoders
+from cutaway.features.fit import placed
 from cutaway.graphs.build import Progress, build
+from cutaway.graphs.dictionaries import resolve
 from cutaway.graphs.graph import AttributionGraph
 from cutaway.graphs.influence import rated
 from cutaway.graphs.targets import LogitTargets, likely, token
@@ -37,6 +41,8 @@ def graph_of(
 ) -> AttributionGraph:
     """The graph alone, without evidence. See `trace`."""
     tokens = _tokens(model, prompt)
+    if isinstance(dictionary, Transcoders):
+        dictionary = placed(dictionary, model)
     path = frozen_path(model, tokens, dictionary.input_point(0), dictionary.output_point(0))
     logits, what = choose(model, path, target, contrast, position)
     built = build(path, dictionary, logits, max_features=max_features, progress=progress)
@@ -58,6 +64,7 @@ def graph_of(
         model=str(model.name),
         dictionary=dictionary_name,
         dictionary_kind=dictionary.kind,
+        dictionary_folder=getattr(dictionary, "folder", None),
     )
     return rated(graph)
 
@@ -121,7 +128,7 @@ def _token(model: Model, given: Token) -> int:
 def trace(
     model: Model,
     prompt: str | Sequence[int] | Tensor,
-    dictionary: TranscoderSet | None = None,
+    dictionary: TranscoderSet | str | Path | None = None,
     target: Token | None = None,
     contrast: tuple[Token, Token] | None = None,
     quick: bool = False,
@@ -134,15 +141,14 @@ def trace(
 ) -> AttributionGraph:
     """The attribution graph of one prompt over a dictionary of the model's MLPs, with the evidence for it.
 
-    `dictionary` None takes the one that ships with the model. The graph explains the likely next tokens, or `target` (a
+    `dictionary`: a value, a name ("clt", "plt", "neurons"), a folder, or None for the one that ships with the model or
+    was trained for it. The graph explains the likely next tokens, or `target` (a
     token, as text or id), or `contrast` (one token's logit less another's), at `position`. Past `max_features` active
     features the most influential become nodes and the rest counts as error. `quick` leaves the costly controls out and
     says so in the evidence. Raises InputError: no dictionary for this model, one that does not fit it, a prompt that is
     empty or too long, a target that is not one token.
     """
-    name = ""
-    if dictionary is None:
-        dictionary, name = shipped_dictionary(model)
+    dictionary, name = resolve(model, dictionary)
     graph = graph_of(
         model,
         prompt,
@@ -160,21 +166,3 @@ def trace(
 
     measured: AttributionGraph = measure(model, graph, dictionary, quick=quick, **options)
     return measured
-
-
-def shipped_dictionary(model: Model) -> tuple[TranscoderSet, str]:
-    """The first cross-layer dictionary that ships with a model, else its first of any kind: (dictionary, name)."""
-    from cutaway.core.registry import shipped_dictionaries
-    from cutaway.features import load
-
-    found = shipped_dictionaries(model.name)
-    if not found:
-        raise InputError(
-            f"No dictionary ships with {model.name}. Train one with `cutaway dictionary train --model … --text …`, "
-            "or give dictionary=cutaway.features.load(folder)."
-        )
-    name = "clt" if "clt" in found else next(iter(found))
-    dictionary = load(found[name])
-    if not isinstance(dictionary, TranscoderSet):
-        raise InputError(f"The dictionary {name} of {model.name} is no transcoder set; a graph needs one.")
-    return dictionary, name

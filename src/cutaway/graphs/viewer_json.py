@@ -46,7 +46,7 @@ def viewer_json(
     A whole graph is pruned generously; nodes and links carry the share of influence held by them and all stronger ones,
     so that a page can prune further. A node's `remainder` is the sum of its inputs that are not links here.
     """
-    pruned = graph if graph.pruning else graph.pruned(node, edge, max_nodes)
+    pruned = shown(graph, node, edge, max_nodes)
     nodes, ids = pruned.nodes, pruned.nodes.ids()
     # The share held in the whole graph by this node and the stronger ones, as circuit-tracer writes it.
     share = cumulative_of(graph, nodes)
@@ -55,11 +55,11 @@ def viewer_json(
     sources, weight = pruned.edges.indices, pruned.edges.data
     strength = edge_influence(pruned, influence(pruned))
     is_remainder = nodes.kind[sources] == kinds.REMAINDER
-    shown = ~is_remainder
-    if shown.sum() > max_links:
-        shown &= strength >= np.partition(strength[shown], -max_links)[-max_links]
-    remainder = np.bincount(targets[~shown], weights=weight[~shown].astype(np.float64), minlength=len(nodes))
-    link_share = cumulative(strength[shown])
+    linked = ~is_remainder
+    if linked.sum() > max_links:
+        linked &= strength >= np.partition(strength[linked], -max_links)[-max_links]
+    remainder = np.bincount(targets[~linked], weights=weight[~linked].astype(np.float64), minlength=len(nodes))
+    link_share = cumulative(strength[linked])
 
     last = len(pruned.tokens) - 1
     logit_number = {int(row): number for number, row in enumerate(pruned.logit_rows)}
@@ -101,7 +101,10 @@ def viewer_json(
     links = [
         {"source": ids[source], "target": ids[target], "weight": value, "influence": part}
         for source, target, value, part in zip(
-            sources[shown].tolist(), targets[shown].tolist(), weight[shown].astype(float).tolist(), link_share.tolist()
+            sources[linked].tolist(),
+            targets[linked].tolist(),
+            weight[linked].astype(float).tolist(),
+            link_share.tolist(),
         )
     ]
     return {
@@ -231,6 +234,13 @@ _KIND_OF_TYPE = {name: kinds.KINDS[kind] for kind, name in _TYPES.items()}
 
 def _number(value: Any, empty: float) -> float:
     return empty if value is None else float(value)
+
+
+def shown(
+    graph: AttributionGraph, node: float = 0.98, edge: float = 0.998, max_nodes: int = MAX_NODES
+) -> AttributionGraph:
+    """The graph whose nodes viewers get: a pruned one as it is, a whole one pruned generously."""
+    return graph if graph.pruning else graph.pruned(node, edge, max_nodes)
 
 
 def cumulative_of(graph: AttributionGraph, nodes: Nodes) -> npt.NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,22 @@ from cutaway.model.observed import Observed, ObservedLayer, Passage, linear_map,
 __all__ = ["FrozenLayer", "FrozenNorm", "FrozenPath", "frozen_path"]
 
 TOLERANCE = 1e-4
+INPUTS, OUTPUTS = get_args(InputPoint), get_args(OutputPoint)
 
 
 def frozen_path(model: Any, tokens: Tensor, input_point: str = "mlp_in", output_point: str = "mlp_out") -> FrozenPath:
     """The frozen linear path of `model` (ours, or a Hugging Face module) on one prompt `tokens` [T] or [1, T].
 
-    `input_point` is where the dictionary reads (mlp_in, the normed input; resid_mid, the stream before that norm),
+    `input_point` is where the dictionary reads (mlp_in, the normed input; mlp_normalized, the same before the norm's
+    gain and bias; resid_mid, the stream before the norm),
     `output_point` where it writes (mlp_out, or mlp_out_post after a sandwich norm). Names may carry a layer (mlp_in.3).
     Costs one forward and a copy of each layer's value and output matrices. Raises InputError, with the layer and what
     differs, where the pieces do not give back the run's stream or logits to 1e-4.
     """
     input_point, output_point = input_point.split(".")[0], output_point.split(".")[0]
-    if input_point not in ("mlp_in", "resid_mid"):
-        raise UnknownName("input point that a graph can be built on", input_point, ("mlp_in", "resid_mid"))
-    if output_point not in ("mlp_out", "mlp_out_post"):
-        raise UnknownName("output point that a graph can be built on", output_point, ("mlp_out", "mlp_out_post"))
+    for what, given, known in (("input", input_point, INPUTS), ("output", output_point, OUTPUTS)):
+        if given not in known:
+            raise UnknownName(f"{what} point that a graph can be built on", given, known)
     if isinstance(model, nn.Module):
         from cutaway.model.load import load
 

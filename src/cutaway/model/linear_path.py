@@ -16,13 +16,13 @@ does not hold.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-InputPoint = Literal["mlp_in", "resid_mid"]
+InputPoint = Literal["mlp_in", "mlp_normalized", "resid_mid"]
 OutputPoint = Literal["mlp_out", "mlp_out_post"]
 
 
@@ -148,7 +148,20 @@ class FrozenPath:
     def mlp_input(self, layer: int) -> Tensor:
         """The run's value at the input point, [T, d]."""
         here = self.layers[layer]
-        return here.mlp_in if self.input_point == "mlp_in" else here.resid_mid
+        if self.input_point == "mlp_in":
+            return here.mlp_in
+        stream = here.resid_pre if here.parallel else here.resid_mid
+        norm = self.reading_norm(layer)
+        return stream if norm is None else apply_norm(norm, stream)
+
+    def reading_norm(self, layer: int) -> FrozenNorm | None:
+        """The norm between the stream and the input point: whole, without gain and bias (mlp_normalized), or none."""
+        norm = self.layers[layer].read_norm
+        if norm is None or self.input_point == "resid_mid":
+            return None
+        if self.input_point == "mlp_in":
+            return norm
+        return replace(norm, weight=torch.ones_like(norm.weight), bias=None)
 
     def mlp_output(self, layer: int) -> Tensor:
         """The run's value at the output point, [T, d]."""
@@ -160,7 +173,7 @@ class FrozenPath:
 
         vector . x = gradient . r + constant, r the stream that the layer's MLP reads.
         """
-        norm = self.layers[layer].read_norm if self.input_point == "mlp_in" else None
+        norm = self.reading_norm(layer)
         if norm is None:
             return vectors, vectors.new_zeros(len(vectors))
         constants = vectors.new_zeros(len(vectors)) if norm.bias is None else vectors @ norm.bias
@@ -200,8 +213,8 @@ class FrozenPath:
         for index, layer in enumerate(self.layers):
             middle = resid + layer.attend(resid)
             x = resid if layer.parallel else middle
-            if self.input_point == "mlp_in" and layer.read_norm is not None:
-                x = apply_norm(layer.read_norm, x)
+            norm = self.reading_norm(index)
+            x = x if norm is None else apply_norm(norm, x)
             resid = middle + self.write(index, mlp(index, x), every)
             bias = self.write_bias(index)
             resid = resid if bias is None else resid + bias
