@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError, UnknownName
-from cutaway.model.contract import Contract, establish
+from cutaway.model.contract import Contract
 from cutaway.model.facts import Facts
 from cutaway.model.freeze import Frozen
 from cutaway.model.hooks import Forward, Op
@@ -22,6 +22,7 @@ from cutaway.model.norms import NormParts
 from cutaway.model.points import GLOBAL, POINTS, Architecture
 from cutaway.model.run import Fired, Reads, Run, gradients
 from cutaway.model.sites import OTHER, Site
+from cutaway.model.survey import establish
 from cutaway.model.tokens import Batch, Prompt, Side, encode
 
 

@@ -21,7 +21,7 @@ from cutaway.model import sites
 from cutaway.model.facts import Facts
 from cutaway.model.sites import Axes, Site
 
-# Every point: axes, and what it is. In forward order. `norm` points are found by running the model (contract.py).
+# Every point: axes, and what it is. In forward order. `norm` points are found by running the model (survey.py).
 POINTS: dict[str, tuple[Axes, str]] = {
     "embeddings": (sites.RESIDUAL, "output of the token embedding"),
     "resid_pre": (sites.RESIDUAL, "residual stream entering the block"),
