@@ -62,7 +62,7 @@ def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: Dictionary
 
 
 def facts_of(model: Model) -> ModelFacts:
-    return ModelFacts(model.name, checkpoint.fingerprint(model.hf), model.facts.n_layers, model.facts.d_model)
+    return ModelFacts(model.name, model.fingerprint, model.facts.n_layers, model.facts.d_model)
 
 
 def points(sites: Sites) -> dict[str, Any]:
