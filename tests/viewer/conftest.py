@@ -17,9 +17,9 @@ from cutaway.viewer.traces import find_traces
 from tests.viewer.sample_study import Sizes, write_sample
 
 CHROMIUM = (
-    "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync --no-first-run"
-).split()
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +97,6 @@ def browser() -> Iterator[Any]:
     if path is None:
         absent("no Chromium found (apt-get install chromium, or set CHROMIUM to its path)")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        launched = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
         yield launched
         launched.close()

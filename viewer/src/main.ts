@@ -41,7 +41,7 @@ async function open(source: Source, name: string): Promise<void> {
   const app = new App(trace, labels, store);
   const help = helpDialog();
   const back = () => {
-    location.hash = "";
+    history.replaceState(null, "", location.pathname + location.search);
     location.reload();
   };
   document.title = `${app.about().prompt} · Cutaway`;

@@ -21,7 +21,10 @@ export function splitter(frame: HTMLElement, split: Split): HTMLElement {
     "aria-orientation": split.axis === "x" ? "vertical" : "horizontal",
   });
   const whole = () => (split.axis === "x" ? frame.clientWidth : frame.clientHeight);
-  const size = () => parseFloat(getComputedStyle(frame).getPropertyValue(split.variable)) || split.least;
+  const size = () => {
+    const pane = bar.nextElementSibling!.getBoundingClientRect();
+    return split.axis === "x" ? pane.width : pane.height;
+  };
   const set = (wanted: number) => {
     const value = Math.round(Math.max(split.least, Math.min(whole() - split.leaves, wanted)));
     frame.style.setProperty(split.variable, `${value}px`);

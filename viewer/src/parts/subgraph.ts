@@ -35,6 +35,8 @@ export function subgraphPane(app: App): HTMLElement {
 
   let diagram: Diagram = { width: 0, height: 0, placed: [] };
   let edges: UnitEdge[] = [];
+  /** Ends the typing of a group's name, while that goes on. */
+  let finishEdit: (() => void) | null = null;
 
   const unitName = (unit: Unit) => unit.name ?? app.name(unit.nodes[0]!).text;
   const caption = (unit: Unit) => {
@@ -191,7 +193,7 @@ export function subgraphPane(app: App): HTMLElement {
 
   /** The name of a group, typed in place. */
   function edit(placed: Placed): void {
-    stage.querySelector(".rename")?.remove();
+    finishEdit?.();
     const before = placed.unit.name ?? "";
     const input = h("input", { class: "rename", type: "text", value: before, maxlength: 80, "aria-label": "Name of the group" });
     style(input, { left: `${placed.x}px`, top: `${placed.y}px`, width: `${Math.max(120, placed.width)}px`, height: `${placed.height}px` });
@@ -199,8 +201,9 @@ export function subgraphPane(app: App): HTMLElement {
     const finish = (keep: boolean) => {
       if (done) return;
       done = true;
-      input.remove();
       app.renaming = null;
+      finishEdit = null;
+      input.remove();
       if (keep && input.value.trim() && input.value !== before) app.rename(placed.unit.key, input.value);
     };
     input.addEventListener("keydown", (event) => {
@@ -209,6 +212,7 @@ export function subgraphPane(app: App): HTMLElement {
       event.stopPropagation();
     });
     input.addEventListener("blur", () => finish(true));
+    finishEdit = () => finish(true);
     stage.append(input);
     input.select();
     input.focus();
@@ -216,7 +220,7 @@ export function subgraphPane(app: App): HTMLElement {
 
   const refresh = eachFrame(() => {
     draw();
-    if (!app.renaming) return;
+    if (!app.renaming || finishEdit) return;
     const placed = diagram.placed.find((one) => one.unit.key === app.renaming);
     if (placed) edit(placed);
   });
