@@ -48,6 +48,7 @@ def load(
     model, weights absent, NaN or infinite, a tokenizer larger than the vocabulary.
     """
     wanted = _dtype(dtype)
+    folder: Path | None = None
     if isinstance(source, nn.Module):
         hf, name = source, type(source).__name__
         if wanted is not None:
@@ -56,6 +57,7 @@ def load(
             tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
     elif isinstance(source, (str, Path)):
         place, name = _locate(source)
+        folder = Path(place) if Path(place).is_dir() else None
         hf = _weights(place, wanted or torch.float32, trust_remote_code, pickle)
         if tokenizer is None:
             tokenizer = _own_tokenizer(place, trust_remote_code)
@@ -69,6 +71,7 @@ def load(
     hf.eval().requires_grad_(False)
     architecture, why = _architecture(hf)
     model = Model(hf, tokenizer, name, architecture, why)
+    model.folder = folder
     _tokenizer_fits(model)
     return model
 

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from cutaway.model.points import GLOBAL, POINTS, Architecture
 from cutaway.model.run import Fired, Reads, Run, gradients
 from cutaway.model.sites import OTHER, Site
 from cutaway.model.survey import establish
-from cutaway.model.tokens import Batch, Prompt, Side, encode
+from cutaway.model.tokens import Batch, Prompt, Side, encode, spelled, spelled_out
 
 
 class Model:
@@ -35,6 +36,7 @@ class Model:
         self.hf: Any = hf
         self.tokenizer = tokenizer
         self.name = name
+        self.folder: Path | None = None  # the local folder that it was loaded from
         self.architecture = architecture
         self._signature = inspect.signature(hf.forward).parameters
         self.facts: Facts = architecture.facts() if architecture is not None else _bare_facts(hf)
@@ -172,16 +174,20 @@ class Model:
         """Ids and mask of one or several prompts; shorter ones are padded."""
         return encode(prompt, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
 
+    def spelled_out(self, prompt: str) -> list[str]:
+        """The words of `prompt` that the tokenizer has no token for: spelled in bytes, or unknown; [] for none."""
+        return spelled_out(self.tokenizer, prompt)
+
     def tokens(self, prompt: Prompt, padding: Side = "right") -> Tensor:
         """Token ids [batch, position], with the special tokens that the tokenizer adds."""
         return self.batch(prompt, padding).ids
 
     def token_strings(self, ids: Tensor | Sequence[int]) -> list[str]:
-        """Each id as text, a leading space kept; without a tokenizer the ids as digits."""
+        """Each id as the text it adds, a leading space kept; without a tokenizer the ids as digits."""
         flat = ids.reshape(-1).tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
         if self.tokenizer is None:
             return [str(i) for i in flat]
-        return [str(self.tokenizer.decode([i], clean_up_tokenization_spaces=False)) for i in flat]
+        return [spelled(i, self.tokenizer) for i in flat]
 
     # ---- run
 

@@ -66,7 +66,7 @@ _PER_LAYER = ("attn_in", "attn_out", "z", "mlp_in", "mlp_out")
 
 
 def observe(model: Model, tokens: Tensor) -> Observed:
-    """Run `tokens` [position] through a causal language model once, attention in its eager form.
+    """Run `tokens` [position] through a causal language model, and write down what its frozen path is read from.
 
     Costs two forwards (one as the model runs by itself, to compare with); keeps about 12 tensors of [position,
     d_model] and one of [head, position, position] a layer. Raises InputError where a point that the frozen path is
@@ -100,24 +100,18 @@ def observe(model: Model, tokens: Tensor) -> Observed:
         stack.callback(hf.train, training)
         ids = tokens[None].to(model.device)
         ordinary = hf(input_ids=ids, use_cache=False, return_dict=True).logits[0]
-        stack.enter_context(_eager_attention(hf))
         for module in watched:
             handle = module.register_forward_hook(record, with_kwargs=True)
             stack.callback(handle.remove)
-        result = hf(input_ids=ids, output_attentions=True, use_cache=False, return_dict=True)
-    if not result.attentions or len(result.attentions) != n_layers:
-        raise InputError(
-            f"{name} gave attention patterns for {len(result.attentions or ())} of {n_layers} layers; the frozen path "
-            "needs softmax attention in every layer."
-        )
-    if any(bool(pattern[0].triu(1).any()) for pattern in result.attentions):
-        raise InputError(f"{name} attends to later positions; a graph needs causal attention.")
-    apart = float((result.logits[0] - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-30))
+        patterns, logits = _patterns(model, ids)
+    apart = float((logits - ordinary).abs().max() / ordinary.abs().max().clamp_min(1e-30))
     if not apart <= 1e-4:
         raise InputError(
             f"{name} computes other logits when its attention patterns are read (relative difference {apart:.2g}; NaN "
             "means that the weights or the prompt give no finite logits)."
         )
+    if any(bool(pattern.triu(1).any()) for pattern in patterns):
+        raise InputError(f"{name} attends to later positions; a graph needs causal attention.")
 
     embedding = passages[ends["embeddings"]].left
     positions = [passages[table].left for table in tables if table is not ends["embeddings"] and table in passages]
@@ -147,13 +141,29 @@ def observe(model: Model, tokens: Tensor) -> Observed:
             ObservedLayer(
                 block=passages[block],
                 norms=tuple(norms),
-                pattern=result.attentions[layer][0].detach(),
+                pattern=patterns[layer],
                 value=values[layer],
                 out_projection=at["z"].module,
                 **tensors,
             )
         )
     return seen
+
+
+def _patterns(model: Model, ids: Tensor) -> tuple[list[Tensor], Tensor]:
+    """One forward of `ids` [1, position]: (each layer's pattern [head, query, key], logits [position, vocab])."""
+    points = [f"attn_probs.{layer}" for layer in range(model.facts.n_layers)]
+    if all(model.refuses(point) is None for point in points):
+        run = model.run(ids, read=points)
+        return [run[point][0] for point in points], run.logits[0]
+    # Families that compute attention inside their own forward (Falcon) hand the pattern out in their eager form.
+    with _eager_attention(model.hf):
+        result = model.hf(input_ids=ids, output_attentions=True, use_cache=False, return_dict=True)
+    given = [pattern[0].detach() for pattern in result.attentions or () if pattern is not None]
+    if len(given) != len(points):
+        reason = next(reason for point in points if (reason := model.refuses(point)))
+        raise InputError(f"{model.facts.architecture} shows no attention pattern in every layer: {reason}")
+    return given, result.logits[0].detach()
 
 
 def value_map(value: Site, d_model: int) -> tuple[Tensor, Tensor | None]:

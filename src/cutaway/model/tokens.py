@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from cutaway.core import InputError
 from cutaway.model.facts import Facts
 from cutaway.model.selection import Layout
 
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 Side = Literal["right", "left"]
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 
@@ -121,6 +123,39 @@ def _unknown_pieces(text: str, ids: list[int], unknown: int, tokenizer: Any) -> 
     except (NotImplementedError, ValueError, KeyError):
         found = []
     return list(dict.fromkeys(found))[:5] or [str(tokenizer.unk_token)]
+
+
+def spelled(token: int, tokenizer: Any) -> str:
+    """The text that a token adds to what stands before it. Decoded alone it may lose its space, so it is decoded twice
+    over and the first taken off. A byte that is no character by itself keeps its name in the vocabulary, as <0xE4>."""
+    once = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+    twice = str(tokenizer.decode([token, token], clean_up_tokenization_spaces=False))
+    text = twice[len(once) :] if twice.startswith(once) else once
+    if "\ufffd" in text:
+        name = tokenizer.convert_ids_to_tokens(token)
+        return name if isinstance(name, str) and name.startswith("<0x") else text
+    return text
+
+
+def spelled_out(tokenizer: Any, text: str) -> list[str]:
+    """The words of `text` that `tokenizer` has no token for: spelled in byte tokens (`<0xE2>`), or unknown to it.
+
+    Byte-level vocabularies (GPT-2's) have a token for everything, so nothing of theirs is named; nor is white space.
+    """
+    if tokenizer is None or not getattr(tokenizer, "is_fast", False):
+        return []
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens = tokenizer.convert_ids_to_tokens(found["input_ids"])
+    unknown = getattr(tokenizer, "unk_token", None)
+    words: dict[tuple[int, int], str] = {}
+    for token, (start, end) in zip(tokens, found["offset_mapping"]):
+        if (_BYTE.fullmatch(token) or token == unknown) and text[start:end].strip():
+            while start > 0 and not text[start - 1].isspace():
+                start -= 1
+            while end < len(text) and not text[end].isspace():
+                end += 1
+            words[start, end] = text[start:end].strip()
+    return list(dict.fromkeys(words.values()))
 
 
 def _check_ids(ids: Tensor, facts: Facts) -> None:
