@@ -33,14 +33,6 @@ def write_trace(
     with atomic_folder(folder) as temporary:
         graph.save(temporary, pt=pt)
         write_json(temporary / "features.json", graph.feature_cards(model))
-        write_json(
-            temporary / "evidence.json",
-            {
-                "schema": "cutaway.evidence/1",
-                "evidence": [item.to_json() for item in graph.evidence],
-                "measurements": graph.measurements_json(),
-            },
-        )
         for name in OWN_FILES:
             if (folder / name).is_file():
                 shutil.copy2(folder / name, temporary / name)
