@@ -1,8 +1,12 @@
 """Where a training run is: all that its next step depends on, written whole, so that a killed run ends bit-equal.
 
-OUT/training/settings.json   settings, fingerprint of the model, hash of the rows, threads; a change refuses to resume
-OUT/training/checkpoint/     state.safetensors (parameters, Adam, counts), state.json (step, cursor of the stream)
-OUT/training/log.jsonl       a line every few steps; lines past the checkpoint are cut off on resume
+In OUT/training:
+
+    settings.json   settings, fingerprint of the model, hash of the rows, threads; a change refuses to resume
+    checkpoint/     state.safetensors (parameters, Adam, counts), state.json (step, cursor of the stream)
+    log.jsonl       a line every few steps; lines past the checkpoint are cut off on resume
+
+The checkpoint goes when the run has ended; the same call then gives what was made.
 """
 
 from __future__ import annotations
@@ -85,6 +89,16 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = folder / "checkpoint"
     return load_file(path / "state.safetensors"), read_json(path / "state.json")
+
+
+def finish(folder: Path) -> None:
+    """Mark a run as ended: its results are written, and what it would go on from is dropped."""
+    write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True}, indent=1)
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "settings.json").exists() and bool(read_json(folder / "settings.json").get("finished"))
 
 
 def trim_log(path: Path, step: int) -> None:

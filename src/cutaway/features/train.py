@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cutaway.features import checkpoint
 from cutaway.features.finetune import finetune_step, truth
+from cutaway.features.formats import load
 from cutaway.features.learner import Learner, Step
 from cutaway.features.normalise import Normalisation
 from cutaway.features.progress import Frontier
@@ -43,9 +44,8 @@ def train(
     Raises `InputError` for rows or models that do not fit, or where `out` holds a run with other settings.
     """
     rows = as_rows(token_rows, model.facts.vocab_size)
-    return _Run(model, rows, settings, Path(out) if out is not None else None, resume, quiet).finish(
-        checkpoint_seconds, checkpoint_steps
-    )
+    run = _Run(model, rows, settings, Path(out) if out is not None else None, resume, quiet)
+    return run.made() or run.finish(checkpoint_seconds, checkpoint_steps)
 
 
 def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: DictionarySettings) -> Transcoders:
@@ -127,6 +127,19 @@ class _Run:
 
     # --------------------------------------------------------------------------------------------------- running
 
+    def made(self) -> dict[str, Transcoders] | None:
+        """What this very run made before, if it had ended and all of it is still there."""
+        if self.out is None or self.training is None or not checkpoint.finished(self.training):
+            return None
+        folders = {d.name: self._folder(d.name) for d in self.settings.dictionaries}
+        if not all((folder / "config.json").exists() for folder in folders.values()):
+            return None
+        return {name: load(folder) for name, folder in folders.items()}
+
+    def _folder(self, name: str) -> Path:
+        assert self.out is not None
+        return self.out if len(self.settings.dictionaries) == 1 else self.out / name
+
     def finish(self, seconds: float, every: int | None) -> dict[str, Transcoders]:
         saved, saved_at = time.monotonic(), self.step
         was_training = self.model.hf.training
@@ -204,8 +217,9 @@ class _Run:
             }
             dictionary = learner.transcoders(model=facts_of(self.model), training=about, **points(self.sites))
             if self.out is not None:
-                folder = self.out if len(self.learners) == 1 else self.out / learner.settings.name
-                dictionary = dictionary.with_(folder=folder)
-                dictionary.save(folder)
+                dictionary = dictionary.with_(folder=self._folder(learner.settings.name))
+                dictionary.save(self._folder(learner.settings.name))
             made[learner.settings.name] = dictionary
+        if self.training is not None:
+            checkpoint.finish(self.training)
         return made
