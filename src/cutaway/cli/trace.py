@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cutaway.cli.output import JSON, print_json, say, step, warn
+from cutaway.cli.render import render_trace
 
 if TYPE_CHECKING:
     from cutaway.graphs import AttributionGraph
@@ -87,7 +88,7 @@ def trace(
             {**graph.to_json(), "out": str(out) if out else None, "page": str(written) if written else None},
         )
     else:
-        print(graph)
+        print(render_trace(graph, graph.feature_cards(loaded)))
     if written:
         say(f"\nWrote {out}/   the page: {written}")
         say(f"Open it in a browser, or: cutaway view {shlex.quote(str(out))}")
