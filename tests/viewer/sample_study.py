@@ -351,6 +351,8 @@ def _measurements(rng: np.random.Generator, graph: dict[str, Any]) -> list[dict[
         measure("feature", name, logit, float(rng.normal(0, 0.9)), 0.12)
     for link in links[:24]:
         measure("edge", f"{link['source']}->{link['target']}", link["target"], link["weight"], 0.2)
+    for link in links[200:216]:
+        measure("edge sample", f"{link['source']}->{link['target']}", link["target"], link["weight"], 0.1)
     for name in features[24:40]:
         measure("sample", name, logit, float(rng.normal(0, 0.15)), 0.06)
     for name in features[:24]:

@@ -21,6 +21,9 @@ export class App {
   private readonly listeners = new Map<Event, (() => void)[]>();
   private readonly names = new Map<string, Name>();
 
+  /** What taking out a link's source did to its target in the model, by `source->target`. */
+  readonly measuredEdges = new Map<string, number>();
+
   constructor(
     readonly trace: Trace,
     readonly labels: LabelStore,
@@ -29,6 +32,7 @@ export class App {
     this.graph = buildGraph(trace.graph);
     const given = (trace.graph.qParams?.pinnedIds ?? []).filter((id) => this.graph.byId.has(id));
     this.suggested = given.length ? given : suggest(this.graph);
+    for (const row of trace.evidence.measurements) if (row.kind.startsWith("edge")) this.measuredEdges.set(row.id, row.measured);
     this.shown = this.pruned();
     store.listen((_, changed) => {
       const affects: (keyof State)[] = ["node", "edge", "errors", "biases", "pinned", "groups", "selected"];

@@ -110,9 +110,11 @@ export interface EvidenceRow {
   verdict_text: string;
 }
 
+/** One intervention in the real model. Kinds: feature, sample, random; edge, edge sample. */
 export interface Measurement {
   kind: string;
   id: string;
+  label?: string;
   target: string;
   predicted: number;
   measured: number;

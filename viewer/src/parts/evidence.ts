@@ -6,7 +6,7 @@ import { nodeWhere, number } from "../core/names";
 import { h, icon } from "./dom";
 import { forest, type ForestRow } from "./forest";
 import { TONE_ICON } from "./header";
-import { scatter } from "./scatter";
+import { scatters } from "./scatter";
 
 const TONE: Record<Verdict, keyof typeof TONE_ICON> = {
   "distinguishable from null": "good",
@@ -23,7 +23,7 @@ export function evidencePanel(app: App): HTMLElement {
     { class: "evidence-panel" },
     evidence.length ? null : h("p", { class: "note" }, "This trace carries no evidence: what it shows has not been measured. Run the trace again without --quick."),
     ...evidence.map((one) => claim(app, one)),
-    measurements.length ? scatter(app, measurements) : null,
+    ...scatters(app, measurements),
   );
 }
 
@@ -56,7 +56,8 @@ function details(app: App, one: EvidenceRow): HTMLElement {
   const facts: [string, string][] = [["n", String(one.effect.n)]];
   if (interval) facts.push(["interval", `${Math.round(interval.level * 100)}%, ${interval.method}`]);
   if (one.seeds.length) facts.push([one.seeds.length > 1 ? "seeds" : "seed", one.seeds.join(", ")]);
-  for (const [key, value] of Object.entries(one.settings)) facts.push([key.replace(/_/g, " "), typeof value === "string" ? value : JSON.stringify(value)]);
+  for (const [key, value] of Object.entries(one.settings))
+    if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? number(value) : typeof value === "string" ? value : JSON.stringify(value)]);
   return h(
     "div",
     { class: "details" },

@@ -24,7 +24,7 @@ export function forest(rows: ForestRow[], claim: string): HTMLElement {
     { class: "forest", role: "table", "aria-label": `Estimates: ${claim}` },
     ...rows.map((row) => line(row, at, marks)),
     drawn
-      ? h("div", { class: "forest-axis", "aria-hidden": "true" }, h("span"), h("div", { class: "field" }, ...marks.map((value) => placed(h("span", {}, tickText(value, marks)), at(value)))), h("span"))
+      ? h("div", { class: "forest-axis", "aria-hidden": "true" }, h("span"), h("div", { class: "field" }, ...marks.map((value) => placed(h("span", {}, tickText(value, marks)), at(value)))), h("small", {}, rows[0]?.estimate.unit.trim() ?? ""))
       : null,
   );
 }
@@ -49,13 +49,13 @@ function line(row: ForestRow, at: (value: number) => number, marks: number[]): H
   if (value !== null) field.append(placed(h("i", { class: "dot" }), at(value)));
   const span = interval ? `[${number(interval.low, 2)}, ${number(interval.high, 2)}]` : "";
   const difference = row.difference ? `\nthe effect is above it by ${number(row.difference.low, 2)} to ${number(row.difference.high, 2)} (${row.difference.method})` : "";
-  const title = `${ROLE_WORD[role]}: ${estimate.name}\n${value === null ? "undefined" : number(value)} ${span}, n = ${estimate.n}${estimate.note ? `\n${estimate.note}` : ""}${difference}`;
+  const title = `${ROLE_WORD[role]}: ${estimate.name}\n${value === null ? "undefined" : `${number(value)}${estimate.unit}`} ${span}, n = ${estimate.n}${estimate.note ? `\n${estimate.note}` : ""}${difference}`;
   return h(
     "div",
     { class: `forest-row ${role}`, role: "row", title },
     h("span", { class: "name", role: "rowheader" }, h("small", {}, ROLE_WORD[role]), estimate.name),
     field,
-    h("span", { class: "value", role: "cell" }, h("b", {}, value === null ? "–" : `${number(value, 2)}${estimate.unit}`), h("small", {}, `n ${estimate.n}`)),
+    h("span", { class: "value", role: "cell" }, h("b", {}, value === null ? "–" : number(value, 2)), h("small", {}, `n ${estimate.n}`)),
   );
 }
 

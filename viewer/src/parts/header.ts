@@ -152,18 +152,13 @@ export function summary(evidence: readonly EvidenceRow[]): { text: string; tone:
   return { text: `${stand} of ${total} claims distinguishable from null`, tone: matched ? "bad" : "open" };
 }
 
-/** The verdicts one by one. */
-function tally(evidence: readonly EvidenceRow[]): string {
-  return evidence.map((one) => `${one.claim}: ${one.verdict_text || one.verdict}.`).join("\n");
-}
-
 export const TONE_ICON = { good: "check", bad: "wave", open: "minus" } as const;
 
 function badge(app: App): HTMLElement {
   const { text, tone } = summary(app.trace.evidence.evidence);
   return h(
     "button",
-    { type: "button", class: `verdict tip ${tone}`, "data-tip": `${tally(app.trace.evidence.evidence)} Click to open the evidence (E).`, onclick: () => app.store.set({ tab: "evidence" }) },
+    { type: "button", class: `verdict tip ${tone}`, "data-tip": [...app.trace.evidence.evidence.map((one) => `${one.claim}: ${one.verdict_text || one.verdict}.`), "Click to open the evidence (E)."].join("\n\n"), onclick: () => app.store.set({ tab: "evidence" }) },
     icon(TONE_ICON[tone]),
     text,
   );

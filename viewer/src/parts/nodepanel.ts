@@ -36,7 +36,8 @@ export function nodePanel(app: App): HTMLElement {
   }
 
   function connections(node: GraphNode): HTMLElement {
-    return h("div", { class: "connections" }, side(node, "inputs"), side(node, "outputs"));
+    const ways = (["inputs", "outputs"] as const).filter((way) => app.graph[way][node.index]!.length);
+    return h("div", { class: ways.length > 1 ? "connections" : "connections one" }, ...ways.map((way) => side(node, way)));
   }
 
   function side(node: GraphNode, way: "inputs" | "outputs"): HTMLElement {
@@ -61,7 +62,6 @@ export function nodePanel(app: App): HTMLElement {
       "section",
       { class: way, "aria-label": way === "inputs" ? "Inputs" : "Outputs" },
       h("h3", {}, way === "inputs" ? "Inputs" : "Outputs"),
-      links.length ? null : h("p", { class: "note" }, way === "inputs" ? "None: the graph begins here." : "None stored."),
       block(1),
       block(-1),
     );
@@ -80,12 +80,15 @@ export function nodePanel(app: App): HTMLElement {
     const bar = h("i", { class: "bar" });
     bar.style.width = `${(Math.abs(weight) / largest) * 100}%`;
     const share = `${percent(graph.linkShare[i]!)} of ${way === "inputs" ? "this node’s" : "that node’s"} input`;
+    const [source, target] = way === "inputs" ? [other, node] : [node, other];
+    const measured = app.measuredEdges.get(`${source.id}->${target.id}`);
+    const test = measured === undefined ? "" : `\nin the model, by every path: ${signed(measured)}`;
     const hidden = app.shown.link[i] ? "" : " (hidden by the sliders)";
     return h(
       "button",
       {
         type: "button", class: `connection${hidden ? " hidden-node" : ""}`, "data-id": other.id,
-        title: `${name.text}, ${nodeWhere(graph, other)}\n${signed(weight)}, ${share}${hidden}`,
+        title: `${name.text}, ${nodeWhere(graph, other)}\n${signed(weight)}, ${share}${hidden}${test}`,
         onclick: () => app.select(other, { from: node, by: way }),
         onpointerenter: () => app.hover(other),
         onpointerleave: () => app.hover(null),
@@ -121,7 +124,7 @@ function heading(app: App, node: GraphNode): HTMLElement {
   const name = app.name(node);
   const given = app.labels.get(node.key) ?? app.feature(node)?.label ?? "";
   const input = h("input", {
-    class: "label", type: "text", value: given, placeholder: name.text, maxlength: LONGEST, "aria-label": "Label of this node",
+    class: name.automatic ? "label automatic-name" : "label", type: "text", value: given, placeholder: name.text, maxlength: LONGEST, "aria-label": "Label of this node",
     title: app.labels.served ? "Type a label; Enter saves it into the study" : "Type a label; Enter keeps it in this browser",
     onkeydown: (event: KeyboardEvent) => {
       if (event.key === "Enter") input.blur();
@@ -178,7 +181,9 @@ function sums(app: App, node: GraphNode): HTMLElement | null {
     sum.hidden ? term("hidden by sliders", sum.hidden, "Sum of the stored links that the sliders hide") : null,
     sum.remainder ? term("pruned", sum.remainder, "Sum of the inputs that were pruned before this file was written") : null,
     h("span", { class: "equals" }, "="),
-    term("pre-activation", sum.preActivation, "What the model computed at this node before its threshold"),
+    node.kind === "logit"
+      ? term("logit", sum.preActivation, "The model’s logit for this token, less the mean logit (of a contrast: the difference of the two)")
+      : term("pre-activation", sum.preActivation, "What the model computed at this node before its threshold"),
     h("span", { class: "check", title: `Relative difference ${number(sum.error, 2)}; 1e-4 is allowed` }, icon(holds ? "check" : "cross"), holds ? "sums" : `off by ${number(sum.error, 2)}`),
   );
 }
@@ -197,10 +202,10 @@ function effects(app: App, node: GraphNode): HTMLElement | null {
   return h(
     "section",
     { class: "effects", "aria-label": "Measured effect" },
-    h("h3", {}, "Intervened on in the model"),
+    h("h3", {}, "Taken out of the model"),
     ...rows.slice(0, 3).map((row) => {
       const target = app.graph.byId.get(row.target);
-      return h("div", {}, h("p", { class: "note" }, "change of ", h("b", {}, target ? `‘${app.name(target).text}’` : row.target)), bar("predicted", row.predicted), bar("measured", row.measured));
+      return h("div", {}, h("p", { class: "note" }, "what its presence adds to ", h("b", {}, target ? `‘${app.name(target).text}’` : row.target)), bar("predicted", row.predicted), bar("measured", row.measured));
     }),
   );
 }

@@ -9,17 +9,28 @@ import { itemNodes, itemText } from "./evidence";
 import { glyphPath } from "./glyph";
 
 const KINDS: Record<string, string> = {
-  feature: "top features",
-  edge: "top links",
+  feature: "of most influence",
   sample: "a sample of the others",
-  random: "random features, equal norm",
+  edge: "of most influence",
+  "edge sample": "a sample of the others",
+  random: "random directions of equal norm",
 };
 const SIZE = { width: 420, height: 300, left: 46, right: 10, top: 10, bottom: 38 };
 
-export function scatter(app: App, measurements: readonly Measurement[]): HTMLElement {
+/** Features and links apart: their effects have different units. */
+export function scatters(app: App, measurements: readonly Measurement[]): HTMLElement[] {
+  const links = measurements.filter((one) => one.kind.startsWith("edge"));
+  const features = measurements.filter((one) => !one.kind.startsWith("edge"));
+  return [
+    ...(features.length ? [scatter(app, features, "Features: predicted against measured", "What a feature’s presence adds to the target, over all paths of the graph, and what it adds in the real model.")] : []),
+    ...(links.length ? [scatter(app, links, "Links: predicted against measured", "A link’s weight, and what its source adds to its target in the real model, by every path.")] : []),
+  ];
+}
+
+function scatter(app: App, measurements: readonly Measurement[], title: string, how: string): HTMLElement {
   const kinds = [...new Set(measurements.map((one) => one.kind))].sort((a, b) => order(a) - order(b));
   const off = new Set<string>();
-  const chart = svg("svg", { class: "scatter", viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "group", "aria-label": "Predicted against measured effect" });
+  const chart = svg("svg", { class: "scatter", viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "group", "aria-label": title });
   const readout = h("p", { class: "note readout", "aria-live": "polite" });
 
   function draw(): void {
@@ -45,8 +56,8 @@ export function scatter(app: App, measurements: readonly Measurement[]): HTMLEle
 
   function point(row: Measurement, x: number, y: number): SVGGElement {
     const nodes = itemNodes(app, row.id);
-    const words = `${KINDS[row.kind] ?? row.kind}: ${itemText(app, row.id)}; predicted ${number(row.predicted)}, measured ${number(row.measured)}`;
-    const mark = svg("g", { class: `point ${order(row.kind) < 4 ? row.kind : "sample"}`, transform: `translate(${x},${y})`, role: nodes.length ? "button" : "img", "aria-label": words }, svg("title", {}, words), svg("path", { d: shape(row.kind) }));
+    const words = `${KINDS[row.kind] ?? row.kind}: ${itemNodes(app, row.id).length ? itemText(app, row.id) : (row.label ?? row.id)}; predicted ${number(row.predicted)}, measured ${number(row.measured)}`;
+    const mark = svg("g", { class: `point ${tone(row.kind)}`, transform: `translate(${x},${y})`, role: nodes.length ? "button" : "img", "aria-label": words }, svg("title", {}, words), svg("path", { d: shape(row.kind) }));
     mark.addEventListener("pointerenter", () => (readout.textContent = words));
     if (nodes[0] && row.kind !== "random") mark.addEventListener("click", () => app.select(nodes[0]!));
     return mark;
@@ -66,28 +77,33 @@ export function scatter(app: App, measurements: readonly Measurement[]): HTMLEle
     return h(
       "li",
       {},
-      h("label", {}, box, svg("svg", { class: "glyph", viewBox: "-7 -7 14 14", width: 12, height: 12 }, svg("g", { class: `point ${kind}` }, svg("path", { d: shape(kind) }))), h("span", {}, KINDS[kind] ?? kind), h("small", {}, `n ${rows.length}`), h("b", {}, Number.isFinite(rho) ? `ρ ${number(rho, 2)}` : "ρ –")),
+      h("label", {}, box, svg("svg", { class: "glyph", viewBox: "-7 -7 14 14", width: 12, height: 12 }, svg("g", { class: `point ${tone(kind)}` }, svg("path", { d: shape(kind) }))), h("span", {}, KINDS[kind] ?? kind), h("small", {}, `n ${rows.length}`), h("b", {}, Number.isFinite(rho) ? `ρ ${number(rho, 2)}` : "ρ –")),
     );
   });
   draw();
   return h(
     "section",
-    { class: "measurements", "aria-label": "Predicted against measured" },
-    h("h3", {}, "Predicted against measured"),
-    h("p", { class: "how" }, "Each point is one intervention in the real model; ρ is Spearman’s rank correlation; on the dashed line the two are equal."),
+    { class: "measurements", "aria-label": title },
+    h("h3", {}, title),
+    h("p", { class: "how" }, `${how} ρ is Spearman’s rank correlation; on the dashed line the two are equal.`),
     h("ul", { class: "scatter-legend" }, ...legend),
     chart,
     readout,
   );
 }
 
+function tone(kind: string): string {
+  if (kind === "edge sample") return "sample";
+  return kind in KINDS ? kind : "sample";
+}
+
 function order(kind: string): number {
   const at = Object.keys(KINDS).indexOf(kind);
-  return at < 0 ? 4 : at;
+  return at < 0 ? Object.keys(KINDS).length : at;
 }
 
 function shape(kind: string): string {
-  if (kind === "edge") return "M0,-4.500L4,3.200L-4,3.200Z";
+  if (kind.startsWith("edge")) return "M0,-4.500L4,3.200L-4,3.200Z";
   if (kind === "random") return "M-3,-3L3,3M3,-3L-3,3";
   return glyphPath("feature", kind === "feature" ? 3.8 : 3);
 }
