@@ -155,7 +155,8 @@ def read_viewer_json(data: Mapping[str, Any]) -> AttributionGraph:
     try:
         metadata, listed, links = data["metadata"], data["nodes"], data["links"]
         ours = metadata.get("cutaway", {})
-        placed = sorted((_read_node(node) for node in listed), key=lambda item: item[0])
+        # Features in the order in which edges point forward; the rest as the file has it.
+        placed = sorted((_read_node(node) for node in listed), key=lambda item: item[0][: 4 if item[0][0] == 3 else 1])
         ids = [node["node_id"] for _, node in placed]
         columns = [(*key[1:5], node) for key, node in placed]
         kind, position, layer, feature = (np.array(c, dtype=np.int64) for c in zip(*[row[:4] for row in columns]))

@@ -181,7 +181,8 @@ def linear_map(module: nn.Module, d_in: int) -> tuple[Tensor, Tensor | None]:
         if type(module) is nn.Linear:
             return module.weight.detach(), None if module.bias is None else module.bias.detach()
         if type(module).__name__ == "Conv1D":
-            return module.weight.detach().T, module.bias.detach()  # type: ignore[operator, union-attr]
+            transposed: Any = module
+            return transposed.weight.detach().T, transposed.bias.detach()
         some = next(module.parameters())
         probe = torch.cat([torch.zeros(1, d_in), torch.eye(d_in)]).to(some.device, some.dtype)
         image = module(probe)
