@@ -129,5 +129,5 @@ def test_a_dictionary_is_found_by_folder_and_refused_where_it_does_not_fit(at_ho
     random_dictionary("plt").save(at_home / "random")
     with pytest.raises(InputError, match="does not fit"):  # shapes agree; it reconstructs nothing
         cw.trace(loaded, [1, 2, 3], at_home / "random", evidence=False)
-    with pytest.raises(InputError, match="a width of 48|3 layers|48"):
+    with pytest.raises(InputError, match="48"):
         cw.trace(model("llama"), IDS, at_home / "random", evidence=False)

@@ -27,7 +27,7 @@ from cutaway.graphs.active import ActiveFeatures, Sources, active_features, coll
 from cutaway.graphs.nodes import Nodes, concatenate, table
 from cutaway.graphs.sweep import Batch, sweep
 from cutaway.graphs.targets import LogitTargets
-from cutaway.graphs.workers import in_order
+from cutaway.graphs.workers import in_order, workers
 from cutaway.model.frozen import FrozenPath
 
 TOLERANCE = 1e-4
@@ -110,7 +110,7 @@ class _Blocks:
             [sources.features.position, sources.features.position.new_full((len(targets.layer) - self.n_features,), at)]
         )
         # Four arrays of gradients are alive at once at the worst moment of a sweep, in each worker.
-        per_target = 4 * torch.get_num_threads() * path.n_positions * path.d_model * path.embedding.element_size()
+        per_target = 4 * workers() * path.n_positions * path.d_model * path.embedding.element_size()
         self.most = max(16, max_bytes // per_target)
         self.n_biases = 4 * path.n_layers + 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from cutaway.graphs.graph import AttributionGraph
 from cutaway.graphs.influence import rated
 from cutaway.graphs.targets import LogitTargets, likely, token
 from cutaway.graphs.targets import contrast as contrast_target
+from cutaway.graphs.workers import one_thread_an_operation
 from cutaway.model.frozen import FrozenPath, frozen_path
 
 if TYPE_CHECKING:
@@ -43,9 +45,12 @@ def graph_of(
     tokens = _tokens(model, prompt)
     if isinstance(dictionary, Transcoders):
         dictionary = placed(dictionary, model)
-    path = frozen_path(model, tokens, dictionary.input_point(0), dictionary.output_point(0))
-    logits, what = choose(model, path, target, contrast, position)
-    built = build(path, dictionary, logits, max_features=max_features, progress=progress)
+    # A forward takes about 2 operations a parameter and token; below this a second thread costs more than it gives.
+    small = model.device.type == "cpu" and model.facts.n_parameters * len(tokens) < 5e9
+    with one_thread_an_operation() if small else nullcontext():
+        path = frozen_path(model, tokens, dictionary.input_point(0), dictionary.output_point(0))
+        logits, what = choose(model, path, target, contrast, position)
+        built = build(path, dictionary, logits, max_features=max_features, progress=progress)
     strings = tuple(model.token_strings(tokens))
     graph = AttributionGraph(
         nodes=built.nodes,
