@@ -36,7 +36,7 @@ def train(
 
     Example:  cutaway dictionary train --model ./checkpoint --text stories.jsonl
     """
-    from cutaway.organisms import train_dictionaries
+    from cutaway.organisms.dictionaries import train_dictionaries
 
     report = train_dictionaries(
         model,
@@ -71,7 +71,7 @@ def evaluate(
 
     Example:  cutaway dictionary evaluate clt --model almanac
     """
-    from cutaway.organisms import evaluate_dictionary
+    from cutaway.organisms.dictionaries import evaluate_dictionary
 
     with step(f"Judging {dictionary}"):
         report = evaluate_dictionary(model, dictionary, text=text or [], tokens=tokens, seed=seed)

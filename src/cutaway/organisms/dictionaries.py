@@ -1,4 +1,4 @@
-"""Dictionaries by name: find one for a model, train one, judge one.
+"""Dictionaries by name: train one for a model, judge one.
 
 What `features/` does with rows of tokens, this does with names and files: it knows the text of the models that ship,
 and where a trained dictionary is kept so that `cutaway trace` finds it.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutaway.core import InputError
-from cutaway.core.registry import shipped_dictionaries, trained_dictionaries, trained_folder
+from cutaway.core.registry import NULL, trained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,26 +21,6 @@ if TYPE_CHECKING:
 
 OWN_TEXT = ("almanac", "almanac-1l")  # models whose text this project makes
 KINDS = ("clt", "plt")
-
-
-def find_dictionary(model: Model, name: str) -> Path:
-    """The folder of a dictionary: a path, the name of one that ships with `model`, or the kind of one trained for it.
-
-    Raises InputError that lists what there is and how to train one.
-    """
-    shipped = shipped_dictionaries(model.name)
-    trained = trained_dictionaries(model.fingerprint)
-    if name in shipped:
-        return shipped[name]
-    if name in trained:
-        return trained[name]
-    if Path(name).exists():
-        return Path(name)
-    known = ", ".join({**shipped, **trained}) or "none"
-    raise InputError(
-        f"no dictionary {name!r}: no folder of that name, and the dictionaries of {model.name} are: {known}. "
-        f"Train one: cutaway dictionary train --model {model.folder or model.name} --text FILE"
-    )
 
 
 def train_dictionaries(
@@ -74,6 +54,7 @@ def train_dictionaries(
             raise InputError(f"a dictionary of kind {kind!r} is unknown; there are: {', '.join(KINDS)}.")
     if threads:
         torch.set_num_threads(threads)
+    ending = NULL if twin else ""
     loaded = cw.load(model)
     fingerprint = loaded.fingerprint
     rows, held_out = text_rows(loaded, text, tokens=tokens, seed=seed)
@@ -84,24 +65,30 @@ def train_dictionaries(
     settings = TrainSettings(
         dictionaries=tuple(
             DictionarySettings.read(
-                {"name": kind, "kind": kind, "features": features, "l0": l0, "finetune": finetune, "seed": seed}
+                {
+                    "name": f"{kind}{ending}",
+                    "kind": kind,
+                    "features": features,
+                    "l0": l0,
+                    "finetune": finetune,
+                    "seed": seed,
+                }
             )
             for kind in kinds
         ),
         tokens=tokens,
         seed=seed,
     )
-    suffix = "-null" if twin else ""
-    parent = trained_folder(fingerprint) if out is None else Path(out)
-    run = parent if out is not None else parent / ("+".join(kinds) + suffix)
-    made = train(loaded, rows, settings, out=run)
+    if out is None:
+        # One dictionary is written to the folder itself, several each to a folder of its name.
+        out = trained_folder(fingerprint) if len(kinds) > 1 else trained_folder(fingerprint) / f"{kinds[0]}{ending}"
+    made = train(loaded, rows, settings, out=out)
     entries = []
-    for kind, dictionary in made.items():
-        report = evaluate(loaded, dictionary, held_out, behaviour_tasks(loaded) if not twin else None)
-        find_examples(loaded, dictionary, held_out).save(dictionary.folder)
-        entries.append(
-            {"name": kind, "folder": str(dictionary.folder), "report": report.to_json(), "text": str(report)}
-        )
+    for name, dictionary in made.items():
+        report = evaluate(loaded, dictionary, held_out, None if twin else behaviour_tasks(loaded))
+        folder = str(dictionary.folder)
+        find_examples(loaded, dictionary, held_out).save(folder)
+        entries.append({"name": name, "folder": folder, "report": report.to_json(), "text": str(report)})
     return {"model": model, "twin": twin, "tokens": tokens, "dictionaries": entries}
 
 
@@ -110,10 +97,13 @@ def evaluate_dictionary(
 ) -> dict[str, Any]:
     """Judge a dictionary on held-out text: errors, PCA beside them, the replacement model, behaviours where known."""
     import cutaway as cw
-    from cutaway.features import evaluate, load
+    from cutaway.features import Transcoders, evaluate
+    from cutaway.graphs.dictionaries import resolve
 
     loaded = cw.load(model)
-    found = load(find_dictionary(loaded, dictionary))
+    found, _ = resolve(loaded, dictionary)
+    if not isinstance(found, Transcoders):
+        raise InputError(f"{dictionary} is no trained dictionary; there is nothing to judge.")
     _, held_out = text_rows(loaded, text, tokens=0, seed=seed, held_out_tokens=tokens)
     report = evaluate(loaded, found, held_out, behaviour_tasks(loaded), seed=seed)
     return {"model": model, "dictionary": dictionary, "report": report.to_json(), "text": str(report)}
