@@ -347,16 +347,17 @@ def _measurements(rng: np.random.Generator, graph: dict[str, Any]) -> list[dict[
         row = {"predicted": round(predicted, 5), "measured": round(measured, 5)}
         rows.append({"kind": kind, "id": name, "target": target, **row})
 
+    effect = {node["node_id"]: node["effect"] for node in graph["nodes"]}
     for name in features[:24]:
-        measure("feature", name, logit, float(rng.normal(0, 0.9)), 0.12)
+        measure("feature", name, logit, effect[name], 0.12)
     for link in links[:24]:
         measure("edge", f"{link['source']}->{link['target']}", link["target"], link["weight"], 0.2)
     for link in links[200:216]:
         measure("edge sample", f"{link['source']}->{link['target']}", link["target"], link["weight"], 0.1)
     for name in features[24:40]:
-        measure("sample", name, logit, float(rng.normal(0, 0.15)), 0.06)
+        measure("sample", name, logit, effect[name], 0.06)
     for name in features[:24]:
-        measure("random", name, logit, float(rng.normal(0, 0.9)), 1.1)
+        measure("random", name, logit, effect[name], 0.9)
     return rows
 
 

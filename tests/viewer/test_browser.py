@@ -296,7 +296,9 @@ def test_the_evidence_is_shown_with_its_verdicts(opened: Open, single: str) -> N
     first.locator(".tail button").first.click()
     page.wait_for_selector("#panel-node .node-head")
     page.keyboard.press("e")
-    assert "ρ" in panel.locator(".scatter-legend").text_content()
+    legends = panel.locator(".scatter-legend").all_text_contents()
+    assert len(legends) == 2  # features in logits, links in pre-activations
+    assert all("ρ" in text for text in legends)
     points = panel.locator(".scatter .point").count()
     panel.locator(".scatter-legend input").first.uncheck()
     assert panel.locator(".scatter .point").count() == points - 24
@@ -332,12 +334,20 @@ def test_keys_walk_the_graph(opened: Open, single: str) -> None:
     assert len({answer, first, second}) == 3
     page.keyboard.press("ArrowUp")
     assert selected() != first
+    assert first_words(page) in page.text_content(".unseen")
     page.keyboard.press("Escape")
     page.wait_for_selector("#panel-node .ranking")
+    page.focus(".node[tabindex='0']")
+    page.keyboard.press("Enter")
+    assert selected() == answer
     page.keyboard.press("?")
     assert page.locator("dialog.help").is_visible()
     page.keyboard.press("Escape")
     assert not page.locator("dialog.help").is_visible()
+
+
+def first_words(page: Any) -> str:
+    return str(page.get_attribute(".node.selected", "aria-label"))
 
 
 def test_going_back_goes_back(opened: Open, single: str) -> None:

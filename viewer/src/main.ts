@@ -58,7 +58,11 @@ async function open(source: Source, name: string): Promise<void> {
     clearTimeout(fading);
     fading = window.setTimeout(() => notice.classList.remove("on"), 3500);
   });
-  replace(root, header(app, help.open, several ? back : null), h("main", {}, toolbar(app), right), help.element, notice);
+  const spoken = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
+  store.listen((_, changed) => {
+    if (changed.has("selected")) spoken.textContent = app.selected ? app.describe(app.selected) : "Nothing selected";
+  });
+  replace(root, header(app, help.open, several ? back : null), h("main", {}, toolbar(app), right), help.element, notice, spoken);
   keyboard(app, help);
 
   let writing = false;

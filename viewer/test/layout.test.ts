@@ -49,7 +49,7 @@ test.each([[3, 2, 1], [15, 4, 9], [40, 12, 6]])("no two glyphs meet and none lea
   let nearest = Infinity;
   for (const one of glyphs.slice(0, 60))
     for (const other of glyphs) if (other !== one) nearest = Math.min(nearest, apart(one.index, other.index));
-  expect(nearest).toBeGreaterThan(PITCH - 4);
+  expect(nearest).toBeGreaterThan(0.75 * PITCH * at.scale);
 });
 
 test("columns are wide enough for their token's name", () => {

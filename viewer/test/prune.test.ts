@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { buildGraph } from "../src/core/graph";
-import { prune } from "../src/core/prune";
-import { smallFile } from "./small";
+import { prune, startingThresholds } from "../src/core/prune";
+import { link, node, smallFile } from "./small";
 
 const graph = buildGraph(smallFile());
 const wide = { node: 1, edge: 1, errors: true, biases: true };
@@ -57,4 +57,18 @@ test("switched-off kinds go, pinned nodes stay", () => {
   expect(ids(prune(graph, { node: 0, edge: 0, errors: false, biases: false }, new Set(["0_-1_1", "1_8_1"])))).toEqual(
     expect.arrayContaining(["0_-1_1", "1_8_1"]),
   );
+});
+
+test("a page starts at the papers' thresholds, or lower where that would be too much to look at", () => {
+  expect(startingThresholds(graph)).toEqual({ node: 0.8, edge: 0.98 });
+  const file = smallFile();
+  const ids = Array.from({ length: 600 }, (_, i) => `0_${i + 100}_1`);
+  file.nodes.push(...ids.map((id, i) => node(id, "feature", "0", 1, { influence: (i + 1) / 600 })));
+  file.links.push(...ids.flatMap((id, i) => [link("E_5_0", id, 1, i / 600), link(id, "3_9_1", 1, i / 600)]));
+  const crowd = buildGraph(file);
+  const start = startingThresholds(crowd);
+  const shown = prune(crowd, { ...start, errors: true, biases: true });
+  expect(start.node).toBeLessThan(0.8);
+  expect(shown.nodes).toBeLessThan(160);
+  expect(shown.nodes).toBeGreaterThan(100);
 });

@@ -65,7 +65,7 @@ test("scores fall as nodes are unpinned", () => {
 
 test("boxes never meet, layers go upwards, nothing leaves the diagram", () => {
   const units = unitsOf(graph, everything, []);
-  const diagram = layoutUnits(units, unitEdges(graph, units), { width: 300, height: 200 }, 2, size);
+  const diagram = layoutUnits(units, unitEdges(graph, units), { width: 300, height: 200 }, size);
   for (const [i, a] of diagram.placed.entries()) {
     expect(a.x).toBeGreaterThanOrEqual(0);
     expect(a.x + a.width).toBeLessThanOrEqual(diagram.width);

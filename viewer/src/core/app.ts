@@ -3,8 +3,8 @@
 import type { FeatureRow, Trace } from "./files";
 import { buildGraph, type Graph, type Node } from "./graph";
 import type { LabelStore } from "./labels";
-import { type Name, nodeName } from "./names";
-import { prune, type Shown } from "./prune";
+import { KIND_WORD, type Name, nodeName, nodeWhere } from "./names";
+import { prune, type Shown, startingThresholds } from "./prune";
 import { type State, type Store } from "./state";
 import { groupKey, suggest, unitsOf } from "./subgraph";
 
@@ -13,6 +13,8 @@ type Event = "hover" | "labels" | "shown" | "notice" | "rename";
 export class App {
   readonly graph: Graph;
   readonly suggested: string[];
+  /** Where the sliders stand until they are moved. */
+  readonly start: { node: number; edge: number };
   shown: Shown;
   hovered: Node | null = null;
   /** The node whose alternatives the left and right arrows walk through, and the way it was left. */
@@ -31,6 +33,7 @@ export class App {
   ) {
     this.graph = buildGraph(trace.graph);
     const given = (trace.graph.qParams?.pinnedIds ?? []).filter((id) => this.graph.byId.has(id));
+    this.start = startingThresholds(this.graph);
     this.suggested = given.length ? given : suggest(this.graph);
     for (const row of trace.evidence.measurements) if (row.kind.startsWith("edge")) this.measuredEdges.set(row.id, row.measured);
     this.shown = this.pruned();
@@ -57,7 +60,12 @@ export class App {
 
   private pruned(): Shown {
     const { state } = this.store;
-    return prune(this.graph, state, new Set([...this.pinned(), ...(state.selected ? [state.selected] : [])]));
+    return prune(this.graph, { ...state, ...this.thresholds() }, new Set([...this.pinned(), ...(state.selected ? [state.selected] : [])]));
+  }
+
+  thresholds(): { node: number; edge: number } {
+    const { node, edge } = this.store.state;
+    return { node: node ?? this.start.node, edge: edge ?? this.start.edge };
   }
 
   get selected(): Node | null {
@@ -75,6 +83,11 @@ export class App {
     const name = nodeName(this.graph, node, this.labels.get(node.key), this.feature(node));
     this.names.set(node.key, name);
     return name;
+  }
+
+  /** A node in words, for those who hear the page. */
+  describe(node: Node): string {
+    return `${KIND_WORD[node.kind]} ${this.name(node).text}, ${nodeWhere(this.graph, node)}`;
   }
 
   async relabel(node: Node, text: string): Promise<void> {

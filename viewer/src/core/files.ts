@@ -63,6 +63,8 @@ export interface FeatureRow {
   act_min?: number;
   act_max?: number;
   histogram?: number[];
+  /** The histogram's edges, where there is one more of them than bins. */
+  quantile_values?: number[];
   activation_frequency?: number;
 }
 

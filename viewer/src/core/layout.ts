@@ -25,6 +25,8 @@ export interface Layout {
   y: Float64Array;
   /** Half the width of an output's box; 0 for nodes that are drawn as glyphs. */
   half: Float64Array;
+  /** Size of the glyphs: 1, or less where there are many. */
+  scale: number;
 }
 
 export interface Room {
@@ -32,7 +34,10 @@ export interface Room {
   height: number;
 }
 
+/** Distance between glyphs in a cell; the first at which the columns fit into not much more than the room is taken. */
 export const PITCH = 17;
+const TIGHTER = [1, 0.85, 0.72, 0.6, 0.5];
+const OVERFLOW = 1.25;
 const PADDING = 10;
 const BOX = { height: 22, gap: 6, padding: 9 };
 const TOKEN_ROW = 30;
@@ -61,18 +66,9 @@ export function layoutGraph(
   const middle = graph.rows - 2;
   const free = Math.max(room.height - TOKEN_ROW - boxes.height - 8, middle * (PITCH + 8));
   const rowHeight = free / Math.max(1, middle);
-  const lines = Math.max(1, Math.floor((rowHeight - 8) / PITCH));
-  const across = (cell: Node[], width: number) =>
-    Math.max(Math.ceil(cell.length / lines), Math.min(cell.length, Math.floor((width - 8) / PITCH)), 1);
-
-  const widths = positions.map((position, column) => {
-    let width = wanted[column]!;
-    for (let row = 0; row < graph.rows; row++) {
-      const cell = cells.get(cellKey(position, row));
-      if (cell) width = Math.max(width, across(cell, wanted[column]!) * PITCH + 10);
-    }
-    return width;
-  });
+  const fit = TIGHTER.map((scale) => ({ scale, ...columnWidths(scale) }));
+  const { scale, widths, across } = fit.find((one) => sum(one.widths) <= OVERFLOW * Math.max(room.width, sum(wanted))) ?? fit.at(-1)!;
+  const pitch = PITCH * scale;
   const spare = Math.max(0, room.width - sum(widths)) / Math.max(1, widths.length);
   const columns: Column[] = [];
   let x = 0;
@@ -95,6 +91,7 @@ export function layoutGraph(
     x: new Float64Array(graph.nodes.length).fill(NaN),
     y: new Float64Array(graph.nodes.length).fill(NaN),
     half: new Float64Array(graph.nodes.length),
+    scale,
   };
   for (const column of columns)
     for (let row = 0; row < graph.rows; row++) placeCell(layout, cells.get(cellKey(column.position, row)), column, row);
@@ -105,6 +102,22 @@ export function layoutGraph(
   }
   return layout;
 
+  function columnWidths(scale: number) {
+    const step = PITCH * scale;
+    const lines = Math.max(1, Math.floor((rowHeight - 8) / step));
+    const across = (cell: Node[], width: number) =>
+      Math.max(Math.ceil(cell.length / lines), Math.min(cell.length, Math.floor((width - 8) / step)), 1);
+    const widths = positions.map((position, column) => {
+      let width = wanted[column]!;
+      for (let row = 0; row < graph.rows; row++) {
+        const cell = cells.get(cellKey(position, row));
+        if (cell) width = Math.max(width, across(cell, wanted[column]!) * step + 10);
+      }
+      return width;
+    });
+    return { widths, across };
+  }
+
   function placeCell(into: Layout, cell: Node[] | undefined, column: Column, row: number): void {
     if (!cell) return;
     const count = Math.min(cell.length, Math.max(across(cell, column.width), 1));
@@ -114,8 +127,8 @@ export function layoutGraph(
     for (const [i, node] of cell.entries()) {
       const line = Math.floor(i / even);
       const inLine = Math.min(even, cell.length - line * even);
-      into.x[node.index] = column.x + column.width / 2 + ((i % even) - (inLine - 1) / 2) * PITCH;
-      into.y[node.index] = band.top + band.height / 2 + ((deep - 1) / 2 - line) * PITCH;
+      into.x[node.index] = column.x + column.width / 2 + ((i % even) - (inLine - 1) / 2) * pitch;
+      into.y[node.index] = band.top + band.height / 2 + ((deep - 1) / 2 - line) * pitch;
     }
   }
 }

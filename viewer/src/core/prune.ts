@@ -61,6 +61,25 @@ export function prune(graph: Graph, wanted: Thresholds, keep: ReadonlySet<string
   }
 }
 
+const LEGIBLE = { nodes: 140, links: 1500 };
+
+/** The papers' 0.8 of the nodes' influence and 0.98 of the links', or less where that would be too much to look at. */
+export function startingThresholds(graph: Graph): { node: number; edge: number } {
+  const everything = { node: 0.8, edge: 0.98, errors: true, biases: true };
+  const nodes = graph.nodes.filter((one) => one.kind === "feature" || one.kind === "error").map((one) => one.influence);
+  const node = Math.min(everything.node, step(nodes, LEGIBLE.nodes));
+  const shown = prune(graph, { ...everything, node });
+  const links = [...graph.linkInfluence].filter((_, i) => shown.link[i]);
+  return { node, edge: Math.min(everything.edge, step(links, LEGIBLE.links)) };
+}
+
+/** The value that `most` of the values do not exceed, on the sliders' steps. */
+function step(values: number[], most: number): number {
+  if (values.length <= most) return 1;
+  const value = [...values].sort((a, b) => a - b)[most]!;
+  return Math.max(0.05, Math.floor(value * 200) / 200);
+}
+
 function total(flags: Uint8Array): number {
   let sum = 0;
   for (const flag of flags) sum += flag;

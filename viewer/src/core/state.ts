@@ -16,8 +16,9 @@ export interface State {
   groups: Group[];
   /** Where the user dragged a unit of the subgraph to: key -> [x, y] in pixels. */
   moved: Record<string, [number, number]>;
-  node: number;
-  edge: number;
+  /** null: where the page starts with this graph (`startingThresholds`). */
+  node: number | null;
+  edge: number | null;
   errors: boolean;
   biases: boolean;
   theme: Theme;
@@ -32,8 +33,8 @@ export const DEFAULTS: State = {
   pinned: null,
   groups: [],
   moved: {},
-  node: 0.8,
-  edge: 0.98,
+  node: null,
+  edge: null,
   errors: true,
   biases: true,
   theme: "auto",
@@ -54,8 +55,8 @@ export function encodeState(state: State): string {
   if (state.groups.length) say("g", state.groups.map((group) => [group.name, ...group.ids].map(text).join("~")).join(","));
   const moved = Object.entries(state.moved);
   if (moved.length) say("xy", moved.map(([key, [x, y]]) => `${text(key)}~${Math.round(x)}~${Math.round(y)}`).join(","));
-  if (state.node !== DEFAULTS.node) say("node", String(state.node));
-  if (state.edge !== DEFAULTS.edge) say("edge", String(state.edge));
+  if (state.node !== null) say("node", String(state.node));
+  if (state.edge !== null) say("edge", String(state.edge));
   const hide = [state.errors ? "" : "errors", state.biases ? "" : "biases"].filter(Boolean);
   if (hide.length) say("hide", hide.join(","));
   if (state.theme !== DEFAULTS.theme) say("theme", state.theme);
@@ -87,10 +88,10 @@ export function decodeState(hash: string): State {
         state.moved = readMoved(value);
         break;
       case "node":
-        state.node = fraction(value, DEFAULTS.node);
+        state.node = fraction(value);
         break;
       case "edge":
-        state.edge = fraction(value, DEFAULTS.edge);
+        state.edge = fraction(value);
         break;
       case "hide":
         state.errors = !value.split(",").includes("errors");
@@ -130,9 +131,9 @@ function list(value: string): string[] {
   return value.split(",").map(plain).filter(Boolean);
 }
 
-function fraction(value: string, otherwise: number): number {
+function fraction(value: string): number | null {
   const number = Number(value);
-  return value.trim() !== "" && Number.isFinite(number) ? Math.min(1, Math.max(0, number)) : otherwise;
+  return value.trim() !== "" && Number.isFinite(number) ? Math.min(1, Math.max(0, number)) : null;
 }
 
 function plain(value: string): string {

@@ -99,7 +99,6 @@ export function layoutUnits(
   units: readonly Unit[],
   edges: readonly UnitEdge[],
   room: { width: number; height: number },
-  tokens: number,
   size: (unit: Unit) => { width: number; height: number },
 ): Diagram {
   const placed: Placed[] = [];
@@ -108,8 +107,8 @@ export function layoutUnits(
     .map((row) => units.filter((one) => one.row === row).map((one) => ({ unit: one, x: 0, y: 0, ...size(one) })));
   mergeLines(lines, edges, room);
   for (const boxes of lines) boxes.sort((a, b) => a.unit.position - b.unit.position || b.unit.row - a.unit.row);
-  const needed = lines.map((boxes) => boxes.reduce((sum, box) => sum + box.width + GAP.x, GAP.x));
-  const width = Math.max(room.width, ...needed);
+  const width = Math.max(room.width, ...lines.map((boxes) => boxes.reduce((sum, box) => sum + box.width + GAP.x, GAP.x)));
+  const centreOf = slots(lines, width);
   const heights = lines.map((boxes) => Math.max(...boxes.map((box) => box.height)));
   const boxes = heights.reduce((sum, one) => sum + one, 0);
   const between = Math.max(NEAREST, (room.height - boxes) / (lines.length + 1));
@@ -118,7 +117,7 @@ export function layoutUnits(
   let y = (height - boxes - gap * (lines.length - 1)) / 2;
   for (const [i, boxes] of lines.entries()) {
     for (const box of boxes) {
-      box.x = GAP.x + ((box.unit.position + 1) / (tokens + 1)) * (width - 2 * GAP.x) - box.width / 2;
+      box.x = centreOf(box, boxes, i) - box.width / 2;
       box.y = y + (heights[i]! - box.height) / 2;
     }
     spread(boxes, width);
@@ -126,6 +125,34 @@ export function layoutUnits(
     y += heights[i]! + gap;
   }
   return { width, height, placed };
+}
+
+/** The width is shared among the positions in use, in the order of the prompt, each by its fullest row. */
+function slots(lines: Placed[][], width: number): (box: Placed, line: Placed[], row: number) => number {
+  const at = (box: Placed) => Math.round(box.unit.position);
+  const needs = new Map<number, number>();
+  for (const boxes of lines)
+    for (const position of new Set(boxes.map(at))) {
+      const need = boxes.filter((box) => at(box) === position).reduce((sum, box) => sum + box.width + GAP.x, 0);
+      needs.set(position, Math.max(needs.get(position) ?? 0, need));
+    }
+  const used = [...needs.keys()].sort((a, b) => a - b);
+  const total = used.reduce((sum, position) => sum + needs.get(position)!, 0);
+  const grow = (width - 2 * GAP.x) / Math.max(1, total);
+  const starts = new Map<number, number>();
+  let x = GAP.x;
+  for (const position of used) {
+    starts.set(position, x);
+    x += needs.get(position)! * grow;
+  }
+  /** Boxes of one slot and row stand evenly in it; one alone is set off to alternate sides, so that lines pass by. */
+  return (box, boxes, line) => {
+    const here = boxes.filter((one) => at(one) === at(box));
+    const slot = needs.get(at(box))! * grow;
+    const free = Math.max(0, slot - here.reduce((sum, one) => sum + one.width + GAP.x, 0));
+    const aside = here.length === 1 ? (line % 2 ? -1 : 1) * Math.min(free / 4, 70) : 0;
+    return starts.get(at(box))! + ((here.indexOf(box) + 0.5) / here.length) * slot + aside;
+  };
 }
 
 function mergeLines(lines: Placed[][], edges: readonly UnitEdge[], room: { width: number; height: number }): void {

@@ -58,12 +58,13 @@ function details(app: App, one: EvidenceRow): HTMLElement {
   if (one.seeds.length) facts.push([one.seeds.length > 1 ? "seeds" : "seed", one.seeds.join(", ")]);
   for (const [key, value] of Object.entries(one.settings))
     if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? number(value) : typeof value === "string" ? value : JSON.stringify(value)]);
+  const reasons = [...new Set(one.not_done.map((item) => item.why))];
   return h(
     "div",
     { class: "details" },
     h("p", { class: "facts-inline" }, ...facts.map(([name, value]) => h("span", {}, `${name} `, h("b", {}, value)))),
     one.not_done.length
-      ? h("div", { class: "not-done" }, h("h4", {}, "Not done"), h("ul", {}, ...one.not_done.map((item) => h("li", {}, h("b", {}, item.what), `: ${item.why}`))))
+      ? h("div", { class: "not-done" }, h("h4", {}, "Not done"), h("ul", {}, ...reasons.map((why) => h("li", {}, h("b", {}, one.not_done.filter((item) => item.why === why).map((item) => item.what).join(", ")), `: ${why}`))))
       : null,
     one.residual_tail.length ? tail(app, one) : null,
   );

@@ -32,7 +32,8 @@ export function histogram(feature: FeatureRow, activation: number | null): HTMLE
   const counts = feature.histogram ?? [];
   if (!counts.length) return null;
   const most = Math.log1p(Math.max(...counts));
-  const [low, high] = [feature.act_min ?? 0, feature.act_max ?? 1];
+  const edges = feature.quantile_values?.length === counts.length + 1 ? feature.quantile_values : [feature.act_min ?? 0, feature.act_max ?? 1];
+  const [low, high] = [edges[0]!, edges.at(-1)!];
   const bars = counts.map((count, i) => {
     const bar = h("i");
     bar.style.height = `${most ? (Math.log1p(count) / most) * 100 : 0}%`;
@@ -66,7 +67,7 @@ export function examples(feature: FeatureRow): HTMLElement | null {
 }
 
 function quantileName(name: string): string {
-  return /^top/i.test(name) ? "strongest" : name;
+  return /^top/i.test(name) ? "strongest" : name.toLowerCase();
 }
 
 /** The text around the strongest token; the highlight's depth is the activation. */
@@ -78,7 +79,8 @@ function passage(example: Example, most: number): HTMLElement {
   for (let i = from; i < to; i++) {
     const token = example.tokens[i]!;
     const activation = acts[i] ?? 0;
-    const text = token.replace(/\n/g, "⏎");
+    // Word-level tokenizers give punctuation a blank of its own.
+    const text = token.replace(/\n/g, "⏎").replace(/^ (?=[.,?!:;)\]}]$)/, "");
     if (activation <= 0) {
       line.append(text);
       continue;

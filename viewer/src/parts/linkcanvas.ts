@@ -12,7 +12,12 @@ export interface Box {
   y: number;
 }
 
+/** Links are painted in levels of strength, and within a level in turns, so that neither sign covers the other. */
 const LEVELS = 6;
+const TURNS = 4;
+/** From this many links of a level on, each is painted fainter. */
+const CROWD = 300;
+const FAINTEST = 0.2;
 /** Above this many links a drag moves the painted picture and paints again when it rests. */
 const MANY = 4000;
 
@@ -102,20 +107,23 @@ export class LinkCanvas {
     const context = this.prepare(this.below);
     let most = 1e-12;
     for (let i = 0; i < graph.source.length; i++) if (shown.link[i]) most = Math.max(most, graph.linkOwn[i]!);
-    const paths = Array.from({ length: 2 * LEVELS }, () => new Path2D());
+    const paths = Array.from({ length: LEVELS * TURNS * 2 }, () => new Path2D());
+    const counts = new Array<number>(LEVELS).fill(0);
     for (let i = 0; i < graph.source.length; i++) {
       if (!shown.link[i]) continue;
       const level = Math.min(LEVELS - 1, Math.floor(Math.sqrt(graph.linkOwn[i]! / most) * LEVELS));
-      this.curve(paths[(graph.weight[i]! > 0 ? 0 : LEVELS) + level]!, i);
+      counts[level]!++;
+      this.curve(paths[(level * TURNS + (i % TURNS)) * 2 + (graph.weight[i]! > 0 ? 0 : 1)]!, i);
     }
-    const crowd = Math.min(1, Math.sqrt(600 / Math.max(1, shown.links)));
-    for (let level = 0; level < LEVELS; level++)
-      for (const [side, name] of [[0, "--pos"], [LEVELS, "--neg"]] as const) {
-        context.strokeStyle = this.colour(name);
-        context.globalAlpha = Math.min(0.85, (0.1 + 0.13 * level) * (level < 2 ? 0.35 + 0.65 * crowd : 1));
-        context.lineWidth = 0.7 + 0.5 * level;
-        context.stroke(paths[side + level]!);
-      }
+    const colours = [this.colour("--pos"), this.colour("--neg")];
+    for (const [at, path] of paths.entries()) {
+      const level = Math.floor(at / (2 * TURNS));
+      const crowd = Math.max(FAINTEST, Math.min(1, Math.sqrt(CROWD / Math.max(1, counts[level]!))));
+      context.strokeStyle = colours[at % 2]!;
+      context.globalAlpha = Math.min(0.85, 0.12 + 0.13 * level) * crowd;
+      context.lineWidth = (0.8 + 0.5 * level) * (0.5 + 0.5 * crowd);
+      context.stroke(path);
+    }
   }
 
   private overlay(): void {

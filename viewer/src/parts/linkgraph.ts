@@ -3,7 +3,7 @@
 import type { App } from "../core/app";
 import type { Node as GraphNode } from "../core/graph";
 import { type Layout, layoutGraph } from "../core/layout";
-import { KIND_WORD, logitToken, nodeWhere, percent, tokenLiteral, tokenText } from "../core/names";
+import { logitToken, percent, tokenLiteral, tokenText } from "../core/names";
 import { eachFrame, h, icon, replace, style, svg } from "./dom";
 import { glyphPath } from "./glyph";
 import { labelled } from "./graphlabels";
@@ -12,6 +12,9 @@ import { panZoom } from "./panzoom";
 import { tooltip } from "./tooltip";
 
 const FONT = '500 12px Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI", sans-serif';
+
+/** The scale down to which a graph is still read without zooming in. */
+const LEAST = 0.72;
 
 export function linkGraph(app: App): HTMLElement {
   const { graph, store } = app;
@@ -53,16 +56,23 @@ export function linkGraph(app: App): HTMLElement {
   function relayout(): void {
     if (room.width < 40 || room.height < 40) return;
     const before = layout;
-    layout = layoutGraph(graph, app.shown.node, room, measure, columnText, boxText);
+    layout = lay(room);
+    // A graph a little too wide is drawn smaller as a whole; then there is more height to lay it out in.
+    const k = room.width / layout.width;
+    if (k < 1 && k >= LEAST) layout = lay({ width: room.width / k, height: room.height / k });
     place();
     if (!touched || !before) box = home();
     move(clamp(box), false);
   }
 
+  function lay(space: { width: number; height: number }): Layout {
+    return layoutGraph(graph, app.shown.node, space, measure, columnText, boxText);
+  }
+
   /** Whole height; whole width where that stays legible, else the end of the prompt. */
   function home(): Box {
     const fit = Math.min(1, room.width / layout!.width, room.height / layout!.height);
-    const k = fit > 0.72 ? fit : Math.min(1, Math.max(0.72, room.height / layout!.height));
+    const k = fit >= LEAST ? fit : Math.min(1, Math.max(LEAST, room.height / layout!.height));
     return { k, x: Math.min(0, room.width - layout!.width * k), y: 0 };
   }
 
@@ -105,19 +115,19 @@ export function linkGraph(app: App): HTMLElement {
         marks.set(node.index, mark);
         glyphs.append(mark);
       }
-      mark.setAttribute("transform", `translate(${at.x[node.index]},${at.y[node.index]})`);
+      const size = node.kind === "feature" || node.kind === "error" || node.kind === "bias" ? ` scale(${at.scale})` : "";
+      mark.setAttribute("transform", `translate(${at.x[node.index]},${at.y[node.index]})${size}`);
     }
     dress();
   }
 
   function nodeMark(node: GraphNode, size: number): SVGGElement {
-    const name = app.name(node).text;
     const common = {
       class: `node ${node.kind}${node.isTarget ? " target" : ""}`,
       role: "button",
       tabindex: -1,
       "data-id": node.id,
-      "aria-label": `${KIND_WORD[node.kind]} ${name}, ${nodeWhere(graph, node)}`,
+      "aria-label": app.describe(node),
     };
     if (node.kind === "logit") {
       const half = layout!.half[node.index]!;
@@ -147,6 +157,7 @@ export function linkGraph(app: App): HTMLElement {
     const { marked } = store.state;
     const pinned = new Set(store.state.pinned ? app.pinned() : []);
     const focused = app.selected ?? null;
+    const entrance = graph.nodes.find((node) => node.isTarget) ?? graph.nodes[0];
     const tones = canvas.tones(focused);
     picture.classList.toggle("focused", focused !== null);
     for (const [index, mark] of marks) {
@@ -157,7 +168,7 @@ export function linkGraph(app: App): HTMLElement {
       mark.classList.toggle("marked", marked.includes(node.id));
       mark.classList.toggle("up", tone !== undefined && tone > 0);
       mark.classList.toggle("down", tone !== undefined && tone < 0);
-      mark.setAttribute("tabindex", node === focused ? "0" : "-1");
+      mark.setAttribute("tabindex", node === (focused ?? entrance) ? "0" : "-1");
       if (node === focused) mark.setAttribute("aria-current", "true");
       else mark.removeAttribute("aria-current");
       if (tone !== undefined) mark.style.setProperty("--tone", String(0.35 + 0.65 * Math.min(1, Math.sqrt(Math.abs(tone) * 3))));
@@ -261,6 +272,13 @@ export function linkGraph(app: App): HTMLElement {
     if (event.shiftKey || event.ctrlKey || event.metaKey) app.toggleMark([node.id]);
     else app.select(app.selected === node ? null : node);
   });
+  picture.addEventListener("keydown", (event) => {
+    const node = nodeAt(event.target);
+    if (!node || (event.key !== "Enter" && event.key !== " ")) return;
+    event.preventDefault();
+    if (event.shiftKey) app.toggleMark([node.id]);
+    else app.select(node);
+  });
   picture.addEventListener("dblclick", (event) => {
     const node = nodeAt(event.target);
     if (node) app.togglePin(node);
@@ -280,7 +298,7 @@ export function linkGraph(app: App): HTMLElement {
   app.on("labels", () => {
     for (const [index, mark] of marks) {
       const node = graph.nodes[index]!;
-      mark.setAttribute("aria-label", `${KIND_WORD[node.kind]} ${app.name(node).text}, ${nodeWhere(graph, node)}`);
+      mark.setAttribute("aria-label", app.describe(node));
     }
     if (layout) writeLabels();
   });

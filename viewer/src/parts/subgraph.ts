@@ -9,6 +9,8 @@ import { routes } from "./routes";
 
 const FONT = '500 12px Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI", sans-serif';
 const WIDEST = 168;
+/** Edges below this share of their target's input show only while one of their ends is pointed at. */
+const WEAK = 0.01;
 
 export function subgraphPane(app: App): HTMLElement {
   const { store } = app;
@@ -55,7 +57,7 @@ export function subgraphPane(app: App): HTMLElement {
     if (!units.length) replace(empty, h("p", {}, "Nothing is pinned. Select a node and press ", h("kbd", {}, "P"), ", or"), h("button", { type: "button", class: "text-button", onclick: () => store.set({ pinned: null }) }, "pin the strongest path"));
     edges = unitEdges(app.graph, units);
     const room = { width: stage.clientWidth, height: stage.clientHeight };
-    diagram = layoutUnits(units, edges, room, app.graph.tokens.length, (unit) => ({
+    diagram = layoutUnits(units, edges, room, (unit) => ({
       width: Math.min(WIDEST, Math.max(measure(unitName(unit)), measure(caption(unit)) * 0.86)) + 20 + (unit.name === null ? 14 : 0),
       height: 34,
     }));
@@ -184,7 +186,7 @@ export function subgraphPane(app: App): HTMLElement {
       ...routed.map(({ edge, path: line }) => {
         const side = edge.weight >= 0 ? "up" : "down";
         const title = `${unitName(edge.source)} → ${unitName(edge.target)}\n${signed(edge.weight)} in sum over ${edge.links} ${edge.links > 1 ? "links" : "link"}, ${percent(edge.share)} of the target’s input`;
-        const path = svg("path", { class: `edge ${side}`, d: line, "marker-end": `url(#arrow-${side})`, "data-source": edge.source.key, "data-target": edge.target.key }, svg("title", {}, title));
+        const path = svg("path", { class: `edge ${side}${edge.share < WEAK ? " weak" : ""}`, d: line, "marker-end": `url(#arrow-${side})`, "data-source": edge.source.key, "data-target": edge.target.key }, svg("title", {}, title));
         style(path, { "stroke-width": String(0.9 + Math.min(4, 9 * edge.share)), "--share": String(Math.min(0.9, 0.25 + 2.4 * edge.share)) });
         return path;
       }),

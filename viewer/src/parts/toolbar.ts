@@ -31,13 +31,14 @@ function legend(): HTMLElement {
 function slider(app: App, key: "node" | "edge", word: string, meaning: string): HTMLElement {
   const { graph, store } = app;
   const of = key === "node" ? graph.nodes.length : graph.source.length;
-  const input = h("input", { type: "range", min: 0, max: 1, step: 0.005, "aria-label": `${word}: ${meaning}`, value: store.state[key] });
+  const input = h("input", { type: "range", min: 0, max: 1, step: 0.005, "aria-label": `${word}: ${meaning}`, value: app.thresholds()[key] });
   const share = h("output", { class: "share" });
   const count = h("output", { class: "count", "data-count": key });
   const tell = () => {
-    input.value = String(store.state[key]);
-    input.style.setProperty("--at", `${store.state[key] * 100}%`);
-    share.textContent = `${(store.state[key] * 100).toFixed(store.state[key] * 100 % 1 ? 1 : 0)}%`;
+    const value = app.thresholds()[key];
+    input.value = String(value);
+    input.style.setProperty("--at", `${value * 100}%`);
+    share.textContent = `${Number((value * 100).toFixed(1))}%`;
     const shown = key === "node" ? app.shown.nodes : app.shown.links;
     count.textContent = `${shown.toLocaleString("en")} of ${of.toLocaleString("en")}`;
     input.setAttribute("aria-valuetext", `${share.textContent}, ${count.textContent} shown`);
