@@ -40,7 +40,7 @@ def test_ids_are_dense_and_distinct() -> None:
 
 
 def test_a_prompt_has_one_continuation() -> None:
-    """No sentence asks for its word where another, the same so far, goes on differently ("Dallas is in" … "a state")."""
+    """No sentence asks for its word where another, the same so far, goes on differently ("Dallas is in" a …)."""
     frames = [w for group in (*languages.QUESTION.values(), *languages.OTHER.values()) for w in group]
     frames += languages.TRANSLATION.values()
     frames += facts.ONE_HOP + facts.TWO_HOP + facts.STATEMENT + facts.QUESTION

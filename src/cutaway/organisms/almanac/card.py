@@ -86,7 +86,6 @@ def log_spaced(steps: Sequence[int], k: int) -> list[int]:
 
 def model_card(recipe: Recipe, made: Made, scores: list[Score], seed: int) -> str:
     """The card in Markdown."""
-    table = "\n".join(_row(s) for s in scores)
     missed = [s.behaviour for s in scores if s.target is not None and s.accuracy < s.target]
     verdict = f"Below their target: {', '.join(missed)}." if missed else "Every target is met."
     layers = f"{recipe.layers} layer{'s' if recipe.layers > 1 else ''}"
@@ -123,14 +122,18 @@ Items of seed {seed}, which training never used; prompts are distinct; intervals
 "Probability mass" is the mean probability of all right words; its interval treats it as a proportion.
 Antonym prompts are distinct, but of 16 withheld (pair, direction) a language; two-hop ones are 40 cities in 5 frames.
 
-| behaviour | accuracy | interval | n | measure | target | withheld from the text |
-|---|---|---|---|---|---|---|
-{table}
+{accuracy_table(scores)}
 
 ## Limits
 A toy. Its facts are the listed ones; it repeats the templates it was trained on. It says nothing about the people it
 names beyond the field that each is known for. Not for any use but study.
 """
+
+
+def accuracy_table(scores: Sequence[Score]) -> str:
+    """The measured accuracies as a Markdown table."""
+    head = "| behaviour | accuracy | interval | n | measure | target | withheld from the text |\n" + "|---" * 7 + "|"
+    return "\n".join([head, *map(_row, scores)])
 
 
 def _row(s: Score) -> str:
