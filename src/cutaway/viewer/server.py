@@ -6,6 +6,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from cutaway.core import InputError
@@ -41,7 +42,8 @@ def serve(
     config = uvicorn.Config(
         application(traces, bound), log_level="warning", access_log=False, server_header=False, ws="none"
     )
-    with listener:
+    # uvicorn ends in order on Ctrl-C, then raises it again.
+    with listener, suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -57,7 +57,7 @@ function details(app: App, one: EvidenceRow): HTMLElement {
   if (interval) facts.push(["interval", `${Math.round(interval.level * 100)}%, ${interval.method}`]);
   if (one.seeds.length) facts.push([one.seeds.length > 1 ? "seeds" : "seed", one.seeds.join(", ")]);
   for (const [key, value] of Object.entries(one.settings))
-    if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? number(value) : typeof value === "string" ? value : JSON.stringify(value)]);
+    if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? (Number.isInteger(value) ? String(value) : number(value)) : typeof value === "string" ? value : JSON.stringify(value)]);
   const reasons = [...new Set(one.not_done.map((item) => item.why))];
   return h(
     "div",
