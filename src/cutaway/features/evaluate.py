@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cutaway.core import Estimate, InputError
-from cutaway.features.replacement import Replacement, Task, compare
+from cutaway.features.replacement import DECIDED, Replacement, Task, compare
 from cutaway.features.sites import Sites
 from cutaway.features.statistics import over_rows
 from cutaway.features.stream import as_rows, kept_positions
@@ -227,6 +227,7 @@ def _table(report: Report) -> str:
             "replacement model (every MLP replaced at once)",
             f"  KL to the model            {r.kl}",
             f"  same top token             {r.agreement}",
+            f"    where it is no near tie  {r.decided} (top two more than {DECIDED} nats apart)",
             f"  cross-entropy              {r.cross_entropy}, rises by {r.cross_entropy_rise}",
         ]
         for name, kept in r.behaviours.items():

@@ -252,6 +252,19 @@ class Learner:
     # ---------------------------------------------------------------------------------------------------- export
 
     @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set BatchTopK's thresholds so that raw inputs x [layers, n, d_in] have l0 active features a token: a running
+        mean lags behind weights that still move."""
+        if self.settings.activation != "batchtopk":
+            return
+        self.k = self.settings.l0
+        x = self.normal.inputs(x)
+        for layer in range(self.n_layers):
+            chosen, _ = self.choose(layer, x[layer])
+            if len(chosen.active):
+                self.threshold[layer] = chosen.lowest * (1 - 1e-6)
+
+    @torch.no_grad()
     def transcoders(self, **about: object) -> Transcoders:
         """The dictionary in the model's own units: normalisation folded into weights and biases, exactly."""
         layers = []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cutaway.model import Model
 
 _ROWS = 16
+DECIDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class Replacement:
-    """KL in nats a token, top-1 agreement, the rise of the cross-entropy; behaviours where items were given."""
+    """KL in nats a token, top-1 agreement, the rise of the cross-entropy; behaviours where items were given.
+
+    Where text has drawn at random (a name, a number), the model's best tokens are near ties, and which of them is the
+    top is noise: `decided` is the agreement on tokens whose top two differ by more than `DECIDED` nats.
+    """
 
     kl: Estimate
     agreement: Estimate
+    decided: Estimate
     cross_entropy: Estimate
     cross_entropy_rise: Estimate
     behaviours: Mapping[str, Kept]
 
     def to_json(self) -> dict[str, Any]:
-        numbers = ("kl", "agreement", "cross_entropy", "cross_entropy_rise")
+        numbers = ("kl", "agreement", "decided", "cross_entropy", "cross_entropy_rise")
         return {
             **{name: getattr(self, name).model_dump(mode="json") for name in numbers},
             "behaviours": {name: kept.to_json() for name, kept in self.behaviours.items()},
@@ -115,7 +121,7 @@ def compare(
     Cost: two forwards of the model and one pass of the dictionary over rows and prompts.
     """
     sites = Sites.of(model, dictionary.input_name, dictionary.output_name)
-    kls, same, loss, rise = [], [], [], []
+    kls, same, decided, loss, rise = [], [], [], [], []
     for start in range(0, rows.shape[0], _ROWS):
         part = rows[start : start + _ROWS]
         ids = part.long().clamp_min(0).to(sites.device)
@@ -123,7 +129,10 @@ def compare(
         other = replaced_logits(sites, dictionary, part).float().log_softmax(-1)
         counted = kept_positions(part, first_position=False).to(ids.device)
         kls.append(_nan(((true.exp() * (true - other)).sum(-1)), counted))
-        same.append(_nan((true.argmax(-1) == other.argmax(-1)).float(), counted))
+        agrees = (true.argmax(-1) == other.argmax(-1)).float()
+        same.append(_nan(agrees, counted))
+        best = true.topk(2, dim=-1).values
+        decided.append(_nan(agrees, counted & (best[..., 0] - best[..., 1] > DECIDED)))
         # The last position's next token is unknown.
         follows = torch.zeros_like(counted)
         follows[:, 1:-1] = counted[:, 2:]
@@ -135,6 +144,7 @@ def compare(
     return Replacement(
         kl=over_rows(_all(kls), np.nanmean, "KL to the model", unit=" nats", seed=seed),
         agreement=over_rows(_all(same), np.nanmean, "top-1 agreement", seed=seed),
+        decided=over_rows(_all(decided), np.nanmean, f"top-1 agreement, top two > {DECIDED} nats apart", seed=seed),
         cross_entropy=over_rows(_all(loss), np.nanmean, "cross-entropy of the model", unit=" nats", seed=seed),
         cross_entropy_rise=over_rows(_all(rise), np.nanmean, "rise of the cross-entropy", unit=" nats", seed=seed),
         behaviours=behaviours,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cutaway.model import Model
 
 LOG_STEPS = 20
+CALIBRATION_TOKENS = 16_384
 
 
 def train(
@@ -207,7 +208,9 @@ class _Run:
 
     def _export(self) -> dict[str, Transcoders]:
         made = {}
+        sample = self.stream.block(self.stream.cursor[0]).x[:, :CALIBRATION_TOKENS]
         for learner in self.learners:
+            learner.calibrate(sample)
             about = {
                 "settings": learner.settings.to_json(),
                 "run": self.settings.model_dump(mode="json", exclude={"dictionaries"}),
