@@ -100,6 +100,10 @@ def build(
         return _assemble(path, block, features, explored, logits, progress)
 
 
+def array(tensor: Tensor) -> npt.NDArray[Any]:
+    return tensor.detach().cpu().numpy()
+
+
 class _Blocks:
     """Dense blocks of effects, for any subset of the targets. Columns: embedding, position, bias, error, feature."""
 
@@ -116,7 +120,7 @@ class _Blocks:
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], int, Tensor]]:
         """For `rows` in ascending order: (some of them, their position p, effects [n, columns up to p]) in order."""
-        position = self.position[torch.from_numpy(rows)].numpy()
+        position = array(self.position)[rows]
         is_logit = rows >= self.n_features
         starts = np.flatnonzero((np.diff(position, prepend=-1) != 0) | np.diff(is_logit, prepend=False))
         chunks = [
@@ -130,14 +134,16 @@ class _Blocks:
 
     def _effects(self, rows: npt.NDArray[np.int64], position: int) -> Tensor:
         targets, n_layers = self.targets, self.path.n_layers
-        index = torch.from_numpy(rows)
+        index = torch.from_numpy(rows).to(targets.layer.device)
         layer = targets.layer[index]
-        down = torch.arange(len(rows) - 1, -1, -1)  # rows are sorted by layer; a sweep takes them from the top down
+        down = torch.arange(
+            len(rows) - 1, -1, -1, device=index.device
+        )  # rows are sorted by layer; a sweep takes them from the top down
         at = index[down]
         found = sweep(self.path, self.sources, Batch(position, layer[down], targets.gradient[at]))
         bias = found.attn_bias.new_zeros(len(rows), self.n_biases)
         bias[:, :n_layers], bias[:, n_layers : 2 * n_layers] = found.attn_bias, found.mlp_bias
-        every = torch.arange(len(rows))
+        every = torch.arange(len(rows), device=index.device)
         bias[every, 2 * n_layers + layer[down]] = targets.norm[at]
         bias[every, 3 * n_layers + 1 + layer[down]] = targets.own[at]
         parts = [found.embedding, found.position_embedding, bias, found.errors.flatten(1), found.features]
@@ -190,14 +196,15 @@ def _assemble(
     all_explored = len(explored) == n_features
     hidden = np.setdiff1d(np.arange(n_features), explored, assume_unique=True)
     # An unexplored feature's whole output counts in the error node of its own layer and position.
-    into = (features.position.numpy()[hidden] * n_layers + features.layer.numpy()[hidden]).astype(np.int64)
+    into = (array(features.position)[hidden] * n_layers + array(features.layer)[hidden]).astype(np.int64)
 
     edges = _Edges(len(table_), _bound(features, explored, columns, block))
     worst, done = 0.0, 0
     for chunk, position, effects in block(rows):
-        worst = max(worst, _check(effects, block.targets.pre_activation[torch.from_numpy(chunk)], chunk, features))
+        pre = block.targets.pre_activation[torch.from_numpy(chunk).to(effects.device)]
+        worst = max(worst, _check(effects, pre, chunk, features))
         p, first_bias, first_error, first_feature = block.columns(position)
-        dense = effects.numpy()
+        dense = array(effects)
         error, feature = dense[:, first_error:first_feature], dense[:, first_feature:]
         if not all_explored:
             seen, unseen = np.searchsorted(explored, feature.shape[1]), np.searchsorted(hidden, feature.shape[1])
@@ -249,7 +256,7 @@ class _Edges:
 
 def _bound(features: ActiveFeatures, explored: npt.NDArray[np.int64], columns: _Columns, block: _Blocks) -> int:
     """How many edges there can be: a feature's sources lie in lower layers, at its position or before."""
-    layer, position = features.layer.numpy()[explored], features.position.numpy()[explored]
+    layer, position = array(features.layer)[explored], array(features.position)[explored]
     n_layers, n_positions = block.path.n_layers, block.path.n_positions
     here = np.zeros((n_positions, n_layers + 1), dtype=np.int64)
     np.add.at(here, (position, layer + 1), 1)
@@ -270,8 +277,7 @@ def _nodes(
     n_positions, n_layers = path.n_positions, path.n_layers
     every = np.arange(n_positions)
     what, layer = (np.array(column)[keep] for column in block.bias_names())
-    picked = torch.from_numpy(explored)
-    parts = [table(kinds.EMBEDDING, -1, every, path.tokens.numpy())]
+    parts = [table(kinds.EMBEDDING, -1, every, array(path.tokens))]
     if path.position_embedding is not None:
         parts.append(table(kinds.BIAS, -1, every, kinds.POSITION))
     parts += [
@@ -281,8 +287,8 @@ def _nodes(
     before = sum(len(part) for part in parts)
     columns = (features.layer, features.position, features.feature, features.activation, features.pre_activation)
     parts += [
-        table(kinds.FEATURE, *(column[picked].numpy() for column in columns)),
-        table(kinds.LOGIT, n_layers, logits.position, logits.tokens.numpy(), 0.0, logits.values.numpy()),
+        table(kinds.FEATURE, *(array(column)[explored] for column in columns)),
+        table(kinds.LOGIT, n_layers, logits.position, array(logits.tokens), 0.0, array(logits.values)),
     ]
     first_error = before - n_positions * n_layers
     return concatenate(parts), _Columns(n_positions, path.position_embedding is not None, keep, first_error, before)
@@ -291,12 +297,12 @@ def _nodes(
 def _kept_biases(path: FrozenPath, block: _Blocks) -> npt.NDArray[np.int64]:
     """Columns of the bias block that are not zero throughout."""
     targets, n_layers = block.targets, path.n_layers
-    present = torch.zeros(block.n_biases, dtype=torch.bool)
+    present = torch.zeros(block.n_biases, dtype=torch.bool, device=targets.layer.device)
     present[:n_layers] = block.sources.attn_bias.ne(0).flatten(1).any(1)
     present[n_layers : 2 * n_layers] = block.sources.mlp_bias.ne(0).flatten(1).any(1)
     present[2 * n_layers + targets.layer[targets.norm != 0]] = True
     present[3 * n_layers + 1 + targets.layer[targets.own != 0]] = True
-    return present.nonzero().flatten().numpy()
+    return array(present.nonzero().flatten())
 
 
 def _check(effects: Tensor, pre: Tensor, rows: npt.NDArray[np.int64], features: ActiveFeatures) -> float:
@@ -337,7 +343,7 @@ def _explore(block: _Blocks, logits: LogitTargets, max_features: int) -> npt.NDA
             size = effects.abs()
             size[:, biases:errors] = 0  # as in `influence`: biases share in no target's input
             size /= size.sum(1, keepdim=True).clamp_min(1e-30)
-            shares.update(zip(chunk.tolist(), size[:, first:].half().numpy()))
+            shares.update(zip(chunk.tolist(), array(size[:, first:].half())))
         influence[:] = 0
         for row in sorted(shares, reverse=True):
             share = shares[row]
