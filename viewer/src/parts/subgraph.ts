@@ -9,6 +9,8 @@ import { routes } from "./routes";
 
 const FONT = '500 12px Inter, ui-sans-serif, system-ui, -apple-system, "Segoe UI", sans-serif';
 const WIDEST = 168;
+/** Width of the caption's type against the name's. */
+const SMALL = 0.88;
 /** Edges below this share of their target's input show only while one of their ends is pointed at. */
 const WEAK = 0.01;
 
@@ -37,6 +39,8 @@ export function subgraphPane(app: App): HTMLElement {
 
   let diagram: Diagram = { width: 0, height: 0, placed: [] };
   let edges: UnitEdge[] = [];
+  /** One line a box instead of two, where two would not fit the pane. */
+  let compact = false;
   /** Ends the typing of a group's name, while that goes on. */
   let finishEdit: (() => void) | null = null;
 
@@ -57,10 +61,12 @@ export function subgraphPane(app: App): HTMLElement {
     if (!units.length) replace(empty, h("p", {}, "Nothing is pinned. Select a node and press ", h("kbd", {}, "P"), ", or"), h("button", { type: "button", class: "text-button", onclick: () => store.set({ pinned: null }) }, "pin the strongest path"));
     edges = unitEdges(app.graph, units);
     const room = { width: stage.clientWidth, height: stage.clientHeight };
-    diagram = layoutUnits(units, edges, room, (unit) => ({
-      width: Math.min(WIDEST, Math.max(measure(unitName(unit)), measure(caption(unit)) * 0.86)) + 20 + (unit.name === null ? 14 : 0),
-      height: 34,
-    }));
+    compact = false;
+    diagram = layoutUnits(units, edges, room, size);
+    if (diagram.height > room.height + 1) {
+      compact = true;
+      diagram = layoutUnits(units, edges, room, size);
+    }
     for (const placed of diagram.placed) {
       const moved = store.state.moved[placed.unit.key];
       if (moved) [placed.x, placed.y] = moved;
@@ -71,6 +77,12 @@ export function subgraphPane(app: App): HTMLElement {
     picture.setAttribute("height", String(bottom));
     replace(boxes, ...diagram.placed.map(box));
     drawEdges();
+  }
+
+  function size(unit: Unit): { width: number; height: number } {
+    const [name, below] = [measure(unitName(unit)), measure(caption(unit)) * SMALL];
+    const words = compact ? Math.min(WIDEST, name) + below + 7 : Math.min(WIDEST, Math.max(name, below));
+    return { width: words + 20 + (unit.name === null ? 14 : 0), height: compact ? 24 : 34 };
   }
 
   function drawHead(units: Unit[]): void {
@@ -121,8 +133,12 @@ export function subgraphPane(app: App): HTMLElement {
       group ? svg("rect", { class: "stack", x: 4, y: -4, width: placed.width - 1, height: placed.height, rx: 6 }) : null,
       svg("rect", { class: "card", width: placed.width, height: placed.height, rx: first.kind === "feature" || group ? 7 : 3 }),
       group ? null : svg("path", { class: `shape ${first.kind}`, transform: `translate(13,${placed.height / 2})`, d: glyphPath(first.kind, 4.5) }),
-      svg("text", { class: "word", x: left, y: 14.5 }, cut(name, placed.width - left - 8)),
-      svg("text", { class: "caption", x: left, y: 27 }, cut(caption(unit), (placed.width - left - 8) * 1.14)),
+      ...(compact
+        ? [svg("text", { class: "word", x: left, y: 16 }, cut(name, WIDEST), svg("tspan", { class: "caption", dx: 7 }, caption(unit)))]
+        : [
+            svg("text", { class: "word", x: left, y: 14.5 }, cut(name, placed.width - left - 8)),
+            svg("text", { class: "caption", x: left, y: 27 }, cut(caption(unit), (placed.width - left - 8) / SMALL)),
+          ]),
     );
     element.setAttribute("transform", `translate(${placed.x},${placed.y})`);
     draggable(element, placed);
