@@ -17,7 +17,7 @@ sh tools/install.sh test,lint || exit $?
 
 # --- the browser -------------------------------------------------------------------------------------------------
 chromium=""
-for candidate in "${CUTAWAY_CHROMIUM:-}" chromium chromium-browser google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
+for candidate in "${CHROMIUM:-}" chromium chromium-browser google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
     if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1; then chromium="$(command -v "$candidate")"; break; fi
 done
 if [ -z "$chromium" ] && command -v apt-get >/dev/null 2>&1; then
@@ -29,9 +29,9 @@ if [ -z "$chromium" ] && command -v apt-get >/dev/null 2>&1; then
     fi
 fi
 if [ -n "$chromium" ]; then
-    export CUTAWAY_CHROMIUM="$chromium"
+    export CHROMIUM="$chromium"
 else
-    skip "the browser tests: no Chromium was found and none could be installed (apt install chromium, or set CUTAWAY_CHROMIUM)"
+    skip "the browser tests: no Chromium was found and none could be installed (apt install chromium, or set CHROMIUM)"
 fi
 
 # --- the viewer's own tests --------------------------------------------------------------------------------------
