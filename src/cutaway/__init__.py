@@ -1,4 +1,4 @@
-"""Cutaway opens a neural network, shows what it did to produce its output, and says how far to believe what it shows."""
+"""Cutaway opens a neural network, shows what it did to produce its output, and how far to believe what it shows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FRONT = {
     "Evidence": "cutaway.core",
 }
 
-__all__ = ["__version__", *_FRONT]
+__all__ = ["__version__", *_FRONT]  # noqa: PLE0604 - strings, all of them
 
 
 def __getattr__(name: str) -> Any:
