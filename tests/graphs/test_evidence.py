@@ -87,8 +87,8 @@ def test_the_readout_is_the_likeliest_token_or_the_contrast(case):
 
 
 def test_quick_says_what_it_left_out(quick):
-    assert len(quick.evidence) == 5
-    for record in quick.evidence[:3]:
+    assert len(quick.evidence) == 6
+    for record in quick.evidence[:4]:
         assert {item.what for item in record.not_done} == {
             arms_.TWIN,
             arms_.UNTRAINED,
@@ -96,7 +96,7 @@ def test_quick_says_what_it_left_out(quick):
             arms_.PARAPHRASES,
         }
         assert [null.estimate.name for null in record.nulls] == [RANDOM]
-    for record in quick.evidence[3:]:
+    for record in quick.evidence[4:]:
         assert [null.estimate.name for null in record.nulls] == [RANDOM, OTHERS]
 
 

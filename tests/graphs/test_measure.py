@@ -128,6 +128,24 @@ def test_random_directions_have_the_same_norms_at_the_same_places(case):
         assert torch.cosine_similarity(real[point][moved], null[point][moved]).abs().mean() < 0.5
 
 
+def test_holding_patterns_and_norms_holds_them(case):
+    """With both held, a last-layer feature reaches the logits along its direct edge alone."""
+    model, dictionary, graph, readout = case
+    every = features_of(graph)
+    last = every[(graph.nodes.layer[every] == N_LAYERS - 1) & (graph.nodes.position[every] == 6)]
+    held = ms.measure_target(model, IDS, ms.ablations(dictionary, graph.nodes, last), readout, hold=("pattern", "norm"))
+    direct = graph.edges.toarray()[graph.logit_rows[0], last].astype(float)
+    assert held == pytest.approx(direct, abs=1e-4)
+
+
+def test_the_norm_of_what_is_written(case):
+    _, dictionary, graph, _ = case
+    chosen = features_of(graph)[:9]
+    dense = ms.ablations(dictionary, graph.nodes, chosen).dense(0, 9, 7)
+    whole = torch.stack(list(dense.values())).pow(2).sum((0, 2, 3)).sqrt()
+    assert ms.written(dictionary, graph.nodes, chosen) == pytest.approx(whole.numpy(), rel=1e-5)
+
+
 def test_the_readout_is_the_graphs_target():
     model, dictionary = build_model("llama"), random_dictionary("plt")
     logits = model.hf(IDS).logits

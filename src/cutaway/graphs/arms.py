@@ -5,7 +5,8 @@
 | re-randomised model | every matrix Gaussian with its own mean and variance, with a dictionary trained on it |
 | untrained dictionary | the same model; random encoder, decoders fitted by least squares |
 | raw neurons | the same model; each neuron a feature |
-| paraphrases | the same model and dictionary; other prompts |
+| other prompts | the same model and dictionary; prompts of the same kind that ship with the model |
+| paraphrases | the same; prompts that the caller gives |
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import numpy as np
 
 from cutaway.core import CutawayError, NotDone
 from cutaway.core.protocols import TranscoderSet
+from cutaway.core.registry import NULL, model_examples
 from cutaway.evidence import rerandomise
 from cutaway.features import DictionarySettings, load, untrained
 from cutaway.features.fit import own_text
 from cutaway.features.train import facts_of
 from cutaway.graphs import nodes as kinds
 from cutaway.graphs.graph import AttributionGraph
+from cutaway.graphs.neurons import neurons
 from cutaway.graphs.trace import graph_of
 from cutaway.graphs.trial import Plan, Trial, try_graph
 from cutaway.model import Model
@@ -32,10 +35,12 @@ from cutaway.model import Model
 TWIN = "re-randomised model"
 UNTRAINED = "untrained dictionary"
 NEURONS = "raw neurons"
+OTHER_PROMPTS = "other prompts of the kind"
 PARAPHRASES = "paraphrases"
 # An untrained dictionary's decoders take a solve of [F, F] a layer; the text for it, forwards of the model.
 _MOST_FEATURES, _MOST_PARAMETERS = 4096, 20_000_000
 _TEXT_ROWS, _TEXT_LENGTH = 64, 40
+_MOST_PROMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Arms:
     """Trials by the arm's name; what was not done, and why."""
 
     trials: dict[str, Trial] = field(default_factory=dict)
+    others: tuple[Trial, ...] = ()
     paraphrases: tuple[Trial, ...] = ()
     not_done: tuple[NotDone, ...] = ()
 
@@ -59,15 +65,16 @@ def run_arms(
 ) -> Arms:
     """Trace and measure the arms. With `quick` none is run, and that is said.
 
-    twin: a re-randomised model and the dictionary trained on it. Without it, `<dictionary's folder>-null` is looked for
-    beside the dictionary.
+    twin: a re-randomised model and the dictionary trained on it. Without it, the folder `<dictionary>-null` is looked
+    for beside the dictionary.
     """
     if quick:
-        return Arms(not_done=tuple(NotDone(what=n, why="quick") for n in (TWIN, UNTRAINED, NEURONS, PARAPHRASES)))
+        every = (TWIN, UNTRAINED, NEURONS, OTHER_PROMPTS, PARAPHRASES)
+        return Arms(not_done=tuple(NotDone(what=name, why="left out (quick)") for name in every))
     makers: dict[str, Callable[[], Trial]] = {
         TWIN: lambda: _trial(*(twin or _twin(model, dictionary)), graph, plan, own_target=True),
         UNTRAINED: lambda: _trial(model, _untrained(model, dictionary, graph, plan.seed), graph, plan),
-        NEURONS: lambda: _trial(model, _neurons(model), graph, plan),
+        NEURONS: lambda: _trial(model, neurons(model), graph, plan),
     }
     trials, missing = {}, []
     for name, make in makers.items():
@@ -77,14 +84,30 @@ def run_arms(
             missing.append(NotDone(what=name, why=str(absent)))
         except CutawayError as error:
             missing.append(NotDone(what=name, why=f"could not be traced: {error}"))
-    if not paraphrases:
-        missing.append(NotDone(what=PARAPHRASES, why="no other prompts were given"))
-    others = tuple(
-        try_graph(model, dictionary, graph_of(model, prompt, dictionary), plan)
-        for prompt in paraphrases
-        if prompt != graph.prompt
-    )
-    return Arms(trials, others, tuple(missing))
+
+    def on(prompts: Sequence[str], name: str, why: str) -> tuple[Trial, ...]:
+        if not prompts:
+            missing.append(NotDone(what=name, why=why))
+        return tuple(try_graph(model, dictionary, graph_of(model, one, dictionary), plan) for one in prompts)
+
+    others = on(_same_kind(model, graph), OTHER_PROMPTS, "none of this kind ships with the model")
+    return Arms(trials, others, on(paraphrases, PARAPHRASES, "none was given (paraphrases=)"), tuple(missing))
+
+
+def _same_kind(model: Model, graph: AttributionGraph) -> list[str]:
+    """Other prompts of the behaviour that the prompt is of, from those that ship with the model.
+
+    Of which behaviour: that of the prompt which shares most of its tokens, if it shares half.
+    """
+    examples = model_examples(model.folder) if model.folder is not None and graph.target["kind"] == "likely" else []
+    here = set(graph.tokens)
+    tokens = [set(model.tokens(example["prompt"])[0].tolist()) for example in examples]
+    shared = [len(here & other) / len(here | other) for other in tokens]
+    if not shared or max(shared) < 0.5:
+        return []
+    kind = examples[int(np.argmax(shared))]["behaviour"]
+    found = [e["prompt"] for e, other in zip(examples, tokens) if e["behaviour"] == kind and other != here]
+    return found[:_MOST_PROMPTS]
 
 
 class _Absent(Exception):
@@ -108,7 +131,7 @@ def _trial(
 def _twin(model: Model, dictionary: TranscoderSet) -> tuple[Model, TranscoderSet]:
     """The re-randomised model that `<folder>-null` was trained on. Raises _Absent."""
     folder: Path | None = getattr(dictionary, "folder", None)
-    beside = None if folder is None else folder.with_name(folder.name + "-null")
+    beside = None if folder is None else folder.with_name(folder.name + NULL)
     if beside is None or not beside.is_dir():
         raise _Absent(
             "no dictionary trained on the re-randomised model lies beside this one; train one on "
@@ -119,7 +142,7 @@ def _twin(model: Model, dictionary: TranscoderSet) -> tuple[Model, TranscoderSet
         raise _Absent(f"{beside.name} is no transcoder set")
     trained_on = str(getattr(getattr(null, "model", None), "fingerprint", ""))
     for embeddings in ("keep", "redraw"):
-        made = rerandomise(model, embeddings)  # type: ignore[arg-type]
+        made = rerandomise(model, embeddings)
         if not trained_on or facts_of(made).fingerprint == trained_on:
             return made, null
     raise _Absent(f"{beside.name} was trained on another model than the re-randomised twin of this one")
@@ -135,9 +158,7 @@ def _untrained(model: Model, dictionary: TranscoderSet, graph: AttributionGraph,
         )
     active = int((graph.nodes.kind == kinds.FEATURE).sum()) + graph.n_unexplored
     l0 = max(1, round(active / (len(graph.tokens) * dictionary.n_layers)))
-    settings = DictionarySettings(name="untrained", kind=dictionary.kind, features=n_features, l0=l0, seed=seed)
+    settings = DictionarySettings.read(
+        {"name": "untrained", "kind": dictionary.kind, "features": n_features, "l0": l0, "seed": seed}
+    )
     return untrained(model, own_text(model, seed, _TEXT_ROWS, _TEXT_LENGTH), settings)
-
-
-def _neurons(model: Model) -> TranscoderSet:
-    raise _Absent("not here yet")

@@ -1,14 +1,17 @@
-"""The evidence for a graph: what it predicts beside what the real model does, with nulls, a baseline and the tail.
+"""The evidence for a graph: what it predicts beside what the real model does, with nulls, baselines and the tail.
 
-Five claims, each an `Evidence` record:
+Six claims, each an `Evidence` record:
 
 1. a feature's influence says how much taking it out changes the target (published, on an 18-layer model: .72);
-2. its signed effect over all paths says by how much and in which direction;
-3. an edge's weight says how its target's pre-activation changes when its source is taken out;
-4. the features of most influence matter more than as many others, or than random directions of their norm;
-5. taking out the ten of most influence together changes the model's answer.
+2. its signed effect over all paths is the effect that it has, with nothing held;
+3. the same with attention patterns and norm scales held as the graph holds them, so that the features are tested alone;
+4. an edge's weight says how its target's pre-activation changes when its source is taken out;
+5. the features of most influence matter more than as many others, or than random directions of their norm;
+6. taking out the ten of most influence together changes the model's answer.
 
-Rank correlations hide size, so 4 and 5 stand beside 1 to 3; direct edges hold by construction, so nothing is frozen.
+Direct edges hold by construction; what is tested is what they say about the model that the graph was made from. Rank
+correlations hide size, so 5 and 6 stand beside. Claim 1 is the published one, and its null is strong: how much a
+direction matters is decided mostly by where it is written and by its norm, which random directions share.
 """
 
 from __future__ import annotations
@@ -81,6 +84,7 @@ def measure_graph(
     records = [
         _agreement(_INFLUENCE, main, arms, plan),
         _agreement(_SIGNED, main, arms, plan),
+        _agreement(_HELD, main, arms, plan),
         _agreement(_EDGES, main, arms, plan),
         _sizes(main, arms, plan),
         _together(model, main, arms, plan),
@@ -100,6 +104,7 @@ class _Claim:
     over: str
     pair: Callable[[Trial], Pair]
     null: Callable[[Trial], Pair]  # the same with random directions
+    simpler: tuple[str, Callable[[Trial], Pair]]  # what predicts with less
     settings: Callable[[Trial], dict[str, Any]]
     tail: Callable[[Trial], tuple[TailItem, ...]]
 
@@ -118,10 +123,11 @@ def _agreement(claim: _Claim, main: Trial, arms: Arms, plan: Plan) -> Evidence:
         claim=claim.text,
         effect=correlation(*pair, name="Spearman, predicted against measured", over=over, seed=seed),
         nulls=(against(RANDOM, claim.null(main), True), *beside(TWIN, UNTRAINED)),
-        baselines=tuple(beside(NEURONS)),
+        baselines=(against(claim.simpler[0], claim.simpler[1](main), True), *beside(NEURONS)),
         seeds=(seed,),
         how=claim.how,
         settings={"target": main.target_name, **claim.settings(main)},
+        second_data=_pooled([claim.pair(trial) for trial in arms.others], over, seed),
         paraphrase=_pooled([claim.pair(trial) for trial in arms.paraphrases], over, seed),
         residual_tail=claim.tail(main),
         not_done=arms.not_done,
@@ -155,9 +161,14 @@ def _counts(trial: Trial) -> dict[str, Any]:
     return {"features of most influence": int(f.top.sum()), "sampled others": int((~f.top).sum())}
 
 
-def _feature_tail(trial: Trial) -> tuple[TailItem, ...]:
+def _activation(trial: Trial) -> Floats:
+    """Of each edge's source."""
+    return trial.graph.nodes.activation[trial.edges.source].astype(np.float64)
+
+
+def _feature_tail(trial: Trial, measured: Floats) -> tuple[TailItem, ...]:
     f = trial.features
-    return _worst([trial.ids[row] for row in f.row], f.predicted, f.measured)
+    return _worst([trial.ids[row] for row in f.row], f.predicted, measured)
 
 
 def _edge_tail(trial: Trial) -> tuple[TailItem, ...]:
@@ -173,12 +184,12 @@ def _worst(names: list[str], predicted: Floats, measured: Floats) -> tuple[TailI
     )
 
 
-def _within(predicted: Floats, measured: Floats, top: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _within(predicted: Floats, measured: Floats, top: npt.NDArray[np.bool_], slope: bool = True) -> dict[str, Any]:
     """What the one correlation hides: among the top alone, among the others, and whether sizes agree."""
     return {
         "Spearman among the top": float(spearman(predicted[None, top], measured[None, top])[0]),
         "Spearman among the others": float(spearman(predicted[None, ~top], measured[None, ~top])[0]),
-        "slope of measured on predicted": _slope(predicted, measured),
+        **({"slope of measured on predicted": _slope(predicted, measured)} if slope else {}),
     }
 
 
@@ -186,36 +197,49 @@ _ABLATION = (
     "Each feature was taken out of the real model, by subtracting what it writes from the MLP outputs; attention, "
     "norms and later MLPs ran freely. "
 )
+_LOGIT = "of the target's logit, less the mean logit (or of the contrast)"
 _INFLUENCE = _Claim(
     text="A feature's influence in the graph says how much taking it out changes the target",
-    how=_ABLATION
-    + "Influence against the size of the change of the target's logit (less the mean logit; or the contrast).",
+    how=_ABLATION + f"Influence against the size of the change {_LOGIT}.",
     over="features",
     pair=lambda t: (t.features.influence, np.abs(t.features.measured)),
     null=lambda t: (t.features.influence, np.abs(t.features.random)),
+    simpler=("the norm of what the feature writes", lambda t: (t.features.written, np.abs(t.features.measured))),
     settings=lambda t: {
         **_counts(t),
-        **_within(t.features.influence, np.abs(t.features.measured), t.features.top),
-        "slope of measured on predicted": None,
+        **_within(t.features.influence, np.abs(t.features.measured), t.features.top, slope=False),
     },
-    tail=lambda t: (),
+    tail=lambda t: (),  # influence is a share, its effect in logits: no item has an error
 )
 _SIGNED = _Claim(
     text="A feature's signed effect over all paths of the graph is the effect that it has in the model",
-    how=_ABLATION + "Signed total effect in the graph against the signed change of the target's logit.",
+    how=_ABLATION + f"Signed total effect in the graph against the signed change {_LOGIT}.",
     over="features",
     pair=lambda t: (t.features.predicted, t.features.measured),
     null=lambda t: (t.features.predicted, t.features.random),
+    simpler=("the direct edge alone", lambda t: (t.features.direct, t.features.measured)),
     settings=lambda t: {**_counts(t), **_within(t.features.predicted, t.features.measured, t.features.top)},
-    tail=_feature_tail,
+    tail=lambda t: _feature_tail(t, t.features.measured),
+)
+_HELD = _Claim(
+    text="With attention and norms held as the graph holds them, a feature's signed effect is the effect that it has",
+    how="As the claim before, but attention patterns and norm scales stayed as they are on the prompt; later MLPs ran "
+    "freely. What is lost between the two is lost to holding them.",
+    over="features",
+    pair=lambda t: (t.features.predicted, t.features.held),
+    null=lambda t: (t.features.predicted, t.features.random_held),
+    simpler=("the direct edge alone", lambda t: (t.features.direct, t.features.held)),
+    settings=lambda t: {**_counts(t), **_within(t.features.predicted, t.features.held, t.features.top)},
+    tail=lambda t: _feature_tail(t, t.features.held),
 )
 _EDGES = _Claim(
     text="An edge's weight says what its source adds to its target in the model",
-    how="The source was taken out of the real model with nothing frozen; the change of the target's pre-activation, by "
+    how="The source was taken out of the real model with nothing held; the change of the target's pre-activation, by "
     "every way there is, against the direct edge.",
     over="edges",
     pair=lambda t: (t.edges.weight, t.edges.measured),
     null=lambda t: (t.edges.weight, t.edges.random),
+    simpler=("the source's activation", lambda t: (_activation(t), t.edges.measured)),
     settings=lambda t: {
         "edges of most influence": int(t.edges.top.sum()),
         "sampled others": int((~t.edges.top).sum()),

@@ -19,7 +19,7 @@ from torch import Tensor
 from cutaway.core.protocols import TranscoderSet
 from cutaway.evidence.floors import random_directions
 from cutaway.graphs.nodes import Nodes
-from cutaway.model import Intervention, Model, Run, add, freeze, patch
+from cutaway.model import Frozen, Intervention, Model, Run, add, freeze, patch
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -100,12 +100,26 @@ def ablations(
     return Changes(int(row.max()) + 1 if len(row) else 0, tuple(parts))
 
 
+def written(dictionary: TranscoderSet, nodes: Nodes, chosen: Ints) -> Floats:
+    """The norm of what each of the features `chosen` writes, over all the layers that it writes to, [k]."""
+    squares = np.zeros(len(chosen))
+    for _, row, _, vectors in ablations(dictionary, nodes, chosen).parts:
+        np.add.at(squares, row.numpy(), vectors.double().square().sum(-1).cpu().numpy())
+    return np.sqrt(squares)
+
+
 def runs(
-    model: Model, tokens: Tensor, changes: Changes, read: tuple[str, ...] = (), max_bytes: int = MAX_BYTES
+    model: Model,
+    tokens: Tensor,
+    changes: Changes,
+    read: tuple[str, ...] = (),
+    freeze: Frozen | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Iterator[tuple[slice, Run]]:
     """Runs of the prompt `tokens` [1, T] with each row's changes made, as many rows at a time as `max_bytes` allows."""
     for rows, changed in _chunks(model, tokens, changes, max_bytes):
-        yield rows, model.run(tokens.expand(rows.stop - rows.start, -1), read=read, interventions=changed)
+        batch = tokens.expand(rows.stop - rows.start, -1)
+        yield rows, model.run(batch, read=read, interventions=changed, freeze=freeze)
 
 
 def _chunks(
@@ -120,12 +134,18 @@ def _chunks(
         yield slice(start, stop), [add(point, x) for point, x in changes.dense(start, stop, n_positions).items()]
 
 
-def measure_target(model: Model, tokens: Tensor, changes: Changes, readout: Readout) -> Floats:
-    """Clean value less the value with each row's changes, [rows]. One forward of rows x T tokens, in chunks."""
-    clean = readout(model.run(tokens).logits)[0]
+def measure_target(
+    model: Model, tokens: Tensor, changes: Changes, readout: Readout, hold: tuple[str, ...] = ()
+) -> Floats:
+    """Clean value less the value with each row's changes, [rows]. One forward of rows x T tokens, in chunks.
+
+    hold: "pattern", "norm": attention patterns and norm scales stay as they are in the clean run.
+    """
+    clean = model.run(tokens)
+    held = freeze(clean, *hold) if hold else None
     out = np.empty(changes.n_rows)
-    for rows, run in runs(model, tokens, changes):
-        out[rows] = (clean - readout(run.logits)).cpu().numpy()
+    for rows, run in runs(model, tokens, changes, freeze=held):
+        out[rows] = (readout(clean.logits)[0] - readout(run.logits)).cpu().numpy()
     return out
 
 

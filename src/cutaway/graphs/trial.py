@@ -24,6 +24,7 @@ from cutaway.model import Model
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+HELD = ("pattern", "norm")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ class FeatureEffects:
     influence: Floats
     predicted: Floats  # signed, over all paths of the graph
     direct: Floats  # along the direct edge alone
-    measured: Floats
-    random: Floats  # measured, with a random direction of the same norm in place of each decoder vector
+    written: Floats  # the norm of what the feature writes
+    measured: Floats  # nothing held
+    held: Floats  # attention patterns and norm scales held at the prompt's own, as the graph holds them
+    random: Floats  # as `measured` and `held`, with random directions of the same norm for the decoder vectors
+    random_held: Floats
 
     def __len__(self) -> int:
         return len(self.row)
@@ -162,8 +166,11 @@ def _features(
         influence=size[chosen],
         predicted=total[chosen],
         direct=direct[chosen],
+        written=ms.written(dictionary, graph.nodes, chosen),
         measured=ms.measure_target(model, tokens, real, at),
+        held=ms.measure_target(model, tokens, real, at, hold=HELD),
         random=ms.measure_target(model, tokens, null, at),
+        random_held=ms.measure_target(model, tokens, null, at, hold=HELD),
     )
 
 
