@@ -9,7 +9,8 @@ from features.tiny import random_transcoders, tiny_gpt2, tiny_llama
 
 import cutaway as cw
 from cutaway.core import InputError
-from cutaway.features import Task, evaluate, find_examples, write_circuit_tracer
+from cutaway.features import Task, evaluate, find_examples, load, package, write_circuit_tracer
+from cutaway.features.card import card
 from cutaway.features.examples import read_examples
 from cutaway.features.replacement import kept, replaced_logits
 from cutaway.features.sites import Sites
@@ -165,7 +166,6 @@ def test_examples_show_what_the_dictionary_computes(tmp_path, model, rows):
 
 
 def test_a_circuit_tracer_dictionary_finds_its_points_on_the_model(tmp_path, model, rows):
-    from cutaway.features import load
     from cutaway.features.fit import placed
 
     made = random_transcoders("plt").with_(input_name="mlp_normalized")
@@ -176,3 +176,22 @@ def test_a_circuit_tracer_dictionary_finds_its_points_on_the_model(tmp_path, mod
     run = model.run(rows[:8].long(), read=["mlp_normalized.0"])
     a = found.activations(0, run["mlp_normalized.0"][:, 1:])
     assert report.layers[0].l0 == pytest.approx(float((a > 0).float().sum(-1).mean()))
+
+
+def test_a_packaged_dictionary_carries_its_metrics_and_examples(tmp_path, model, rows):
+    made = random_transcoders("clt")
+    tasks = {"next": [Task(tuple(row[:6].tolist()), (int(row[6]),)) for row in rows[:4]]}
+    packed, report = package(model, made, tmp_path / "clt", rows[:10], tasks, example_rows=rows)
+    found = load(tmp_path / "clt")
+    assert found.layers[0].W_enc.dtype == torch.float16
+    assert found.metrics == packed.metrics
+    assert found.metrics["errors"]["median"]["value"] == report.errors.median.value
+    assert found.metrics["never_fired"]["n_tokens"] == 60 * 11
+    assert abs(found.metrics["half_precision"]["l0"]) < 0.1
+    assert found.examples.feature(1, 3, str)["index"] == 3
+    table = card([tmp_path / "clt", tmp_path / "clt"])
+    assert f"| features a layer | {made.n_features} | {made.n_features} |" in table
+    assert all(line.count("|") == 4 for line in table.splitlines())
+    made.save(tmp_path / "bare")
+    with pytest.raises(InputError, match="no metrics"):
+        card([tmp_path / "bare"])

@@ -10,6 +10,7 @@ from cutaway.features.evaluate import Report, evaluate
 from cutaway.features.examples import Examples, find_examples
 from cutaway.features.fit import check_fit
 from cutaway.features.formats import load
+from cutaway.features.package import package
 from cutaway.features.replacement import Kept, Replacement, Task
 from cutaway.features.settings import DictionarySettings, TrainSettings
 from cutaway.features.stream import rows_from_text
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "find_examples",
     "load",
+    "package",
     "rows_from_text",
     "train",
     "untrained",

@@ -5,6 +5,7 @@
       is the example's own token), band [E] (index into BANDS), offsets [features + 1]: examples of a feature
       maximum, minimum [features]: of the non-zero activations;  frequency [features]: share of tokens
       histogram [features, 16]: counts of non-zero activations between 0 and the maximum
+      n_tokens: that were looked at
       top_ids, top_values, bottom_ids, bottom_values [features, 8]: the direct effect of one unit on the logits
 
 Examples are the four highest activations and one from each quarter further down, so that a feature is not judged by its
@@ -47,6 +48,11 @@ class Examples:
 
     tables: dict[str, Tensor]
     n_features: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were looked at."""
+        return int(self.tables["n_tokens"])
 
     def feature(self, layer: int, feature: int, spell: Callable[[int], str]) -> dict[str, Any]:
         """One feature as circuit-tracer's feature JSON; `spell` gives a token's text. Raises `InputError` outside."""
@@ -138,6 +144,7 @@ def find_examples(model: Model, dictionary: Transcoders, rows: ArrayLike | Tenso
         pairs[layer].clear()
     tables = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     counts = tables.pop("count").long()
+    tables["n_tokens"] = torch.tensor(done)
     tables["offsets"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
     narrow = torch.int16 if model.facts.vocab_size < 2**15 else torch.int32
     tables["tokens"] = tables["tokens"].to(narrow)
@@ -198,7 +205,7 @@ def _layer_tables(
         "maximum": maximum,
         "minimum": minimum,
         "frequency": (counts / max(n_tokens, 1)).astype(np.float32),
-        "histogram": histogram.clip(0, 2**16 - 1).astype(np.uint16),
+        "histogram": histogram.astype(np.int32),
     }
 
 
