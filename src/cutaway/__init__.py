@@ -21,6 +21,7 @@ _FRONT = {
     "scale": "cutaway.model",
     "project_out": "cutaway.model",
     "interchange": "cutaway.model",
+    "splice": "cutaway.model",
     "freeze": "cutaway.model",
     "trace": "cutaway.graphs",
     "AttributionGraph": "cutaway.graphs",

@@ -12,7 +12,11 @@ app = typer.Typer(help="Train dictionaries (transcoders) for a model, and judge 
 
 MODEL = typer.Option(..., "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id.")
 TEXT = typer.Option(
-    None, "--text", "-t", help="Text to run the model on: .txt or .jsonl, repeatable. A shipped model knows its own."
+    None,
+    "--text",
+    "-t",
+    metavar="FILE",
+    help="Text to run the model on: .txt or .jsonl, repeatable. A shipped model knows its own.",
 )
 
 
@@ -21,9 +25,13 @@ def train(
     model: str = MODEL,
     text: list[Path] = TEXT,
     kind: str = typer.Option("clt", help="clt (cross-layer), plt (per layer), or both in one pass: clt,plt."),
-    features: int = typer.Option(2048, help="Features per layer."),
-    l0: int = typer.Option(16, help="Active features per token and layer."),
-    tokens: int = typer.Option(4_000_000, help="Tokens to train on; short text is read several times."),
+    features: int | None = typer.Option(
+        None, min=1, help="Features per layer. Default: 8 a dimension, or what ships with the model."
+    ),
+    l0: int | None = typer.Option(None, min=1, help="Active features per token and layer. Default: 16."),
+    tokens: int | None = typer.Option(
+        None, min=1, help="Tokens to train on; short text is read several times. Default: two million."
+    ),
     twin: bool = typer.Option(False, "--twin", help="Train on the re-randomised twin of the model: the null."),
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Folder; a killed run goes on from there. Default: where `cutaway trace` finds it."

@@ -6,7 +6,8 @@ and where a trained dictionary is kept so that `cutaway trace` finds it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,34 @@ if TYPE_CHECKING:
 
 OWN_TEXT = ("almanac", "almanac-1l")  # models whose text this project makes
 KINDS = ("clt", "plt")
+EXAMPLE_ROWS = 2048  # of text in which each feature's examples are found
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How dictionaries are trained; the words are those of `features.settings`. features: a layer, by kind."""
+
+    features: Mapping[str, int]
+    tokens: int
+    rows: int  # of the model's own text
+    finetune: int
+    l0: int = 16
+    l0_start: int = 48
+    l0_anneal: float = 0.25
+    finetune_lr: float = 0.02
+    kl: float = 2.0
+    decay: float = 0.5
+
+
+# What ships. A cross-layer feature has more to store, so that there are fewer of them.
+RECIPES = {"almanac": Recipe(features={"clt": 1664, "plt": 1920}, tokens=3_100_000, rows=24_576, finetune=200_000)}
+
+
+def recipe_for(model: Model) -> Recipe:
+    """The recipe of a shipped model's dictionaries, or for others one of minutes: 8 features a dimension."""
+    own = 8 * model.facts.d_model
+    default = Recipe(features=dict.fromkeys(KINDS, own), tokens=2_000_000, rows=16_384, finetune=100_000)
+    return RECIPES.get(model.name, default)
 
 
 def train_dictionaries(
@@ -28,10 +57,9 @@ def train_dictionaries(
     *,
     text: Sequence[str | Path] = (),
     kinds: Sequence[str] = ("clt",),
-    features: int = 2048,
-    l0: int = 16,
-    tokens: int = 4_000_000,
-    finetune: int = 0,
+    features: int | None = None,
+    l0: int | None = None,
+    tokens: int | None = None,
     twin: bool = False,
     out: str | Path | None = None,
     seed: int = 0,
@@ -39,9 +67,10 @@ def train_dictionaries(
 ) -> dict[str, Any]:
     """Train transcoders for every MLP of `model` and judge them on rows that were kept apart.
 
-    text: .txt or .jsonl files; a shipped model has text of its own. A twentieth of the rows is held out.
-    twin: on the re-randomised model, the null. out: one dictionary's folder, or with several kinds their parent; by
-    default the user's cache, where `cutaway trace` looks. Raises InputError for wrong kinds, text or folders.
+    text: .txt or .jsonl files; a shipped model has text of its own. A twentieth of the rows is held out. features, l0,
+    tokens: the recipe's where None; a shipped model's recipe makes what ships. twin: on the re-randomised model, the
+    null. out: one dictionary's folder, or with several kinds their parent; by default the user's cache, where
+    `cutaway trace` looks. Raises InputError for wrong kinds, text or folders.
     """
     import torch
 
@@ -56,28 +85,33 @@ def train_dictionaries(
         torch.set_num_threads(threads)
     ending = NULL if twin else ""
     loaded = cw.load(model)
-    fingerprint = loaded.fingerprint
-    rows, held_out = text_rows(loaded, text, tokens=tokens, seed=seed)
+    fingerprint, recipe = loaded.fingerprint, recipe_for(loaded)
+    rows, held_out = text_rows(loaded, text, rows=recipe.rows, seed=seed)
     if twin:
         from cutaway.evidence import rerandomise
 
         loaded = rerandomise(loaded, seed=seed)
+    active, budget = l0 or recipe.l0, tokens or recipe.tokens
+
+    def dictionary_settings(kind: str) -> DictionarySettings:
+        wide = features or recipe.features[kind]
+        return DictionarySettings.read(
+            {
+                "name": f"{kind}{ending}",
+                "kind": kind,
+                "features": wide,
+                "l0": active,
+                "l0_start": min(wide, active * recipe.l0_start // recipe.l0),
+                "l0_anneal": recipe.l0_anneal,
+                "finetune": min(recipe.finetune, budget // 10),
+                "finetune_lr": recipe.finetune_lr,
+                "kl": recipe.kl,
+                "seed": seed,
+            }
+        )
+
     settings = TrainSettings(
-        dictionaries=tuple(
-            DictionarySettings.read(
-                {
-                    "name": f"{kind}{ending}",
-                    "kind": kind,
-                    "features": features,
-                    "l0": l0,
-                    "finetune": finetune,
-                    "seed": seed,
-                }
-            )
-            for kind in kinds
-        ),
-        tokens=tokens,
-        seed=seed,
+        dictionaries=tuple(map(dictionary_settings, kinds)), tokens=budget, decay=recipe.decay, seed=seed
     )
     if out is None:
         # One dictionary is written to the folder itself, several each to a folder of its name.
@@ -87,15 +121,20 @@ def train_dictionaries(
     for name, dictionary in made.items():
         report = evaluate(loaded, dictionary, held_out, None if twin else behaviour_tasks(loaded))
         folder = str(dictionary.folder)
-        find_examples(loaded, dictionary, held_out).save(folder)
+        find_examples(loaded, dictionary, rows[:EXAMPLE_ROWS]).save(folder)
         entries.append({"name": name, "folder": folder, "report": report.to_json(), "text": str(report)})
-    return {"model": model, "twin": twin, "tokens": tokens, "dictionaries": entries}
+    return {"model": model, "twin": twin, "tokens": budget, "dictionaries": entries}
 
 
 def evaluate_dictionary(
     model: str, dictionary: str, *, text: Sequence[str | Path] = (), tokens: int = 20_000, seed: int = 1
 ) -> dict[str, Any]:
-    """Judge a dictionary on held-out text: errors, PCA beside them, the replacement model, behaviours where known."""
+    """Judge a dictionary on held-out text: errors, PCA beside them, the replacement model, behaviours where known.
+
+    text: files that it was not trained on; of them, about `tokens`. A shipped model makes held-out text of its own.
+    """
+    import torch
+
     import cutaway as cw
     from cutaway.features import Transcoders, evaluate
     from cutaway.graphs.dictionaries import resolve
@@ -104,27 +143,36 @@ def evaluate_dictionary(
     found, _ = resolve(loaded, dictionary)
     if not isinstance(found, Transcoders):
         raise InputError(f"{dictionary} is no trained dictionary; there is nothing to judge.")
-    _, held_out = text_rows(loaded, text, tokens=0, seed=seed, held_out_tokens=tokens)
+    if text:
+        rows = file_rows(loaded, text)
+        order = torch.randperm(rows.shape[0], generator=torch.Generator().manual_seed(seed))
+        held_out = rows[order[: max(1, tokens // rows.shape[1])]]
+    else:
+        _, held_out = text_rows(loaded, text, rows=0, seed=seed, held_out_tokens=tokens)
     report = evaluate(loaded, found, held_out, behaviour_tasks(loaded), seed=seed)
     return {"model": model, "dictionary": dictionary, "report": report.to_json(), "text": str(report)}
 
 
 def text_rows(
-    model: Model, text: Sequence[str | Path], *, tokens: int, seed: int, held_out_tokens: int = 20_000
+    model: Model, text: Sequence[str | Path], *, rows: int, seed: int, held_out_tokens: int = 20_000
 ) -> tuple[Any, Any]:
     """Rows of ids to train on and rows kept apart: of the files, or of the shipped model's own text."""
     if text:
-        from cutaway.features import rows_from_text
-
-        if model.tokenizer is None:
-            raise InputError(f"{model.name} has no tokenizer, so no text can be read for it.")
-        rows = rows_from_text(model.tokenizer, list(text), context=min(model.facts.max_positions or 128, 128))
-        return _split(rows, seed)
+        return _split(file_rows(model, text), seed)
     if model.name in OWN_TEXT:
         from cutaway.organisms.almanac.text import CONTEXT, held_out_rows, token_rows
 
-        return token_rows(-(-tokens // CONTEXT), seed), held_out_rows(-(-held_out_tokens // CONTEXT), seed)
+        return token_rows(rows, seed), held_out_rows(-(-held_out_tokens // CONTEXT), seed + 1)
     raise InputError(f"{model.name} has no text of its own: give some with --text FILE (.txt or .jsonl), repeatable.")
+
+
+def file_rows(model: Model, text: Sequence[str | Path]) -> Tensor:
+    """Text files as rows of ids, as many positions as the model takes but at most 128. Raises InputError."""
+    from cutaway.features import rows_from_text
+
+    if model.tokenizer is None:
+        raise InputError(f"{model.name} has no tokenizer, so no text can be read for it.")
+    return rows_from_text(model.tokenizer, list(text), context=min(model.facts.max_positions or 128, 128))
 
 
 def _split(rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
