@@ -93,6 +93,7 @@ def test_quick_says_what_it_left_out(quick):
             arms_.TWIN,
             arms_.UNTRAINED,
             arms_.NEURONS,
+            arms_.OTHER_PROMPTS,
             arms_.PARAPHRASES,
         }
         assert [null.estimate.name for null in record.nulls] == [RANDOM]

@@ -16,6 +16,7 @@ direction matters is decided mostly by where it is written and by its norm, whic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -296,19 +297,26 @@ def _together(model: Model, main: Trial, arms: Arms, plan: Plan) -> Evidence:
         )
         return np.abs(ms.measure_probability(model, tokens, changes, at))
 
+    taken_out = float(change(main, [best])[0])
+
     def draws(name: str, values: Floats) -> Comparison:
-        low, high = np.quantile(values, [0.025, 0.975])
-        interval = Interval(low=float(low), high=float(high), method=f"95 % of {len(values)} draws")
-        return Comparison(estimate=Estimate(name=name, value=float(values.mean()), interval=interval, n=len(values)))
+        low, high = (float(end) for end in np.quantile(values, [0.025, 0.975]))
+        method = f"95 % of {len(values)} draws"
+        around = Interval(low=low, high=high, method=method)
+        return Comparison(
+            estimate=Estimate(name=name, value=float(values.mean()), interval=around, n=len(values)),
+            difference=Interval(low=taken_out - high, high=taken_out - low, method=method),
+        )
 
     baselines: tuple[Comparison, ...] = ()
     if (neurons := arms.trials.get(NEURONS)) is not None:
         largest = neurons.features.row[neurons.features.top][: len(best)]
         alone = Estimate(name=NEURONS, value=float(change(neurons, [largest])[0]), n=1)
-        baselines = (Comparison(estimate=alone),)
+        unsure = Interval(low=math.nan, high=math.nan, method="one measurement each")
+        baselines = (Comparison(estimate=alone, difference=unsure),)
     return Evidence(
         claim=f"Taking out the {len(best)} features of most influence together changes the model's answer",
-        effect=Estimate(name="change of the target's probability", value=float(change(main, [best])[0]), n=1),
+        effect=Estimate(name="change of the target's probability", value=taken_out, n=1),
         nulls=(
             draws(RANDOM, change(main, [best] * plan.draws, "random")),
             draws(OTHERS, change(main, drawn)),
