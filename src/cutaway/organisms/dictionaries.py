@@ -75,8 +75,7 @@ def train_dictionaries(
     import torch
 
     import cutaway as cw
-    from cutaway.features import DictionarySettings, TrainSettings, evaluate, train
-    from cutaway.features.examples import find_examples
+    from cutaway.features import DictionarySettings, TrainSettings, package, train
 
     for kind in kinds:
         if kind not in KINDS:
@@ -87,6 +86,7 @@ def train_dictionaries(
     loaded = cw.load(model)
     fingerprint, recipe = loaded.fingerprint, recipe_for(loaded)
     rows, held_out = text_rows(loaded, text, rows=recipe.rows, seed=seed)
+    ships, tasks = loaded.name in RECIPES, None if twin else behaviour_tasks(loaded)
     if twin:
         from cutaway.evidence import rerandomise
 
@@ -119,9 +119,10 @@ def train_dictionaries(
     made = train(loaded, rows, settings, out=out)
     entries = []
     for name, dictionary in made.items():
-        report = evaluate(loaded, dictionary, held_out, None if twin else behaviour_tasks(loaded))
         folder = str(dictionary.folder)
-        find_examples(loaded, dictionary, rows[:EXAMPLE_ROWS]).save(folder)
+        _, report = package(
+            loaded, dictionary, folder, held_out, tasks, example_rows=rows[:EXAMPLE_ROWS], half=ships, seed=seed
+        )
         entries.append({"name": name, "folder": folder, "report": report.to_json(), "text": str(report)})
     return {"model": model, "twin": twin, "tokens": budget, "dictionaries": entries}
 
