@@ -41,7 +41,7 @@ def test_a_folder_loads_as_hugging_faces_own_model(folder: Path) -> None:
     assert not any(p.requires_grad for p in m.hf.parameters())
     assert m.tokens("w0 w3").tolist() == [[2, 5]]
     assert m.tokens(["w0 w3", "w1"]).shape == (2, 2)
-    assert m.token_strings([2, 5]) == ["w0", "w3"]
+    assert m.token_strings([2, 5]) == [" w0", " w3"]
     assert "w3" in str(m.run("w0 w3"))
     assert cw.load(str(folder), dtype="bfloat16").facts.dtype == "bfloat16"
     assert m.fingerprint == model("llama").fingerprint != model("qwen3").fingerprint
@@ -55,6 +55,9 @@ def test_the_third_party_story_model_writes_its_published_text() -> None:
     assert m.tokenizer.decode(tokens[0], skip_special_tokens=True) == expected
     assert m.run(tokens[:, :-1]).logits.argmax(-1).tolist() == tokens[:, 1:].tolist()
     assert all(not check.failed for check in m.contract.checks)
+    prompt = "Once upon a time, Lily's cat (the red one) slept.\nThe end"
+    assert "".join(m.token_strings(m.tokens(prompt))) == f"<s> {prompt}"
+    assert m.token_strings(m.tokens("中"))[2:] == ["<0xE4>", "<0xB8>", "<0xAD>"]
 
 
 def test_half_precision_keeps_its_points() -> None:
