@@ -86,8 +86,10 @@ def arithmetic(graph, args: argparse.Namespace) -> float:
 
     nodes, targets = graph.nodes, graph.nodes.has_inputs
     positions, layers = nodes.position[targets] + 1, nodes.layer[targets]
-    # Below its own layer a target's gradient lies at `positions` positions; its first attention costs one row.
-    pushes = (np.maximum(layers - 1, 0) * positions).sum() + targets.sum() * 2
+    # A target's first attention costs one row; below that its gradient lies at `positions` positions, and the lowest
+    # attention needs one of the two products.
+    lower = layers - (layers == args.layers)
+    pushes = ((lower - 0.5 * (lower > 0)) * positions).sum() + targets.sum() * 2
     through = pushes * (4 * args.d * args.d + 2 * args.d * positions.mean())
     return float(through + 2.0 * args.d * graph.edges.nnz)
 

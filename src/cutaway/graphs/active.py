@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -43,6 +42,24 @@ class Writes:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """A skip connection between the streams at both ends of an MLP, norms folded in: scale * (matrix r)."""
+
+    matrix: Tensor  # [d, d]
+    scale: Tensor | None  # [position, 1]
+
+    def transpose(self, gradient: Tensor) -> Tensor:
+        """Gradients after the MLP [position, n, d] -> before it."""
+        through = gradient @ self.matrix
+        return through if self.scale is None else through * self.scale[: len(gradient), :, None]
+
+    def transpose_at(self, gradient: Tensor, position: int) -> Tensor:
+        """The same for gradients [n, d] at one position."""
+        through = gradient @ self.matrix
+        return through if self.scale is None else through * self.scale[position]
+
+
+@dataclass(frozen=True)
 class Sources:
     """Every vector written into the stream on this prompt. L layers, T positions."""
 
@@ -51,7 +68,7 @@ class Sources:
     errors: Tensor  # [L, T, d]: what the dictionary leaves of each MLP output
     mlp_bias: Tensor  # [L, T, d]: output biases, the post-norm's, and the constant part of a skip connection
     attn_bias: Tensor  # [L, T, d]
-    skips: tuple[Callable[[Tensor], Tensor] | None, ...]  # per layer: gradients [T', n, d] after the MLP -> before it
+    skips: tuple[Skip | None, ...]  # per layer
 
 
 def active_features(path: FrozenPath, dictionary: TranscoderSet) -> ActiveFeatures:
@@ -82,7 +99,7 @@ def collect(path: FrozenPath, dictionary: TranscoderSet, features: ActiveFeature
     by_layer = [(features.layer == layer).nonzero().flatten() for layer in range(path.n_layers)]
 
     @torch.no_grad()
-    def write(to: int) -> tuple[Writes, Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
+    def write(to: int) -> tuple[Writes, Tensor, Tensor, Skip | None]:
         writers = [layer for layer in range(path.n_layers) if to in dictionary.writes(layer)]
         index = torch.cat([by_layer[layer] for layer in writers])
         rows = torch.cat([dictionary.decoder_rows(layer, features.feature[by_layer[layer]], to) for layer in writers])
@@ -102,7 +119,7 @@ def collect(path: FrozenPath, dictionary: TranscoderSet, features: ActiveFeature
         extra = path.write_bias(to)
         written = written if extra is None else written + extra
         grouped = _group(path, path.write(to, rows, position), position, index)
-        return grouped, path.write(to, error, every), written, None if skip is None else _skip_transpose(path, to, skip)
+        return grouped, path.write(to, error, every), written, None if skip is None else _skip(path, to, skip)
 
     found = in_order(write, range(path.n_layers), on_cpu=path.on_cpu)
     writes, errors, mlp_bias, skips = zip(*found)
@@ -130,10 +147,8 @@ def _group(path: FrozenPath, vectors: Tensor, position: Tensor, index: Tensor) -
     return Writes(vectors, starts, first)
 
 
-def _skip_transpose(path: FrozenPath, layer: int, skip: Tensor) -> Callable[[Tensor], Tensor]:
-    """Gradients after the MLP of `layer` [T', n, d] -> through the skip connection to the stream that the MLP reads."""
-    here = path.layers[layer]
-    norm = path.reading_norm(layer)
+def _skip(path: FrozenPath, layer: int, skip: Tensor) -> Skip:
+    here, norm = path.layers[layer], path.reading_norm(layer)
     matrix, scale = skip, None  # y = skip x
     if path.output_point == "mlp_out":
         if here.write_norm is not None:
@@ -142,12 +157,7 @@ def _skip_transpose(path: FrozenPath, layer: int, skip: Tensor) -> Callable[[Ten
     if norm is not None:
         matrix = norm.fold_in(matrix)
         scale = norm.scale if scale is None else scale * norm.scale
-
-    def transpose(gradient: Tensor) -> Tensor:
-        through = gradient @ matrix
-        return through if scale is None else through * scale[: len(gradient), :, None]
-
-    return transpose
+    return Skip(matrix, scale)
 
 
 def _check_dictionary(path: FrozenPath, dictionary: TranscoderSet) -> None:

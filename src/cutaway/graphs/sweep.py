@@ -51,6 +51,10 @@ def sweep(path: FrozenPath, sources: Sources, batch: Batch) -> Effects:
     attn_bias, mlp_bias = new(n, path.n_layers), new(n, path.n_layers)
     per_layer = torch.bincount(batch.layer, minlength=path.n_layers + 1).tolist()
 
+    given = [path.embedding] if path.position_embedding is None else [path.embedding, path.position_embedding]
+    # What the stream starts with, [position, 1 or 2, d], and its effects.
+    origin = torch.stack([table[: p + 1] for table in given], dim=1)
+    ends = new(p + 1, n, len(given))
     spread = new(p + 1, 0, d)  # gradients that attention has carried to earlier positions, [position, targets, d]
     fresh = batch.gradient[: per_layer[path.n_layers]]  # gradients still at position p alone, [targets, d]
     started = len(fresh)
@@ -78,7 +82,7 @@ def sweep(path: FrozenPath, sources: Sources, batch: Batch) -> Effects:
         # Through a skip connection to what this layer's MLP reads.
         skipped = skipped_fresh = None
         if skip is not None:
-            skipped, skipped_fresh = skip(spread), skip(_only(fresh, p))[p]
+            skipped, skipped_fresh = skip.transpose(spread), skip.transpose_at(fresh, p)
         if not here.parallel:
             if skipped is not None and skipped_fresh is not None:
                 spread, fresh = spread + skipped, fresh + skipped_fresh
@@ -91,29 +95,27 @@ def sweep(path: FrozenPath, sources: Sources, batch: Batch) -> Effects:
         attn_bias[old:started, layer] = fresh @ bias[p]
         carried = here.attend_transpose_from(fresh, p)
         carried[p] += fresh
-        spread = torch.cat([spread + here.attend_transpose(spread), carried], dim=1) if old else carried
+        if here.parallel and skipped is not None and skipped_fresh is not None:
+            carried[p] += skipped_fresh
+        if layer == 0:
+            # Nothing but the embeddings lies below: the last product back to the stream's width is not needed.
+            if old:
+                ends[:, :old] = spread @ origin.transpose(1, 2) + here.attend_transpose_onto(spread, origin)
+                if here.parallel and skipped is not None:
+                    ends[:, :old] += skipped @ origin.transpose(1, 2)
+            ends[:, old:started] = carried @ origin.transpose(1, 2)
+        else:
+            below = spread + here.attend_transpose(spread) if old else spread
+            if here.parallel and skipped is not None:
+                below += skipped
+            spread = torch.cat([below, carried], dim=1) if old else carried
         fresh = fresh[:0]
         if here.parallel:
-            if skipped is not None and skipped_fresh is not None:
-                spread[:, :old] += skipped
-                spread[p, old:] += skipped_fresh
             fresh = batch.gradient[started : started + per_layer[layer]]
             started += per_layer[layer]
 
-    old = spread.shape[1]
-    embedding = new(n, p + 1)
-    embedding[:old] = torch.einsum("qnd,qd->nq", spread, path.embedding[: p + 1])
-    embedding[old:, p] = fresh @ path.embedding[p]
-    position_embedding = None
-    if path.position_embedding is not None:
-        position_embedding = new(n, p + 1)
-        position_embedding[:old] = torch.einsum("qnd,qd->nq", spread, path.position_embedding[: p + 1])
-        position_embedding[old:, p] = fresh @ path.position_embedding[p]
+    if len(fresh):  # parallel blocks: what the first layer's MLP reads
+        ends[p, n - len(fresh) :] = fresh @ origin[p].T
+    embedding, *more = ends.permute(2, 1, 0).contiguous()
+    position_embedding = more[0] if more else None
     return Effects(features, errors, embedding, position_embedding, attn_bias, mlp_bias)
-
-
-def _only(vectors: Tensor, position: int) -> Tensor:
-    """[n, d] -> [position + 1, n, d], zero but for the last position."""
-    full = vectors.new_zeros(position + 1, *vectors.shape)
-    full[position] = vectors
-    return full
