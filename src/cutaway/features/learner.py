@@ -207,7 +207,7 @@ class Learner:
 
     def anneal(self, done: float) -> None:
         """Bring the l0 down from where it starts; `done` is the share of the steps taken."""
-        start, end = self.settings.l0_start or self.settings.l0, self.settings.l0
+        start, end = self.settings.l0_start or 3 * self.settings.l0, self.settings.l0
         left = 1 - done / self.settings.l0_anneal if self.settings.l0_anneal else 0.0
         self.k = min(self.settings.features, round(end + (start - end) * max(0.0, left)))
 

@@ -38,7 +38,8 @@ class DictionarySettings(_Settings):
                       every token alike; infinity is the plain squared error, where a few huge tokens are all that
                       counts
     lr                peak rate of Adam; by default 0.15 / sqrt(d), a fixed share of an encoder row's entries a step
-    l0_start          the l0 at the first step, brought down over `l0_anneal` of the steps
+    l0_start          the l0 at the first step, brought down over `l0_anneal` of the steps, so that features find their
+                      place before they compete (fewer die); by default three times l0
     aux               weight of the AuxK loss: features dead for `dead_after` tokens model the error that is left
     pre_activation    weight of ReLU(theta - h) |W_dec| on dead features (Anthropic's CLT recipe)
     sparsity          jumprelu: weight of (L0 / l0 - 1)^2; relu: weight of the L1 norm of a |W_dec|
@@ -54,7 +55,7 @@ class DictionarySettings(_Settings):
     skip: bool = False
     floor: float = Field(0.1, ge=0)
     l0_start: int | None = None
-    l0_anneal: float = Field(0.2, ge=0, le=1)
+    l0_anneal: float = Field(0.25, ge=0, le=1)
     lr: float | None = Field(None, gt=0)
     aux: float = Field(1 / 32, ge=0)
     aux_k: int = Field(32, ge=1)
@@ -63,8 +64,8 @@ class DictionarySettings(_Settings):
     sparsity: float = Field(1.0, ge=0)
     bandwidth: float = Field(0.5, gt=0)
     finetune: int = Field(0, ge=0)
-    finetune_lr: float = Field(0.2, gt=0)
-    kl: float = Field(1.0, ge=0)
+    finetune_lr: float = Field(0.02, gt=0)
+    kl: float = Field(2.0, ge=0)
     own: float = Field(0.0, ge=0)
     seed: int = 0
 
@@ -92,7 +93,7 @@ class TrainSettings(_Settings):
     batch: int = Field(2048, ge=1)
     block: int = Field(65_536, ge=1)
     warmup: float = Field(0.02, ge=0, le=1)
-    decay: float = Field(0.3, ge=0, le=1)
+    decay: float = Field(0.5, ge=0, le=1)
     first_position: bool = True
     bf16: bool | None = None
     seed: int = 0

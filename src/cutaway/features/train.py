@@ -23,14 +23,14 @@ from cutaway.features.progress import Frontier
 from cutaway.features.random_encoder import fit_decoders
 from cutaway.features.settings import DictionarySettings, TrainSettings
 from cutaway.features.sites import Sites
-from cutaway.features.stream import Stream, as_rows
+from cutaway.features.stream import Stream, as_rows, harvest
 from cutaway.features.transcoders import ModelFacts, Transcoders
 
 if TYPE_CHECKING:
     from cutaway.model import Model
 
 LOG_STEPS = 20
-CALIBRATION_TOKENS = 16_384
+CALIBRATION_TOKENS = 50_000
 
 
 def train(
@@ -206,9 +206,16 @@ class _Run:
             tensors |= {f"{learner.settings.name}/{name}": value for name, value in learner.state().items()}
         checkpoint.save(self.training, tensors, {"step": self.step, "cursor": list(self.stream.cursor)})
 
+    def _calibration_sample(self) -> Tensor:
+        """MLP inputs of training rows, [layers, n, d_in], without position 0: L0 is counted without it too."""
+        count = max(1, round(CALIBRATION_TOKENS * self.rows.shape[0] / self.stream.tokens_an_epoch))
+        numbers = self.stream.row_numbers(0, rows=min(count, self.rows.shape[0]), order=3)
+        x, _ = harvest(self.sites, self.rows[numbers], first_position=self.rows.shape[1] == 1)
+        return x
+
     def _export(self) -> dict[str, Transcoders]:
         made = {}
-        sample = self.stream.block(self.stream.cursor[0]).x[:, :CALIBRATION_TOKENS]
+        sample = self._calibration_sample()
         for learner in self.learners:
             learner.calibrate(sample)
             about = {
