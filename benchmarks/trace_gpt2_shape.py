@@ -82,7 +82,6 @@ def main() -> None:
 
 def arithmetic(graph, args: argparse.Namespace) -> float:
     """Floating-point operations that one sweep over the graph's targets must make."""
-    import numpy as np
 
     nodes, targets = graph.nodes, graph.nodes.has_inputs
     positions, layers = nodes.position[targets] + 1, nodes.layer[targets]
