@@ -23,18 +23,22 @@ import sys
 import time
 
 PEER = r"""
-import json, sys, time, torch
+import inspect, json, sys, time, torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput
 a = json.loads(sys.argv[1])
 torch.set_num_threads(a["threads"])
 torch.manual_seed(0)
-sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=a["d"], d_sae=a["features"], k=a["k"], device="cpu", dtype="float32"))
+sae = TopKTrainingSAE(TopKTrainingSAEConfig(
+    d_in=a["d"], d_sae=a["features"], k=a["k"], device="cpu", dtype="float32", use_sparse_activations=a["sparse"],
+    rescale_acts_by_decoder_norm=not a["sparse"],  # with both, 6.54 fails on the CPU
+))
+more = {"is_logging_step": False} if "is_logging_step" in inspect.signature(TrainStepInput).parameters else {}
 adam = torch.optim.Adam(sae.parameters(), lr=1e-3)
 x = torch.randn(a["batch"], a["d"], generator=torch.Generator().manual_seed(1))
 def step(i):
     out = sae.training_forward_pass(
-        TrainStepInput(sae_in=x, coefficients={}, dead_neuron_mask=None, n_training_steps=i)
+        TrainStepInput(sae_in=x, coefficients={}, dead_neuron_mask=None, n_training_steps=i, **more)
     )
     out.loss.backward()
     adam.step()
@@ -114,8 +118,8 @@ def floor(args: argparse.Namespace):
 class Peer:
     """SAELens in a process of its own, which waits between its turns."""
 
-    def __init__(self, python: str, args: argparse.Namespace) -> None:
-        what = {k: getattr(args, k) for k in ("threads", "d", "features", "k", "batch")}
+    def __init__(self, python: str, args: argparse.Namespace, *, sparse: bool) -> None:
+        what = {"sparse": sparse, **{k: getattr(args, k) for k in ("threads", "d", "features", "k", "batch")}}
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
         self.process = subprocess.Popen(
             [python, "-c", PEER, json.dumps(what)],
@@ -155,7 +159,8 @@ def main() -> None:
     contestants = {"ours, bf16 candidates": ours(args, bf16=True), "ours, float32": ours(args, bf16=False),
                    "ours, dense": dense(args), "floor: float32 encoder": floor(args)}  # fmt: skip
     if args.peer_python:
-        contestants["SAELens"] = Peer(args.peer_python, args)
+        contestants["SAELens"] = Peer(args.peer_python, args, sparse=False)
+        contestants["SAELens, sparse activations"] = Peer(args.peer_python, args, sparse=True)
     for run in contestants.values():
         run(2)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -184,10 +189,10 @@ def main() -> None:
         print(json.dumps({"schema": "cutaway.benchmark/1", "settings": about, "rows": rows}))
         return
     print(", ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"{'':26} tokens/s   (slowest-fastest)      {first} is faster by")
+    print(f"{'':28} tokens/s   (slowest-fastest)      {first} is faster by")
     for row in rows:
         span = f"({row['slowest']:,}-{row['fastest']:,})"
-        print(f"{row['what']:26} {row['tokens_per_second']:>8,}   {span:22} {row['times_slower_than_first']:.2f}x")
+        print(f"{row['what']:28} {row['tokens_per_second']:>8,}   {span:22} {row['times_slower_than_first']:.2f}x")
 
 
 if __name__ == "__main__":
