@@ -131,3 +131,31 @@ def test_a_dictionary_is_found_by_folder_and_refused_where_it_does_not_fit(at_ho
         cw.trace(loaded, [1, 2, 3], at_home / "random", evidence=False)
     with pytest.raises(InputError, match="48"):
         cw.trace(model("llama"), IDS, at_home / "random", evidence=False)
+
+
+def test_a_prompt_of_one_token_and_a_silent_dictionary_are_graphs_too():
+    from dataclasses import replace
+
+    coder = dictionary("llama", "clt")
+    for prompt, over in ((IDS[:1], coder), (IDS, replace(coder, threshold=1e9))):
+        graph = graph_of(model("llama"), prompt, over)
+        assert graph.pruned().accounting["max_error"] < 1e-5
+        assert str(graph)
+    assert graph.n_active == 0
+
+
+def test_cards_show_the_features_that_viewers_get(tmp_path):
+    from cutaway.features import find_examples, load
+    from cutaway.graphs.viewer_json import viewer_json
+
+    loaded = build_model("llama")
+    random_dictionary("plt").save(tmp_path)
+    coder = load(tmp_path)
+    rows = torch.randint(2, 61, (8, 16), generator=torch.Generator().manual_seed(0))
+    find_examples(loaded, coder, rows).save(tmp_path)
+    graph = graph_of(loaded, rows[0, :7], coder)
+    cards = graph.feature_cards(loaded)
+    shown = [node for node in viewer_json(graph)["nodes"] if node["kind"] == "feature"]
+    assert set(cards) == {f"{node['layer']}_{node['index']}" for node in shown}
+    assert {"examples_quantiles", "top_logits", "histogram"} <= set(next(iter(cards.values())))
+    assert graph_of(loaded, rows[0, :7], random_dictionary("plt")).feature_cards(loaded) == {}
