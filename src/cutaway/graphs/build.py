@@ -117,6 +117,8 @@ class _Blocks:
         per_target = 4 * workers() * path.n_positions * path.d_model * path.embedding.element_size()
         self.most = max(16, max_bytes // per_target)
         self.n_biases = 4 * path.n_layers + 2
+        self.kept: dict[int, Tensor] = {}  # rows of effects found while exploring, as long as memory allows
+        self.room = 4 * max_bytes
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], int, Tensor]]:
         """For `rows` in ascending order: (some of them, their position p, effects [n, columns up to p]) in order."""
@@ -128,9 +130,19 @@ class _Blocks:
             for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)])
             for first in range(start, end, self.most)
         ]
-        results = in_order(lambda chunk: self._effects(*chunk), chunks, on_cpu=self.path.on_cpu)
+        results = in_order(lambda chunk: self._found(*chunk), chunks, on_cpu=self.path.on_cpu)
         for (chunk, at), effects in zip(chunks, results):
             yield chunk, at, effects
+
+    def keep(self, rows: npt.NDArray[np.int64], effects: Tensor) -> None:
+        self.room -= effects.numel() * effects.element_size()
+        if self.room >= 0:
+            self.kept.update(zip(rows.tolist(), effects))
+
+    def _found(self, rows: npt.NDArray[np.int64], position: int) -> Tensor:
+        if all(row in self.kept for row in rows.tolist()):
+            return torch.stack([self.kept[row] for row in rows.tolist()])
+        return self._effects(rows, position)
 
     def _effects(self, rows: npt.NDArray[np.int64], position: int) -> Tensor:
         targets, n_layers = self.targets, self.path.n_layers
@@ -329,7 +341,7 @@ def _check(effects: Tensor, pre: Tensor, rows: npt.NDArray[np.int64], features: 
 def _explore(block: _Blocks, logits: LogitTargets, max_features: int) -> npt.NDArray[np.int64]:
     """The features of most influence, in rounds: those found so far are targets, their sources are ranked again.
 
-    Holds 2 bytes for each (explored feature, active feature) pair.
+    Holds 2 bytes for each (explored feature, active feature) pair, and the effects found, up to four times `max_bytes`.
     """
     n_features, rounds = block.n_features, 8
     influence = np.zeros(n_features)
@@ -339,6 +351,7 @@ def _explore(block: _Blocks, logits: LogitTargets, max_features: int) -> npt.NDA
     explored = np.zeros(n_features, dtype=bool)
     for left in range(rounds, 0, -1):
         for chunk, position, effects in block(new):
+            block.keep(chunk, effects)
             _, biases, errors, first = block.columns(position)
             size = effects.abs()
             size[:, biases:errors] = 0  # as in `influence`: biases share in no target's input
