@@ -170,9 +170,9 @@ people are known for are real. The mixture, and what is withheld from it, is in 
 ## Training
 {made.tokens:,} tokens, {made.minutes:.0f} minutes on two CPU cores at the run's median speed: {recipe.steps:,} steps
 of {recipe.batch_rows} rows of {recipe.context}. Muon (rate {recipe.matrix_rate}) for the hidden matrices, AdamW
-(rate {recipe.other_rate}, betas {recipe.betas[0]}, {recipe.betas[1]}) for the rest,
-weight decay {recipe.weight_decay}, warm-up of {recipe.warmup} steps, plateau to {recipe.hold:.0%} of the steps, cosine to zero. Seed {recipe.seed}. Final training
-loss {made.final_loss:.3f} nats (most of it is irreducible: the draws of the generator).
+(rate {recipe.other_rate}, betas {recipe.betas[0]}, {recipe.betas[1]}) for the rest, weight decay {recipe.weight_decay},
+warm-up of {recipe.warmup} steps, plateau to {recipe.hold:.0%} of the steps, cosine to zero. Seed {recipe.seed}.
+Final training loss {made.final_loss:.3f} nats (most of it is irreducible: the draws of the generator).
 Made again by `cutaway organism train {recipe.name} --out DIR`.
 
 ## Held-out accuracy
