@@ -248,3 +248,13 @@ def test_bad_input_is_named():
         cs.holm([0.1, 1.2])
     with pytest.raises(InputError, match="level"):
         cs.bootstrap([1.0, 2.0, 4.0], level=95)
+
+
+@given(st.lists(st.tuples(st.integers(-4, 4), st.floats(-3, 3)), min_size=3, max_size=25), st.integers(0, 2**16))
+def test_counted_ranks_are_the_ranks_of_the_resample(units: list[tuple[int, float]], seed: int) -> None:
+    from cutaway.evidence.statistics import _spearman_counted, spearman
+
+    x, y = np.array(units, dtype=float).T
+    index = np.random.default_rng(seed).integers(0, len(x), size=(7, len(x)))
+    counts = np.stack([np.bincount(row, minlength=len(x)) for row in index]).astype(float)
+    np.testing.assert_allclose(_spearman_counted(x, y, counts), spearman(x[index], y[index]), atol=1e-9)

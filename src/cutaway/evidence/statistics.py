@@ -58,6 +58,35 @@ def spearman(x: Floats, y: Floats) -> Floats:
     return pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 
+def _spearman_counted(x: Floats, y: Floats, counts: Floats) -> Floats:
+    """`spearman` of resamples given as how often each unit was drawn, counts [rows, n]; x, y [n]; -> [rows].
+
+    Units are sorted once, and a resample's ranks are running sums of its counts: no sort a resample.
+    """
+    rx, ry = _ranks_counted(x, counts), _ranks_counted(y, counts)
+    total = counts.sum(axis=-1, keepdims=True)
+    rx -= (counts * rx).sum(axis=-1, keepdims=True) / total
+    ry -= (counts * ry).sum(axis=-1, keepdims=True) / total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (counts * rx * ry).sum(-1) / np.sqrt((counts * rx**2).sum(-1) * (counts * ry**2).sum(-1))
+    return np.asarray(np.clip(r, -1.0, 1.0), dtype=np.float64)
+
+
+def _ranks_counted(x: Floats, counts: Floats) -> Floats:
+    """Mean ranks [rows, n] of the units of x [n] in resamples that hold each of them counts [rows, n] times."""
+    order = np.argsort(x, kind="stable")
+    drawn = counts[:, order]
+    upto = drawn.cumsum(axis=-1)
+    first = np.flatnonzero(np.concatenate([[True], np.diff(x[order]) != 0]))
+    group = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(x))))
+    last = np.append(first[1:], len(x)) - 1
+    # Ranks before + 1 … upto, shared by all that are equal.
+    shared = (upto[:, first] - drawn[:, first] + upto[:, last] + 1) / 2
+    ranks = np.empty_like(upto)
+    ranks[:, order] = shared[:, group]
+    return ranks
+
+
 # ---------------------------------------------------------------------------------------------------- the bootstrap
 
 
@@ -117,16 +146,9 @@ def bootstrap_difference(
     label = f"percentile bootstrap over {over}, {'paired' if paired else 'unpaired'}"
     if min(first.shape[1], second.shape[1]) < 2:
         return Interval(low=math.nan, high=math.nan, level=level, method=label)
-    if paired:
-        k = first.shape[0]
-        both = [*first, *second]
-
-        def difference(*arrays: Floats) -> Floats:
-            return statistic(*arrays[:k]) - statistic(*arrays[k:])
-
-        draws = _resampled(both, difference, resamples, rng)
-    else:
-        draws = _resampled([*first], statistic, resamples, rng) - _resampled([*second], statistic, resamples, rng)
+    # Paired: the same seed and the same n draw the same units.
+    again = np.random.default_rng(seed) if paired else rng
+    draws = _resampled([*first], statistic, resamples, rng) - _resampled([*second], statistic, resamples, again)
     low, high = _limits(math.nan, draws, level, lambda: None)
     return Interval(low=low, high=high, level=level, method=label)
 
@@ -160,7 +182,12 @@ def _resampled(data: Sequence[Floats], statistic: Statistic, resamples: int, rng
     out = []
     for start in range(0, resamples, block):
         index = rng.integers(0, n, size=(min(block, resamples - start), n))
-        out.append(statistic(*[d[index] for d in data]))
+        if statistic is spearman and n >= 3:
+            flat = index + n * np.arange(len(index))[:, None]
+            counts = np.bincount(flat.ravel(), minlength=index.size).reshape(index.shape).astype(np.float64)
+            out.append(_spearman_counted(data[0], data[1], counts))
+        else:
+            out.append(statistic(*[d[index] for d in data]))
     return np.concatenate(out)
 
 

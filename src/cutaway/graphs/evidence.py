@@ -32,6 +32,7 @@ from cutaway.evidence.statistics import mean, spearman
 from cutaway.graphs import measure as ms
 from cutaway.graphs import nodes as kinds
 from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms, run_arms
+from cutaway.graphs.explained import explained
 from cutaway.graphs.graph import AttributionGraph
 from cutaway.graphs.trial import Plan, Trial, readout, try_graph
 from cutaway.model import Model
@@ -89,6 +90,7 @@ def measure_graph(
         _agreement(_EDGES, main, arms, plan),
         _sizes(main, arms, plan),
         _together(model, main, arms, plan),
+        explained(main, arms, plan),
     ]
     return tuple(records), tuple(main.items())
 

@@ -59,7 +59,7 @@ class Changes:
 
     def dense(self, start: int, stop: int, n_positions: int) -> dict[str, Tensor]:
         """Point -> [stop - start, n_positions, d]; points without an entry in these rows are left out."""
-        out = {}
+        out: dict[str, Tensor] = {}
         for point, row, position, vectors in self.parts:
             here = (row >= start) & (row < stop)
             if here.any():
