@@ -11,7 +11,7 @@ Training chooses pairs through `choose`; a trained dictionary applies `activate`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -190,13 +190,13 @@ class jumprelu(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, h: Tensor, theta: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, h: Tensor, theta: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(h, theta)
         ctx.eps = eps
         return h * (h > theta)
 
     @staticmethod
-    def backward(ctx, g: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, g: Tensor):  # type: ignore[no-untyped-def]
         h, theta = ctx.saved_tensors
         near = ((h - theta).abs() < ctx.eps / 2).to(g)
         return g * (h > theta), -(theta / ctx.eps) * near * g, None
@@ -206,13 +206,23 @@ class count(torch.autograd.Function):
     """The number of active pairs, sum of 1[h > theta], with dcount/dtheta = -(1 / eps) rect((h - theta) / eps)."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, theta: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, h: Tensor, theta: Tensor, eps: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(h, theta)
         ctx.eps = eps
         return (h > theta).to(h).sum()
 
     @staticmethod
-    def backward(ctx, g: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, g: Tensor):  # type: ignore[no-untyped-def]
         h, theta = ctx.saved_tensors
         near = ((h - theta).abs() < ctx.eps / 2).to(h)
         return None, -(1 / ctx.eps) * near * g, None
+
+
+def gated(h: Tensor, theta: Tensor, eps: float) -> Tensor:
+    """JumpReLU of pre-activations by thresholds, differentiable in both."""
+    return cast(Tensor, jumprelu.apply(h, theta, eps))  # type: ignore[no-untyped-call]
+
+
+def counted(h: Tensor, theta: Tensor, eps: float) -> Tensor:
+    """The number of pairs over their thresholds, differentiable in the thresholds."""
+    return cast(Tensor, count.apply(h, theta, eps))  # type: ignore[no-untyped-call]

@@ -40,7 +40,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _behaviours(config: Metrics) -> dict[str, Any]:
-    return (config["metrics"].get("replacement") or {}).get("behaviours", {})
+    found: dict[str, Any] = (config["metrics"].get("replacement") or {}).get("behaviours", {})
+    return found
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

@@ -172,7 +172,7 @@ def _pca_error(centred: Tensor, components: int) -> Tensor:
     if components >= centred.shape[1]:
         return torch.zeros(centred.shape[0])
     _, vectors = torch.linalg.eigh((centred.T @ centred).double())  # ascending
-    left = centred @ vectors[:, : centred.shape[1] - components].to(centred)
+    left: Tensor = centred @ vectors[:, : centred.shape[1] - components].to(centred)
     return left.square().sum(-1)
 
 

@@ -35,6 +35,7 @@ from cutaway.features.transcoders import Transcoders
 if TYPE_CHECKING:
     from cutaway.model import Model
 
+Array = NDArray[Any]
 FILE = "examples.safetensors.gz"
 BANDS = ("Top activations", "75th percentile", "Median", "25th percentile")
 WINDOW, BEFORE, TOP, BINS, LOGITS = 16, 11, 4, 16, 8
@@ -139,8 +140,8 @@ def find_examples(model: Model, dictionary: Transcoders, rows: ArrayLike | Tenso
         done += x.shape[1]
     parts = []
     for layer in range(dictionary.n_layers):
-        at, features, values = (torch.cat(columns).numpy() for columns in zip(*pairs[layer]))
-        parts.append(_layer_tables(found, at, features, values, dictionary.n_features, done))
+        columns = [torch.cat(column).numpy() for column in zip(*pairs[layer])]
+        parts.append(_layer_tables(found, columns[0], columns[1], columns[2], dictionary.n_features, done))
         pairs[layer].clear()
     tables = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     counts = tables.pop("count").long()
@@ -153,8 +154,8 @@ def find_examples(model: Model, dictionary: Transcoders, rows: ArrayLike | Tenso
 
 
 def _layer_tables(
-    rows: Tensor, at: NDArray, features: NDArray, values: NDArray, n_features: int, n_tokens: int
-) -> dict[str, NDArray]:
+    rows: Tensor, at: Array, features: Array, values: Array, n_features: int, n_tokens: int
+) -> dict[str, Array]:
     """Pairs of one layer (place in rows laid end to end, feature, activation) -> its part of the tables."""
     length = rows.shape[1]
     flat = rows.numpy().reshape(-1).astype(np.int64)
@@ -217,7 +218,7 @@ def _logit_tables(model: Model, dictionary: Transcoders, ids: torch.dtype) -> di
     gain, output = _readout(model)
     out: dict[str, list[Tensor]] = {f"{which}_{what}": [] for which in ("top", "bottom") for what in ("ids", "values")}
     for layer in dictionary.working:
-        for part in layer.W_dec.sum(1).split(1024):
+        for part in layer.W_dec.sum(1).split(1024):  # type: ignore[no-untyped-call]
             if output is None:
                 logits = torch.zeros(part.shape[0], 0)
             else:

@@ -104,7 +104,7 @@ class Learner:
         if self.settings.activation != "jumprelu":
             return chosen.pre
         theta = at_features(self.weight("log_threshold", layer).exp(), chosen.active)
-        return rules.jumprelu.apply(chosen.pre, theta, self.settings.bandwidth)
+        return rules.gated(chosen.pre, theta, self.settings.bandwidth)
 
     def written(self, layer: int, values: Tensor, active: Active) -> Sequence[Tensor]:
         """What a layer's features write to each output of `writes(layer)`: tensors [n, d_out]."""
@@ -158,7 +158,7 @@ class Learner:
             return weight * (forward.values[layer] * at_features(norms, chosen.active)).sum() / chosen.active.n_tokens
         if rule == "jumprelu":  # lambda (L0 / l0 - 1)^2
             theta = at_features(self.weight("log_threshold", layer).exp(), chosen.active)
-            l0 = rules.count.apply(chosen.pre, theta, self.settings.bandwidth) / chosen.active.n_tokens
+            l0 = rules.counted(chosen.pre, theta, self.settings.bandwidth) / chosen.active.n_tokens
             return weight * (l0 / self.k - 1).square()
         return 0.0
 
@@ -222,7 +222,7 @@ class Learner:
     def update(self, loss: Tensor, lr: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 

@@ -66,11 +66,12 @@ class Frontier:
 
 
 def _summary(report: Step) -> str:
-    layers = range(len(report.l0))
-    mean = lambda values: sum(values) / len(layers)  # noqa: E731
+    n = len(report.l0)
+    l0, explained = sum(report.l0) / n, sum(report.explained_variance) / n
+    errors = " ".join(f"{error:.3f}" for error in report.median_error)
     return (
-        f"loss {report.loss:.3f}  L0 {mean(report.l0):.1f}  explained variance {mean(report.explained_variance):.3f}  "
-        f"median error {' '.join(f'{report.median_error[i]:.3f}' for i in layers)}  dead {report.dead:.1%}"
+        f"loss {report.loss:.3f}  L0 {l0:.1f}  explained variance {explained:.3f}  median error {errors}  "
+        f"dead {report.dead:.1%}"
     )
 
 

@@ -36,7 +36,9 @@ def fit_decoders(settings: DictionarySettings, x: Tensor, y: Tensor, **about: An
         W_enc /= W_enc.norm(dim=1, keepdim=True)
         b_enc = torch.zeros(features).to(x)
         pre = dense_pre(x_n[layer], W_enc, b_enc, bf16=False)
-        chosen = batch_topk(pre, x_n[layer], W_enc, b_enc, settings.l0, guess=0.0)
+        some = pre[:256]
+        guess = float(some.flatten().topk(settings.l0 * some.shape[0]).values[-1])
+        chosen = batch_topk(pre, x_n[layer], W_enc, b_enc, settings.l0, guess)
         active, a = chosen.active, chosen.pre
         W_dec = []
         for m in range(layer, n_layers if settings.kind == "clt" else layer + 1):

@@ -47,26 +47,26 @@ class DictionarySettings(_Settings):
                       times the rate, falling to zero; kl, own: weights of its terms
     """
 
-    name: str = Field("clt", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(default="clt", pattern=r"^[A-Za-z0-9._-]+$")
     kind: Kind = "clt"
-    features: int = Field(2048, ge=1)
-    l0: int = Field(16, ge=1)
+    features: int = Field(default=2048, ge=1)
+    l0: int = Field(default=16, ge=1)
     activation: Rule = "batchtopk"
     skip: bool = False
-    floor: float = Field(0.1, ge=0)
+    floor: float = Field(default=0.1, ge=0)
     l0_start: int | None = None
-    l0_anneal: float = Field(0.25, ge=0, le=1)
-    lr: float | None = Field(None, gt=0)
-    aux: float = Field(1 / 32, ge=0)
-    aux_k: int = Field(32, ge=1)
-    dead_after: int = Field(100_000, ge=1)
-    pre_activation: float = Field(0.0, ge=0)
-    sparsity: float = Field(1.0, ge=0)
-    bandwidth: float = Field(0.5, gt=0)
-    finetune: int = Field(0, ge=0)
-    finetune_lr: float = Field(0.02, gt=0)
-    kl: float = Field(2.0, ge=0)
-    own: float = Field(0.0, ge=0)
+    l0_anneal: float = Field(default=0.25, ge=0, le=1)
+    lr: float | None = Field(default=None, gt=0)
+    aux: float = Field(default=1 / 32, ge=0)
+    aux_k: int = Field(default=32, ge=1)
+    dead_after: int = Field(default=100_000, ge=1)
+    pre_activation: float = Field(default=0.0, ge=0)
+    sparsity: float = Field(default=1.0, ge=0)
+    bandwidth: float = Field(default=0.5, gt=0)
+    finetune: int = Field(default=0, ge=0)
+    finetune_lr: float = Field(default=0.02, gt=0)
+    kl: float = Field(default=2.0, ge=0)
+    own: float = Field(default=0.0, ge=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -89,11 +89,11 @@ class TrainSettings(_Settings):
     """
 
     dictionaries: tuple[DictionarySettings, ...] = (DictionarySettings(),)
-    tokens: int = Field(4_000_000, ge=1)
-    batch: int = Field(2048, ge=1)
-    block: int = Field(65_536, ge=1)
-    warmup: float = Field(0.02, ge=0, le=1)
-    decay: float = Field(0.5, ge=0, le=1)
+    tokens: int = Field(default=4_000_000, ge=1)
+    batch: int = Field(default=2048, ge=1)
+    block: int = Field(default=65_536, ge=1)
+    warmup: float = Field(default=0.02, ge=0, le=1)
+    decay: float = Field(default=0.5, ge=0, le=1)
     first_position: bool = True
     bf16: bool | None = None
     seed: int = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -80,17 +80,17 @@ class Active:
 
 def encode_at(x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active) -> Tensor:
     """Pre-activations at the active pairs, [nnz]: x [n, d] . W_enc[f] [d] + b_enc[f]. Differentiable in all three."""
-    return _EncodeAt.apply(x, W_enc, b_enc, active)
+    return cast(Tensor, _EncodeAt.apply(x, W_enc, b_enc, active))  # type: ignore[no-untyped-call]
 
 
 def decode(values: Tensor, W_dec: Tensor, active: Active) -> Tensor:
     """[nnz], [F, m] -> [n, m]: sum over a token's active features of value times decoder row. Differentiable."""
-    return _Decode.apply(values, W_dec, active)
+    return cast(Tensor, _Decode.apply(values, W_dec, active))  # type: ignore[no-untyped-call]
 
 
 def at_features(vector: Tensor, active: Active) -> Tensor:
     """A value per feature [F] -> its value at the pairs [nnz]. Differentiable."""
-    return _AtFeatures.apply(vector, active)
+    return cast(Tensor, _AtFeatures.apply(vector, active))  # type: ignore[no-untyped-call]
 
 
 class _AtFeatures(torch.autograd.Function):
@@ -164,7 +164,8 @@ def sampled(left: Tensor, right: Tensor, active: Active) -> Tensor:
     """left[t] . right[f] at the pairs: [n, m], [F, m] -> [nnz]."""
     if left.device.type in ("cpu", "cuda") and len(active):
         pattern = _csr(active, left)
-        return torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0).values()
+        filled: Tensor = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
+        return filled.values()
     out = left.new_empty(len(active))
     for start in range(0, len(active), _GATHER_ROWS):
         part = slice(start, start + _GATHER_ROWS)

@@ -83,7 +83,8 @@ class _Run:
             first_position=settings.first_position,
         )  # fmt: skip
         self.training = out / "training" if out is not None else None
-        self.step, self.normal = 0, None
+        self.step = 0
+        self.normal: Normalisation | None = None
         going_on = False
         if self.training is not None:
             who = checkpoint.identity(settings, model.hf, rows)
