@@ -2,7 +2,7 @@
 # make test   install what tests need and run them all
 .PHONY: run test install lint format viewer clean
 
-PROMPT ?= Fact: the capital of the state containing Dallas is
+PROMPT ?= the capital of the state containing Dallas is
 
 run: install
 	@.venv/bin/cutaway trace "$(PROMPT)" --out out/first-trace

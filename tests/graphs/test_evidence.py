@@ -87,7 +87,7 @@ def test_the_readout_is_the_likeliest_token_or_the_contrast(case):
 
 
 def test_quick_says_what_it_left_out(quick):
-    assert len(quick.evidence) == 6
+    assert len(quick.evidence) == 7
     for record in quick.evidence[:4]:
         assert {item.what for item in record.not_done} == {
             arms_.TWIN,

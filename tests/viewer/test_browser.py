@@ -212,7 +212,7 @@ def test_sliders_and_switches_change_what_is_shown(opened: Open, single: str) ->
     assert counts(page)[1] < fewer[1]
     slide(page, "Nodes", 0.995)
     slide(page, "Links", 0.995)
-    assert page.locator(".node.error").count() > 0
+    page.wait_for_function("document.querySelectorAll('.node.error').length > 0")  # drawn on the next frame
     page.click("text=Errors")
     page.wait_for_function("document.querySelectorAll('.node.error').length === 0")
     page.click("text=Biases")

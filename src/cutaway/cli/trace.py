@@ -49,7 +49,7 @@ def trace(
     Builds the attribution graph of the prompt: exact direct effects between tokens, features, biases, errors and
     logits. Then intervenes on what the graph claims in the real model, beside nulls and a baseline.
 
-    Example:  cutaway trace "Fact: the capital of the state containing Dallas is" --out out/dallas --open
+    Example:  cutaway trace "the capital of the state containing Dallas is" --out out/dallas --open
     """
     from cutaway.study import claim_folder
 
