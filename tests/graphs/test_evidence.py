@@ -97,8 +97,9 @@ def test_quick_says_what_it_left_out(quick):
             arms_.PARAPHRASES,
         }
         assert [null.estimate.name for null in record.nulls] == [RANDOM]
-    for record in quick.evidence[4:]:
+    for record in quick.evidence[4:6]:
         assert [null.estimate.name for null in record.nulls] == [RANDOM, OTHERS]
+    assert [null.estimate.name for null in quick.evidence[6].nulls] == ["as many active features drawn at random"]
 
 
 def test_every_number_is_in_the_record_or_named_as_missing(quick):

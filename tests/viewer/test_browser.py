@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,11 +115,19 @@ def select_strongest(page: Any) -> str:
     return str(name)
 
 
+def until(page: Page, condition: str, arg: object = None, seconds: float = 10.0) -> None:
+    """Wait for a condition. Playwright's own waiting evaluates text inside the page, which the page's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition, arg):
+        assert time.monotonic() < end, f"never true: {condition}"
+        page.wait_for_timeout(30)
+
+
 def slide(page: Any, which: str, value: float) -> None:
     page.locator(f"input[type=range][aria-label^='{which}']").evaluate(
         "(input, value) => { input.value = value; input.dispatchEvent(new Event('input', { bubbles: true })) }", value
     )
-    page.wait_for_function("v => location.hash.includes(v)", arg=f"{'node' if which == 'Nodes' else 'edge'}={value}")
+    until(page, "v => location.hash.includes(v)", arg=f"{'node' if which == 'Nodes' else 'edge'}={value}")
 
 
 def test_loads_and_shows_the_prompt_the_graph_and_the_verdict(opened: Open, place: tuple[str, str]) -> None:
@@ -150,7 +159,7 @@ def test_a_click_on_a_node_shows_it(opened: Open, place: tuple[str, str]) -> Non
     assert panel.locator(".bars i").count() == 30
     assert panel.locator(".vocabulary .up .vocab").count() > 3
     page.click("#panel-node .inputs .connection")
-    page.wait_for_function("name => !location.hash.includes(`sel=${name}`)", arg=name)
+    until(page, "name => !location.hash.includes(`sel=${name}`)", arg=name)
 
 
 def test_pins_groups_selection_and_sliders_survive_a_reload(opened: Open, place: tuple[str, str]) -> None:
@@ -187,7 +196,7 @@ def test_pins_groups_selection_and_sliders_survive_a_reload(opened: Open, place:
 
     page.click(".unit.group")
     page.keyboard.press("u")
-    page.wait_for_function("document.querySelectorAll('.unit.group').length === 0")
+    until(page, "() => document.querySelectorAll('.unit.group').length === 0")
     assert page.locator(".unit").count() == 4
 
 
@@ -212,11 +221,11 @@ def test_sliders_and_switches_change_what_is_shown(opened: Open, single: str) ->
     assert counts(page)[1] < fewer[1]
     slide(page, "Nodes", 0.995)
     slide(page, "Links", 0.995)
-    page.wait_for_function("document.querySelectorAll('.node.error').length > 0")  # drawn on the next frame
+    page.locator(".node.error").first.wait_for(state="attached")  # drawn on the next frame
     page.click("text=Errors")
-    page.wait_for_function("document.querySelectorAll('.node.error').length === 0")
+    page.locator(".node.error").first.wait_for(state="detached")
     page.click("text=Biases")
-    page.wait_for_function("document.querySelectorAll('.node.bias').length === 0")
+    page.locator(".node.bias").first.wait_for(state="detached")
 
 
 def test_search_finds_labels_tokens_and_ids(opened: Open, single: str) -> None:
@@ -354,7 +363,7 @@ def test_going_back_goes_back(opened: Open, single: str) -> None:
     page = ready(opened(single))
     first = select_strongest(page)
     page.click("#panel-node .inputs .connection")
-    page.wait_for_function("name => !location.hash.includes(`sel=${name}`)", arg=first)
+    until(page, "name => !location.hash.includes(`sel=${name}`)", arg=first)
     page.go_back()
     page.wait_for_selector(f'.node.selected[data-id="{first}"]')
 
