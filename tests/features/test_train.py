@@ -132,7 +132,7 @@ def test_training_beats_an_untrained_dictionary_and_finetuning_lowers_the_kl(mod
     null = evaluate(model, untrained(model, rows[20:], settings), held_out)
     assert report.errors.median.value < 0.8 * null.errors.median.value
     assert report.errors.median.value < 0.8
-    tuned = settings.model_copy(update={"finetune": 64 * 40, "kl": 5.0})
+    tuned = settings.model_copy(update={"finetune": 64 * 40, "finetune_lr": 0.2, "kl": 5.0})
     after = evaluate(
         model, train(model, rows[20:], TrainSettings(dictionaries=(tuned,), **run), quiet=True)["x"], held_out
     )
@@ -235,3 +235,11 @@ def test_one_dictionary_is_written_where_asked_and_read_back(tmp_path, model, ro
     x = torch.randn(5, 2, 16)
     assert torch.equal(found.encode(x), made.encode(x))
     assert time.time() - begun < 60
+
+
+def test_thresholds_leave_a_twentieth_less_than_the_l0_that_was_asked_for(model, rows):
+    """Counted without position 0, on the training text; so that other text does not exceed it."""
+    settings = DictionarySettings(name="x", kind="plt", features=64, l0=6)
+    run = TrainSettings(dictionaries=(settings,), tokens=64 * 30, batch=64, block=600)
+    made = train(model, rows, run, quiet=True)["x"]
+    assert evaluate(model, made, rows, replacement=False).l0.value == pytest.approx(0.95 * 6, rel=0.01)

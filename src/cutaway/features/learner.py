@@ -252,17 +252,22 @@ class Learner:
     # ---------------------------------------------------------------------------------------------------- export
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
-        """Set BatchTopK's thresholds so that raw inputs x [layers, n, d_in] have l0 active features a token: a running
-        mean lags behind weights that still move."""
+    def calibrate(self, x: Tensor, margin: float = 0.95) -> None:
+        """Set BatchTopK's thresholds on raw inputs x [layers, n, d_in]: a running mean lags behind weights that move.
+
+        They leave `margin` x l0 active features a token, so that on other text, too, l0 is not exceeded.
+        """
         if self.settings.activation != "batchtopk":
             return
-        self.k = self.settings.l0
-        x = self.normal.inputs(x)
         for layer in range(self.n_layers):
-            chosen, _ = self.choose(layer, x[layer])
-            if len(chosen.active):
-                self.threshold[layer] = chosen.lowest * (1 - 1e-6)
+            here = self.normal.inputs(x[layer], layer)
+            W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
+            pre = rules.dense_pre(here, W_enc, b_enc, bf16=self.bf16)
+            chosen = rules.batch_topk(pre, here, W_enc, b_enc, self.settings.l0, float(self.threshold[layer]))
+            h = chosen.pre.sort().values
+            if len(h):
+                dropped = min(len(h) - 1, round((1 - margin) * len(h)))
+                self.threshold[layer] = h[dropped] * (1 - 1e-6)
 
     @torch.no_grad()
     def transcoders(self, **about: object) -> Transcoders:

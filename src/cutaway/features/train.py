@@ -107,7 +107,8 @@ class _Run:
     def _learners(self, normal: Normalisation) -> list[Learner]:
         bf16 = self.settings.bf16
         if bf16 is None:
-            bf16 = self.sites.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+            supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+            bf16 = self.sites.device.type == "cpu" and supported is not None and supported()
         shape = (normal.x_mean.shape[0], normal.x_mean.shape[1], normal.y_mean.shape[1])
         self.normal = normal
         return [
