@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_path_effects_count_every_path(case):
     assert path_effects(graph, source[::7], target[::7]) == pytest.approx(
         whole[target[::7], source[::7]], rel=1e-5, abs=1e-6
     )
+
+
+def test_fewer_are_measured_on_a_large_model_and_never_less_than_a_fifth(case, monkeypatch):
+    model, _, _ = case
+    assert Plan.for_model(model, 20) == Plan()
+    for n_parameters, top in ((120_000_000, 43), (10**12, 20)):
+        large = replace(model.facts, n_parameters=n_parameters)
+        monkeypatch.setattr(model, "facts", large)
+        assert Plan.for_model(model, 64).top == pytest.approx(top, abs=2)
 
 
 def test_the_readout_is_the_likeliest_token_or_the_contrast(case):

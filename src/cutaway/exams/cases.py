@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cutaway.exams.two_hop import Cases, Question
+from cutaway.exams.swapper import Question
+from cutaway.exams.two_hop import Cases
 from cutaway.model import Model
 from cutaway.organisms.almanac import facts, world
 from cutaway.organisms.almanac.behaviours import Item, two_hop_swaps

@@ -80,7 +80,7 @@ def measure_graph(
     paraphrases) and says so. twin: a re-randomised model and its dictionary. paraphrases: prompts to do the same on.
     Cost: for each arm about 2 (top + sample features + sources of edges) rows of forwards of the prompt.
     """
-    plan = plan or Plan(seed=seed)
+    plan = plan or Plan.for_model(model, len(graph.tokens), seed)
     main = try_graph(model, dictionary, graph, plan)
     arms = run_arms(model, dictionary, graph, plan, quick=quick, twin=twin, paraphrases=paraphrases)
     records = [

@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 HELD = ("pattern", "norm")
+_OPERATIONS = 8e12  # about a minute on two cores
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,17 @@ class Plan:
     together: int = 10
     draws: int = 40
     seed: int = 0
+
+    @classmethod
+    def for_model(cls, model: Model, n_tokens: int, seed: int = 0) -> Plan:
+        """The usual counts, or fewer (a fifth at least) where a trial of them would take more than _OPERATIONS."""
+        whole = cls(seed=seed)
+        rows = 4 * (whole.top + whole.sample) + 2 * (whole.top_edges + whole.sample_edges)
+        share = _OPERATIONS / (2 * max(model.facts.n_parameters, 1) * n_tokens * rows)
+        count = [
+            round(n * min(1.0, max(0.2, share))) for n in (whole.top, whole.sample, whole.top_edges, whole.sample_edges)
+        ]
+        return cls(*count, seed=seed)
 
 
 @dataclass(frozen=True)
