@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -46,10 +46,14 @@ class Plan:
         whole = cls(seed=seed)
         rows = 4 * (whole.top + whole.sample) + 2 * (whole.top_edges + whole.sample_edges)
         share = _OPERATIONS / (2 * max(model.facts.n_parameters, 1) * n_tokens * rows)
-        count = [
-            round(n * min(1.0, max(0.2, share))) for n in (whole.top, whole.sample, whole.top_edges, whole.sample_edges)
-        ]
-        return cls(*count, seed=seed)
+        share = min(1.0, max(0.2, share))
+        return replace(
+            whole,
+            top=round(share * whole.top),
+            sample=round(share * whole.sample),
+            top_edges=round(share * whole.top_edges),
+            sample_edges=round(share * whole.sample_edges),
+        )
 
 
 @dataclass(frozen=True)
