@@ -17,8 +17,8 @@ features of the middle term are found, putting another state's in their place mu
    a cross-layer dictionary that skips the hop would do); and whether the question for the state itself now gives B's.
 
 The withheld rate is not quite out of sample: how to choose (the order of ties, one threshold in the grid) was changed
-after first rates of .49 and .57 on withheld pairs had been seen, at factor 1. What is chosen still follows from training
-questions alone; only cities that neither has met would settle it.
+after first rates of .49 and .57 on withheld pairs had been seen, at factor 1. What is chosen still follows from
+training questions alone; only cities that neither has met would settle it.
 
 Published: "On the Biology of a Large Language Model" (Anthropic, 2025), "Dallas" to Oakland's Sacramento.
 """
@@ -81,8 +81,8 @@ class Swap:
             nulls=(Comparison(estimate=self.random), Comparison(estimate=self.others)),
             baselines=(Comparison(estimate=self.means),),
             seeds=(seed,),
-            how="Features, places and factor were chosen on training questions. The rule of that choice itself was changed "
-            "once after withheld pairs had been seen, so that the withheld rate is not quite out of sample. "
+            how="Features, places and factor were chosen on training questions. The rule of that choice itself was "
+            "changed once after withheld pairs had been seen, so that the withheld rate is not quite out of sample. "
             "Pairs share subjects, so that intervals are somewhat narrow.",
             settings={
                 "places": self.how.places,
