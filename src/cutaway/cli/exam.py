@@ -12,6 +12,7 @@ from cutaway.cli.output import JSON, print_json, step
 def exam(
     room: str = typer.Argument(..., help="The room to examine: graphs."),
     quick: bool = typer.Option(False, "--quick", help="Fewer items."),
+    seed: int = typer.Option(0, help="What is drawn at random: items, pairs, null directions."),
     out: Path | None = typer.Option(None, help="Also write the rows here, as JSON."),
     as_json: bool = JSON,
 ) -> None:
@@ -28,8 +29,8 @@ def exam(
     if room not in ROOMS:
         raise UnknownName("room with an exam", room, ROOMS)
     with step(f"Examining {room}"):
-        result = run_exam(room, quick=quick)
-    body = {"room": room, "quick": quick, **result}
+        result = run_exam(room, quick=quick, seed=seed)
+    body = {"room": room, "quick": quick, "seed": seed, **result}
     if out is not None:
         write_json(out, {"schema": "cutaway.exam/1", **body})
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 ROOMS = ("graphs",)
 
 
-def run_exam(room: str, *, quick: bool = False) -> dict[str, Any]:
+def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     """Examine a room on the shipped model. Raises UnknownName for a room without an exam."""
     from cutaway.core import UnknownName
 
@@ -19,7 +19,7 @@ def run_exam(room: str, *, quick: bool = False) -> dict[str, Any]:
         raise UnknownName("room with an exam", room, ROOMS)
     from cutaway.exams.graphs import graphs_exam
 
-    return {"rows": graphs_exam(quick=quick)}
+    return {"rows": graphs_exam(quick=quick, seed=seed)}
 
 
 __all__ = ["ROOMS", "run_exam"]
