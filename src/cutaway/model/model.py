@@ -292,9 +292,8 @@ class Model:
             return None
         return self.architecture.block(max(layers, default=0))
 
-    def _call(self, batch: Batch) -> Any:
+    def _call(self, batch: Batch, **more: Any) -> Any:
         ids = batch.ids.to(self.device)
-        more: dict[str, Any] = {}
         if "use_cache" in self._signature:
             more["use_cache"] = False
         layout = batch.layout
