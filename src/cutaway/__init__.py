@@ -23,6 +23,8 @@ _FRONT = {
     "interchange": "cutaway.model",
     "splice": "cutaway.model",
     "freeze": "cutaway.model",
+    "task": "cutaway.tasks",
+    "Task": "cutaway.tasks",
     "trace": "cutaway.graphs",
     "AttributionGraph": "cutaway.graphs",
     "Evidence": "cutaway.core",

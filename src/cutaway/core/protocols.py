@@ -2,9 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
+
+
+@runtime_checkable
+class TokenBatch(Protocol):
+    """Token ids and the mask of those that are not padding, both [n, position]."""
+
+    @property
+    def ids(self) -> Tensor: ...
+
+    @property
+    def mask(self) -> Tensor: ...
+
+    @property
+    def layout(self) -> Any:
+        """Where each row's own tokens lie: `.column(row, position, what)`, `.starts`, `.lengths`, `.width`."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """n pairs of prompts that differ in what is studied, with the answers and a metric at their last token.
+
+    Clean and counterfactual have one shape and are aligned position by position; rows may differ in length (padding).
+    `positions` count a row's own tokens, so they hold whatever the padding.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def clean(self) -> TokenBatch: ...
+
+    @property
+    def counterfactual(self) -> TokenBatch: ...
+
+    @property
+    def answers(self) -> Tensor:
+        """[n] ids of the right token after the clean prompt."""
+        ...
+
+    @property
+    def wrong(self) -> Tensor | None:
+        """[n] ids of the token to compare with, or None."""
+        ...
+
+    @property
+    def positions(self) -> Mapping[str, Tensor]:
+        """Name -> [n] positions of a row's own tokens; "end" is the last, where the answer is read."""
+        ...
+
+    @property
+    def template(self) -> Tensor:
+        """[n] the number of the template of each item; means are taken within one."""
+        ...
+
+    @property
+    def items(self) -> Any:
+        """[n] the texts, for messages: each with `clean`, `counterfactual`, `answer`, `wrong`."""
+        ...
+
+    def metric(self, logits: Tensor, /) -> Tensor:
+        """Logits at the end [n, vocab] -> [n], one value an item, differentiable where its definition is."""
+        ...
+
+    def take(self, rows: Any, /) -> Task:
+        """The same task on some of its items, by index, metric included."""
+        ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def __len__(self) -> int: ...
 
 
 @runtime_checkable
