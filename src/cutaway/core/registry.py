@@ -6,11 +6,15 @@ A shipped model is a Hugging Face folder under `cutaway/organisms/shipped/`. The
 
 from __future__ import annotations
 
+import importlib
 import os
 from importlib import resources
 from pathlib import Path
 
 from cutaway.core.files import read_json
+
+# Hugging Face model types of our own, and the module whose import registers their classes with transformers.
+OWN_FAMILIES = {"cutaway_rasp": "cutaway.toys.rasp.transformer"}
 
 NULL = "-null"  # ends the name of a dictionary that was trained on the re-randomised twin
 
@@ -26,6 +30,12 @@ def shipped_models() -> dict[str, Path]:
             if (folder / "config.json").is_file():
                 found.setdefault(folder.name, folder)
     return dict(sorted(found.items()))
+
+
+def register_family(model_type: str) -> None:
+    """Make transformers know a model type, if it is one of our own. Costs the import of its module, once."""
+    if model_type in OWN_FAMILIES:
+        importlib.import_module(OWN_FAMILIES[model_type])
 
 
 def shipped_dictionaries(model: str) -> dict[str, Path]:
