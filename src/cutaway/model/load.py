@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cutaway.core import InputError
-from cutaway.core.registry import shipped_models
+from cutaway.core.registry import register_family, shipped_models
 from cutaway.model.hub import on_hub
 from cutaway.model.model import Model
 from cutaway.model.points import Architecture, Refused
@@ -202,6 +202,7 @@ def _is_model(folder: Path, pickle: bool) -> None:
         raise InputError(f"{config} cannot be read as JSON: {error}") from None
     if not isinstance(data, dict) or "model_type" not in data:
         raise InputError(f"{config} names no model_type, so it is no Hugging Face model's.")
+    register_family(str(data["model_type"]))
     index = folder / "model.safetensors.index.json"
     if index.is_file() and not pickle:
         shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
