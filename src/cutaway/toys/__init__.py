@@ -1,0 +1,1 @@
+"""Toys: subjects whose truth is exact."""
