@@ -162,7 +162,3 @@ def test_a_parallel_block_has_no_middle_and_says_so() -> None:
 
 def test_experts_have_no_neurons_and_say_so() -> None:
     assert "MoE" in (model("qwen3_moe").refuses("mlp_act.0") or "")
-
-
-def test_attention_outside_the_registry_is_refused_with_the_reason() -> None:
-    assert "registry" in (model("bloom").refuses("attn_probs.0") or "")

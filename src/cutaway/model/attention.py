@@ -5,6 +5,8 @@ Hugging Face hands rotated queries, keys and values to a function found in a reg
 family's eager function. The same keys stand in the mask registry with the masks of the function delegated to: an
 unknown key there would silently make attention bidirectional.
 
+Families that compute attention inside their own forward are opened by `own_attention` under the same taps.
+
 A module with a tap gets its queries, keys, scores and pattern read or changed. Scores are formed only if they, the
 pattern, or a stored pattern are wanted.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from cutaway.model.own_attention import watched
 
 SDPA, EAGER = "cutaway_sdpa", "cutaway_eager"
 
@@ -47,20 +51,33 @@ _taps: weakref.WeakKeyDictionary[nn.Module, Tap] = weakref.WeakKeyDictionary()
 @contextmanager
 def tapped(taps: dict[nn.Module, Tap], configs: Iterable[Any]) -> Iterator[None]:
     """Open `taps` for the forwards inside. `configs` are those whose `_attn_implementation` the modules read."""
-    if not taps:
-        yield
-        return
-    held = [(config, config._attn_implementation) for config in {id(c): c for c in configs}.values()]
-    _taps.update(taps)
-    try:
-        for config, own in held:
-            config._attn_implementation = SDPA if own == "sdpa" else EAGER
-        yield
-    finally:
-        for config, own in held:
-            config._attn_implementation = own
-        for module in taps:
-            _taps.pop(module, None)
+    through = {module: tap for module, tap in taps.items() if registered(module)}
+    with ExitStack() as stack:
+        for module, tap in taps.items():
+            if module not in through:
+                stack.enter_context(watched(module, tap))
+        if not through:
+            yield
+            return
+        held = [(config, config._attn_implementation) for config in {id(c): c for c in configs}.values()]
+        _taps.update(through)
+        try:
+            for config, own in held:
+                config._attn_implementation = SDPA if own == "sdpa" else EAGER
+            yield
+        finally:
+            for config, own in held:
+                config._attn_implementation = own
+            for module in through:
+                _taps.pop(module, None)
+
+
+def registered(module: nn.Module) -> bool:
+    """Whether an attention module hands queries, keys and values to the attention registry."""
+    source = vars(sys.modules[type(module).__module__])
+    if "ALL_ATTENTION_FUNCTIONS" not in source or "eager_attention_forward" not in source:
+        return False
+    return not getattr(getattr(module, "config", None), "reorder_and_upcast_attn", False)
 
 
 def pattern_from_scores(scores: Tensor, like: Tensor, sinks: Tensor | None = None) -> Tensor:

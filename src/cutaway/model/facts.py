@@ -33,6 +33,10 @@ class Facts:
     residual_scales: tuple[float, float]  # attention's and the MLP's output are multiplied by these before they join
     n_parameters: int
     dtype: str
+    causal: bool = True  # a position attends to none after it
+    positions: str = "learned"  # how positions come in: "rotary", "alibi", "relative" (T5's bias) or "learned"
+    post_norm: bool = False  # the stream is normed after each sublayer's output has joined it (BERT)
+    reads: str = "tokens"  # what a run takes: "tokens", "pixels", or "source and tokens" (an encoder-decoder)
 
     def __str__(self) -> str:
         return "\n".join(f"{field.name:18} {getattr(self, field.name)}" for field in fields(self))

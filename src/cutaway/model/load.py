@@ -15,9 +15,11 @@ from torch import nn
 
 from cutaway.core import InputError
 from cutaway.core.registry import register_family, shipped_models
+from cutaway.model.anatomy import Anatomy, Refused
 from cutaway.model.hub import on_hub
 from cutaway.model.model import Model
-from cutaway.model.points import Architecture, Refused
+from cutaway.model.points import Architecture
+from cutaway.model.stacks import Stack, parts_for
 
 _DTYPES = {
     "float32": torch.float32,
@@ -76,13 +78,15 @@ def load(
     return model
 
 
-def _architecture(hf: nn.Module) -> tuple[Architecture | None, str]:
+def _architecture(hf: nn.Module) -> tuple[Anatomy | None, str]:
     config = getattr(hf, "config", None)
     if config is None or not hasattr(config, "model_type"):
         return None, f"{type(hf).__name__} has no Hugging Face config"
-    if getattr(config, "is_encoder_decoder", False):
-        return None, f"{type(hf).__name__} is an encoder-decoder"
     try:
+        if (parts := parts_for(hf)) is not None:
+            return Stack(hf, parts), ""
+        if getattr(config, "is_encoder_decoder", False):
+            return None, f"{type(hf).__name__} is an encoder-decoder of a family whose parts are not known"
         return Architecture(hf), ""
     except Refused as error:
         return None, str(error)

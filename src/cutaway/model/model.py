@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError, UnknownName
+from cutaway.model.anatomy import Anatomy
 from cutaway.model.contract import Contract
 from cutaway.model.facts import Facts
-from cutaway.model.freeze import Frozen
+from cutaway.model.freeze import Frozen, held_points
 from cutaway.model.hooks import Forward, Op
+from cutaway.model.inputs import arguments, pixels, takes_pixels
 from cutaway.model.interventions import Intervention
+from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
-from cutaway.model.points import GLOBAL, POINTS, Architecture
+from cutaway.model.ops import refuse_idle, resolve
+from cutaway.model.points import GLOBAL, POINTS
 from cutaway.model.run import Fired, Reads, Run, gradients
 from cutaway.model.sites import OTHER, Site
 from cutaway.model.survey import establish
@@ -30,9 +35,7 @@ from cutaway.model.tokens import Batch, Prompt, Side, encode, spelled, spelled_o
 class Model:
     """Made by `load`. Prints as a table of facts; `contract` says which points hold and how closely."""
 
-    def __init__(
-        self, hf: nn.Module, tokenizer: Any, name: str, architecture: Architecture | None, why: str = ""
-    ) -> None:
+    def __init__(self, hf: nn.Module, tokenizer: Any, name: str, architecture: Anatomy | None, why: str = "") -> None:
         self.hf: Any = hf
         self.tokenizer = tokenizer
         self.name = name
@@ -118,7 +121,7 @@ class Model:
             return tuple(
                 n for layer in range(self.facts.n_layers) for n in self._expand(text.replace("*", str(layer), 1))
             )
-        translated = self.architecture.translate(text)
+        translated = translate(text, self._view)
         if translated is not None and translated != text:
             return self._expand(translated)
         name, _, layer = text.partition(".")
@@ -149,30 +152,37 @@ class Model:
 
     def frozen_points(self, parts: Iterable[str]) -> tuple[str, ...]:
         """The addresses whose values freezing holds. Raises InputError where the family refuses one."""
-        names: list[str] = []
-        if "pattern" in parts:
-            for layer in range(self.facts.n_layers):
-                if (reason := self.refuses(f"attn_probs.{layer}")) is not None:
-                    raise InputError(f"the attention pattern of layer {layer} cannot be frozen: {reason}")
-                names.append(f"attn_probs.{layer}")
-        if "norm" in parts:
-            names += [name for name in self.points() if name.split(".")[0].endswith("norm_scale")]
-            if reasons := self.contract.unfreezable:
-                raise InputError("the norms cannot be frozen: " + "; ".join(reasons))
-        return tuple(names)
+        return held_points(self, parts)
 
     def hook_point(self, name: str, layer: int) -> str:
         """A hook name as dictionaries carry it ("hook_resid_mid", "mlp.hook_in", "ln2.hook_normalized", …) at a layer,
         as an address of ours. Raises InputError."""
         if self.architecture is None:
             raise InputError(f"{self.name} has no points of that kind: {self.contract.why}.")
-        return self.architecture.hook_point(name, layer)
+        return hook_point(name, layer, self._view)
+
+    @property
+    def _view(self) -> View:
+        return View(self.facts, self.contract.refused, self.contract.norms)
 
     # ---- prompts
 
-    def batch(self, prompt: Prompt | Batch, padding: Side = "right", allow_unknown: bool = False) -> Batch:
-        """Ids and mask of one or several prompts; shorter ones are padded."""
-        return encode(prompt, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
+    def batch(
+        self,
+        prompt: Prompt | Batch,
+        padding: Side = "right",
+        allow_unknown: bool = False,
+        source: Prompt | Batch | None = None,
+    ) -> Batch:
+        """Ids and mask of one or several prompts; shorter ones are padded. Pixels for a vision tower. `source` is what
+        an encoder-decoder's encoder reads; the prompt is then what its decoder has so far."""
+        if not isinstance(prompt, Batch) and takes_pixels(self, prompt):
+            return pixels(self, prompt)
+        found = encode(prompt, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
+        if source is None:
+            return found
+        read = encode(source, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
+        return replace(found, source=read)
 
     def spelled_out(self, prompt: str) -> list[str]:
         """The words of `prompt` that the tokenizer has no token for: spelled in bytes, or unknown; [] for none."""
@@ -222,11 +232,10 @@ class Model:
         leaves = self._sites(self._names(grad or ()))
         if leaves and of is None and not keep_graph:
             raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
-        ops = self._ops(interventions)
+        ops = self._ops(interventions, batch)
         frozen = Frozen.of(freeze)  # type: ignore[arg-type]
         held = self.frozen_points(frozen.parts) if frozen is not None else ()
-        if frozen is not None and frozen.values is not None and "pattern" in frozen.parts:
-            _refuse_idle(ops)
+        refuse_idle(ops, frozen)
         forward = Forward(
             batch.layout,
             reads=reads,
@@ -266,22 +275,8 @@ class Model:
         wanted = [wanted] if isinstance(wanted, str) else list(wanted)
         return list(dict.fromkeys(name for pattern in wanted for name in self.addresses(pattern)))
 
-    def _ops(self, interventions: Sequence[Intervention]) -> list[Op]:
-        if isinstance(interventions, Intervention):
-            raise InputError("interventions= takes a list of interventions.")
-        ops = []
-        for number, intervention in enumerate(interventions):
-            if not isinstance(intervention, Intervention):
-                raise InputError(
-                    f"interventions[{number}] is {type(intervention).__name__}; make one with cw.zero, cw.add, …"
-                )
-            for site in self._sites(self.addresses(intervention.at)):
-                if not site.writable:
-                    raise InputError(
-                        f"{site.address} can be read but not changed: it only reports what the router did."
-                    )
-                ops.append(Op(number, intervention, site))
-        return ops
+    def _ops(self, interventions: Sequence[Intervention], batch: Batch | None = None) -> list[Op]:
+        return resolve(self, interventions, batch)
 
     def _stop(self, reads: list[Site]) -> nn.Module | None:
         """The block after which nothing is read."""
@@ -293,20 +288,8 @@ class Model:
         return self.architecture.block(max(layers, default=0))
 
     def _call(self, batch: Batch, **more: Any) -> Any:
-        ids = batch.ids.to(self.device)
-        if "use_cache" in self._signature:
-            more["use_cache"] = False
-        layout = batch.layout
-        if layout.padded:
-            if "attention_mask" not in self._signature:
-                raise InputError(
-                    f"{self.name} takes no attention mask, so prompts of different lengths cannot be batched."
-                )
-            mask = batch.mask.to(self.device).long()
-            more["attention_mask"] = mask
-            if "position_ids" in self._signature and any(layout.starts):
-                more["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-        return self.hf(ids, **more)
+        first, named = arguments(self, batch)
+        return self.hf(first, **named, **more)
 
     def _check_fired(self, ops: list[Op], forward: Forward, stopped: bool) -> None:
         fired = {(touch.number, touch.address) for touch in forward.touches}
@@ -328,16 +311,6 @@ class Model:
         )
 
     __repr__ = __str__
-
-
-def _refuse_idle(ops: list[Op]) -> None:
-    """With a stored pattern, changes of what only makes the pattern would do nothing."""
-    for op in ops:
-        if op.site.name in ("q", "k", "q_norm_out", "k_norm_out", "q_rot", "k_rot", "attn_scores"):
-            raise InputError(
-                f"{op.intervention.kind} at {op.site.address} would change nothing: "
-                "the attention pattern is frozen there."
-            )
 
 
 class _RefusedAddress(Exception):

@@ -1,23 +1,19 @@
-"""Points and families, read through interp-engine. The one file that uses it.
+"""The points, and the families of causal language models, read through interp-engine. The one file that uses it.
 
-`Architecture` says where each point of a model lies, or why it has none, and translates other frameworks' names.
+`Architecture` says where each point of a model lies, or why it has none.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from interp_engine import facts as engine_facts
-from interp_engine.mappers import UnmappedHook, nnsight_accessor_to_point, tlens_hook_to_point
 from interp_engine.model import EagerModel
 from torch import Tensor, nn
 
-from cutaway.core import InputError
 from cutaway.model import sites
+from cutaway.model.anatomy import Refused, norms_within
 from cutaway.model.facts import Facts
 from cutaway.model.sites import Axes, Site
 
@@ -42,7 +38,12 @@ POINTS: dict[str, tuple[Axes, str]] = {
     "attn_out": (sites.RESIDUAL, "attention's raw output"),
     "attn_out_norm_scale": (sites.SCALE, "denominator of the norm after attention"),
     "attn_out_post": (sites.RESIDUAL, "what attention adds to the residual stream"),
-    "resid_mid": (sites.RESIDUAL, "residual stream between attention and MLP"),
+    "cross_value": (sites.SOURCE_HEADS, "values of the encoder's output, in an encoder-decoder"),
+    "cross_scores": (sites.SOURCE_SCORES, "scores over the source before the softmax"),
+    "cross_probs": (sites.SOURCE_SCORES, "attention pattern over the source"),
+    "cross_z": (sites.HEADS, "heads over the source before W_O"),
+    "cross_out": (sites.RESIDUAL, "what attention over the source adds to the residual stream"),
+    "resid_mid": (sites.RESIDUAL, "residual stream that the MLP is added to, where the MLP comes after attention"),
     "mlp_norm_scale": (sites.SCALE, "the MLP norm's denominator"),
     "mlp_normalized": (sites.RESIDUAL, "the MLP norm's input over its denominator, before the gain"),
     "mlp_in": (sites.RESIDUAL, "what the MLP reads"),
@@ -64,34 +65,9 @@ POINTS: dict[str, tuple[Axes, str]] = {
 GLOBAL = ("embeddings", "final_norm_scale", "final_normalized", "final_norm", "lm_head")
 NORM_POINTS = tuple(name for name in POINTS if name.endswith(("norm_scale", "normalized")))
 ATTENTION_POINTS = ("q_rot", "k_rot", "attn_scores", "attn_probs")
-READ_ONLY = ("router_logits", "expert_weights", "expert_indices", "attn_gate")
-
-# TransformerLens names that interp-engine leaves alone and we have points for.
-_TLENS_MORE = {
-    "ln1.hook_scale": "attn_norm_scale",
-    "ln1.hook_normalized": "attn_normalized",
-    "ln1_post.hook_scale": "attn_out_norm_scale",
-    "ln2.hook_scale": "mlp_norm_scale",
-    "ln2.hook_normalized": "mlp_normalized",
-    "ln2_post.hook_scale": "mlp_out_norm_scale",
-    "attn.hook_q": "q",
-    "attn.hook_k": "k",
-    "hook_q": "q",
-    "hook_k": "k",
-    "attn.hook_rot_q": "q_rot",
-    "attn.hook_rot_k": "k_rot",
-}
-_TLENS_GLOBAL = {
-    "ln_final.hook_scale": "final_norm_scale",
-    "ln_final.hook_normalized": "final_normalized",
-    "hook_embed": "embeddings",
-}
+READ_ONLY = ("router_logits", "expert_indices", "attn_gate")
 
 REFUSALS = (ValueError, RuntimeError, AttributeError, IndexError, KeyError, TypeError)
-
-
-class Refused(Exception):
-    """A point that this architecture has not, with the reason."""
 
 
 class _NoTokenizer:
@@ -115,6 +91,8 @@ class Architecture:
         self.arch: Any = self._engine.arch
         self.hf = hf
         self.n_layers = int(self.arch.n_layers)
+        self.d_model = int(self.arch.d_model)
+        self.gated_attention = bool(self.arch.quirks.gated_attn_out)
 
     # ---- the modules that others read weights from
 
@@ -122,16 +100,33 @@ class Architecture:
         return self._module(self.arch.block(layer))
 
     def attention(self, layer: int) -> nn.Module:
-        return self._module(self.arch.attn_module(layer))
+        found = self._module(self.arch.attn_module(layer))
+        inner = getattr(found, "attention", None)  # GPT-Neo wraps the module that attends in one that does nothing
+        return inner if isinstance(inner, nn.Module) else found
 
     def norm_after(self, layer: int, sublayer: str) -> nn.Module | None:
         """The norm on a sublayer's output ('attn' or 'mlp'), where the family has one."""
         found = self.arch.post_attn_norm(layer) if sublayer == "attn" else self.arch.post_mlp_norm(layer)
         return found if isinstance(found, nn.Module) else None
 
+    def norms(self, layer: int) -> dict[str, nn.Module]:
+        return norms_within(self.block(layer))
+
     @property
-    def final_norm(self) -> nn.Module:
+    def final_norm(self) -> nn.Module | None:
         return self._module(self.arch.final_norm)
+
+    def activation(self, layer: int) -> Any:
+        """The MLP's activation function, where the MLP keeps it under a known name."""
+        try:
+            holder = self.arch.mlp_projection_holder(layer)
+        except REFUSALS:
+            return None
+        names = ("act_fn", "act", "activation_fn", "activation")
+        return next((f for name in names if callable(f := getattr(holder, name, None))), None)
+
+    def configs(self) -> list[Any]:
+        return [config for m in (self.hf, self.arch.trunk) if (config := getattr(m, "config", None)) is not None]
 
     @staticmethod
     def _module(found: Any) -> nn.Module:
@@ -174,7 +169,14 @@ class Architecture:
             residual_scales=(float(quirks.residual_multipliers[0]), float(quirks.residual_multipliers[1])),
             n_parameters=sum(p.numel() for p in parameters),
             dtype=str(next(iter(self.hf.parameters())).dtype).removeprefix("torch."),
+            positions=self._positions(config),
         )
+
+    def _positions(self, config: Any) -> str:
+        if getattr(config, "alibi", False) or getattr(config, "model_type", "") in ("bloom", "mpt"):
+            return "alibi"
+        rotating = any("rotary" in type(module).__name__.lower() for module in self.hf.modules())
+        return "rotary" if rotating or getattr(config, "rotary_dim", None) else "learned"
 
     # ---- points
 
@@ -190,6 +192,8 @@ class Architecture:
     def _site(self, name: str, layer: int | None) -> Site:
         axes = POINTS[name][0]
         address = name if layer is None else f"{name}.{layer}"
+        if name.startswith("cross_"):
+            raise Refused("a decoder without an encoder attends to no source")
 
         def site(module: nn.Module, via: Any = "output", **more: Any) -> Site:
             return Site(address, name, layer, axes, module, via, writable=name not in READ_ONLY, **more)
@@ -199,9 +203,17 @@ class Architecture:
             if name in ("q_rot", "k_rot"):
                 return site(attention, "attention", heads=self._heads(name[0], layer), head_major=True)
             return site(attention, "attention")
-        if name in ("q", "k") and layer is not None:
+        wrapped = layer is not None and self.attention(layer) is not self.arch.attn_module(layer)
+        if (name in ("q", "k") or (name == "value" and wrapped)) and layer is not None:
             module, columns = self._projection(name, layer)
             return site(module, columns=columns, heads=self._heads(name, layer))
+        if name == "z" and wrapped and layer is not None:
+            return site(
+                self._module(getattr(self.attention(layer), "out_proj", None)), "input", heads=self._heads("z", layer)
+            )
+        if name == "resid_mid" and layer is not None and getattr(self.block(layer), "do_layer_norm_before", False):
+            block = self.block(layer)  # OPT's block holds its MLP, whose norm is called as others call the final one
+            return site(self._module(getattr(block, "final_layer_norm", None)), "input", follows=block)
         module, side = self._engine.resolve_point(name, layer)
         via, _, element = str(side).partition(":")
         more: dict[str, Any] = {"element": int(element or 0)}
@@ -220,20 +232,9 @@ class Architecture:
         return site(module, via, **more)
 
     def _open_attention(self, layer: int) -> nn.Module:
-        """The attention module, if its family hands queries, keys and values to the attention registry."""
         if self.arch.is_linear_attention_layer(layer):
             raise Refused(f"layer {layer} is not softmax attention")
-        attention = self.attention(layer)
-        source = vars(sys.modules[type(attention).__module__])
-        if "ALL_ATTENTION_FUNCTIONS" not in source or "eager_attention_forward" not in source:
-            raise Refused(
-                f"{type(attention).__name__} computes attention inside its own forward and not through the attention "
-                "registry, so its rotated queries, scores and pattern cannot be reached"
-            )
-        config = getattr(attention, "config", None) or self.hf.config
-        if getattr(config, "reorder_and_upcast_attn", False):
-            raise Refused("the checkpoint sets reorder_and_upcast_attn, another attention than the registry's")
-        return attention
+        return self.attention(layer)
 
     def _heads(self, name: str, layer: int) -> tuple[int, int]:
         arch = self.arch
@@ -249,7 +250,7 @@ class Architecture:
         if (fused := self.arch.fused_qkv_module(layer)) is not None:
             return fused, self._fused_columns(which)
         attention = self.attention(layer)
-        names = ("q_proj", "query", "Wq") if which == "q" else ("k_proj", "key", "Wk")
+        names = {"q": ("q_proj", "query", "Wq"), "k": ("k_proj", "key", "Wk"), "value": ("v_proj",)}[which]
         found = next((m for name in names if isinstance(m := getattr(attention, name, None), nn.Module)), None)
         if found is None:
             raise Refused(f"layer {layer} has no {which} projection of its own")
@@ -267,40 +268,6 @@ class Architecture:
             slab, layout=arch.quirks.qkv_layout, n_heads=heads, n_kv_heads=kv_heads, head_dim=width
         )
         return parts[which].reshape(-1)
-
-    # ---- names
-
-    def translate(self, text: str) -> str | None:
-        """Another framework's name as ours, None where it is none of them. Raises InputError where it is ambiguous."""
-        if text in _TLENS_GLOBAL:
-            return _TLENS_GLOBAL[text]
-        if re.fullmatch(r"[a-z_]+\[\d+\]", text):
-            return _foreign(lambda: nnsight_accessor_to_point(text))
-        if text.startswith("blocks."):
-            match = re.fullmatch(r"blocks\.(\d+)\.(.+)", text)
-            if match and match[2] in _TLENS_MORE:
-                return f"{_TLENS_MORE[match[2]]}.{match[1]}"
-            return _foreign(lambda: tlens_hook_to_point(text, self.arch))
-        if text == "unembed.hook_in" or text.startswith("ln_final."):
-            return _foreign(lambda: tlens_hook_to_point(text, self.arch))
-        return None
-
-    def hook_point(self, name: str, layer: int) -> str:
-        """A hook name as dictionaries carry it ('hook_resid_mid', 'mlp.hook_in', 'ln2.hook_normalized',
-        'hook_mlp_out', or a point of ours) at a layer, as an address of ours. Raises InputError."""
-        if name in POINTS:
-            return name if name in GLOBAL else f"{name}.{layer}"
-        found = self.translate(name if name.startswith("blocks.") else f"blocks.{layer}.{name}")
-        if found is None:
-            raise InputError(f"no point is known under the hook name {name!r}.")
-        return found
-
-
-def _foreign(find: Callable[[], Any]) -> str:
-    try:
-        return str(find())
-    except UnmappedHook as error:
-        raise InputError(str(error)) from error
 
 
 def _number(value: Any) -> float | None:

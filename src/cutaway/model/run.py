@@ -149,9 +149,9 @@ class Run:
         return self.model.token_strings(self.tokens[row][self.mask[row]])
 
     def __str__(self) -> str:
-        rows, width = self.tokens.shape
+        rows, width = self.mask.shape
         lines = [f"run of {self.model.name}: {rows} row{'s' if rows > 1 else ''}, {width} positions"]
-        if self._logits is not None and self._logits.ndim == 3:
+        if self._logits is not None and self._logits.ndim == 3 and not self.batch.pixels:
             for row in range(min(rows, 4)):
                 lines.append(self._prediction(row))
         if self._read:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError
+from cutaway.model.anatomy import Anatomy, Refused
 from cutaway.model.contract import Contract, hold
 from cutaway.model.hooks import Forward
+from cutaway.model.inputs import random_pixels
 from cutaway.model.norms import parts_of
-from cutaway.model.points import GLOBAL, NORM_POINTS, POINTS, Architecture, Refused
+from cutaway.model.points import GLOBAL, NORM_POINTS, POINTS
 from cutaway.model.sites import Site
 from cutaway.model.tokens import Batch
 
@@ -46,7 +48,7 @@ def establish(model: Model, why: str) -> Contract:
         for address in written:  # Falcon adds into the MLP's output in place; read copies, and survey again
             contract.sites[address] = replace(contract.sites[address], copies=True)
     _shapes(model, contract, survey, batch)
-    _find_norms(architecture, contract, survey)
+    _find_norms(architecture, contract, survey, model.facts.post_norm)
     contract.checks = tuple(hold(model, contract, survey, output))
     ordered = [n if n in GLOBAL else f"{n}.{i}" for n, i in _order(architecture.n_layers)]
     contract.sites = {address: contract.sites[address] for address in ordered if address in contract.sites}
@@ -61,8 +63,8 @@ def _order(n_layers: int) -> list[tuple[str, int]]:
     return first + [(n, layer) for layer in range(n_layers) for n in names if n not in GLOBAL] + last
 
 
-def _resolve(architecture: Architecture, contract: Contract) -> None:
-    modules: list[Any] = [architecture.hf, architecture.arch.trunk]
+def _resolve(architecture: Anatomy, contract: Contract) -> None:
+    modules: list[nn.Module] = []
     for name, layer in _order(architecture.n_layers):
         if name in NORM_POINTS:
             continue
@@ -74,23 +76,30 @@ def _resolve(architecture: Architecture, contract: Contract) -> None:
         if address in contract.sites and contract.sites[address].via == "attention":
             modules.append(contract.sites[address].module)
     configs = [config for module in modules if (config := getattr(module, "config", None)) is not None]
+    configs += architecture.configs()
     contract.configs = list({id(config): config for config in configs}.values())
 
 
 def _random_batch(model: Model) -> Batch:
     """[2, positions] ids. The number of positions is none that another axis has, so that no axes can be confused."""
     facts = model.facts
+    if facts.reads == "pixels":
+        return random_pixels(model)
     taken = {facts.n_heads, facts.n_kv_heads, facts.d_head, facts.d_model, 2}
     positions = next(n for n in (7, 9, 11, 13, 5, 3) if n not in taken)
     positions = min(positions, facts.max_positions or positions)
     ids = torch.randint(facts.vocab_size or 2, (2, positions), generator=torch.Generator().manual_seed(0))
-    return Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+    batch = Batch(ids, torch.ones_like(ids, dtype=torch.bool))
+    if facts.reads == "tokens":
+        return batch
+    source = ids[:, : positions - 2].flip(1)
+    return replace(batch, source=Batch(source, torch.ones_like(source, dtype=torch.bool)))
 
 
 class Survey:
     """All points read in one forward, and every norm of every block with its input and output."""
 
-    def __init__(self, architecture: Architecture, contract: Contract, batch: Batch) -> None:
+    def __init__(self, architecture: Anatomy, contract: Contract, batch: Batch) -> None:
         self.forward = Forward(
             batch.layout,
             reads=list(contract.sites.values()),
@@ -105,9 +114,8 @@ class Survey:
         )
         self.norms: dict[tuple[int, str], nn.Module] = {}  # (layer, name in the block) -> module
         for layer in range(architecture.n_layers):
-            for name, child in architecture.block(layer).named_children():
-                if "norm" in type(child).__name__.lower():
-                    self.norms[layer, name] = child
+            for name, child in architecture.norms(layer).items():
+                self.norms[layer, name] = child
         self.outputs: dict[nn.Module, Tensor] = {}
 
     def run(self, call: Any) -> Any:
@@ -137,8 +145,9 @@ class Survey:
 def _shapes(model: Model, contract: Contract, survey: Survey, batch: Batch) -> None:
     """Every point was reached, in the shape that its axes say."""
     facts = model.facts
-    rows, positions = batch.ids.shape
+    rows, positions = batch.mask.shape
     fixed = {
+        "source": 0 if batch.source is None else batch.source.ids.shape[1],
         "batch": rows,
         "position": positions,
         "query": positions,
@@ -178,13 +187,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() and a.numel() == b.numel()
 
 
-def _find_norms(architecture: Architecture, contract: Contract, survey: Survey) -> None:
+def _find_norms(architecture: Anatomy, contract: Contract, survey: Survey, post_norm: bool) -> None:
     """A sublayer's norm is the module whose output is, as the same tensor in memory, what the sublayer reads."""
     covered: set[nn.Module] = set()
     unfreezable: list[str] = []
 
     def place(module: nn.Module | None, addresses: list[str], layer: int | None, reason: str) -> None:
-        parts = None if module is None else parts_of(module, int(architecture.arch.d_model))
+        parts = None if module is None else parts_of(module, architecture.d_model)
         if module is not None and parts is None:
             reason = f"{type(module).__name__} is no norm whose arithmetic is known"
         for address in addresses:
@@ -200,13 +209,15 @@ def _find_norms(architecture: Architecture, contract: Contract, survey: Survey) 
         mine = {name: module for (i, name), module in survey.norms.items() if i == layer}
         for sublayer in ("attn", "mlp"):
             reads = f"{sublayer}_in.{layer}"
-            found = None
-            if reads in survey:
+            found, why = None, f"no norm of the block gives what the {sublayer} sublayer reads"
+            if post_norm:
+                why = f"the norm stands after the sum; its denominator is {sublayer}_out_norm_scale"
+            elif reads in survey:
                 found = next(
                     (m for m in mine.values() if m in survey.outputs and _same(survey.outputs[m], survey[reads])), None
                 )
             addresses = [f"{sublayer}_norm_scale.{layer}", f"{sublayer}_normalized.{layer}"]
-            place(found, addresses, layer, f"no norm of the block gives what the {sublayer} sublayer reads")
+            place(found, addresses, layer, why)
             after = architecture.norm_after(layer, sublayer)
             place(after, [f"{sublayer}_out_norm_scale.{layer}"], layer, "the family norms no sublayer's output")
         unfreezable += [
@@ -215,6 +226,6 @@ def _find_norms(architecture: Architecture, contract: Contract, survey: Survey) 
             if module not in covered
         ]
     place(architecture.final_norm, ["final_norm_scale", "final_normalized"], None, "no final norm")
-    if architecture.final_norm not in covered:
+    if architecture.final_norm is not None and architecture.final_norm not in covered:
         unfreezable.append(contract.refused["final_norm_scale"])
     contract.unfreezable = tuple(unfreezable)

@@ -21,10 +21,19 @@ Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Token ids [batch, position], and the mask [batch, position] of those that are not padding."""
+    """Token ids [batch, position], and the mask [batch, position] of those that are not padding.
+
+    A vision tower's `ids` are pixels [batch, channel, height, width]. `source` is what the encoder of an
+    encoder-decoder reads, row by row.
+    """
 
     ids: Tensor
     mask: Tensor
+    source: Batch | None = None
+
+    @property
+    def pixels(self) -> bool:
+        return self.ids.is_floating_point()
 
     @property
     def layout(self) -> Layout:
