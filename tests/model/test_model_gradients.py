@@ -155,7 +155,9 @@ def test_freezing_holds_a_run_that_was_intervened_on() -> None:
 
 
 def test_what_cannot_be_frozen_says_why() -> None:
-    with pytest.raises(InputError, match="registry"):
-        model("bloom").run(ids(), freeze=("pattern",))
+    with pytest.raises(InputError, match="no gates"):
+        model("gpt2").run(ids(), freeze=("gate",))
+    with pytest.raises(InputError, match="no routers"):
+        model("llama").run(ids(), freeze=("router",))
     with pytest.raises(InputError, match="nearest: pattern"):
         model("llama").run(ids(), freeze=("patern",))

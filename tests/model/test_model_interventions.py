@@ -336,7 +336,7 @@ def test_json_of_a_patch_from_a_run() -> None:
         cw.Intervention.from_json({"kind": "zero", "at": "resid_post.1"})
     with pytest.raises(InputError, match="project_out"):
         cw.Intervention.from_json({**patch.to_json(), "kind": "projectout"})
-    with pytest.raises(InputError, match="needs"):
+    with pytest.raises(InputError, match="needs at"):
         cw.Intervention.from_json({"schema": "cutaway.intervention/1", "kind": "zero"})
     with pytest.raises(InputError, match="has no factor; it has: at, select"):
         cw.Intervention.from_json({**cw.scale("z.0", 1.0).to_json(), "kind": "zero"})

@@ -1,20 +1,25 @@
 """The model layer: load a model, run it, read and change it at named points.
 
 `load` gives a `Model`; `model.run(prompt, read=…, interventions=…)` a `Run`. Interventions are values made by `zero`,
-`mean`, `resample`, `patch`, `add`, `scale`, `project_out`, `interchange` and `splice`; `freeze` holds attention
-patterns and norm scales.
+`mean`, `resample`, `patch`, `add`, `scale`, `project_out`, `interchange`, `knock_out`, `splice` and `clamp_features`;
+`freeze` holds attention patterns, norm scales, gates, routers and MLP outputs.
 """
 
 from cutaway.model.freeze import Frozen, freeze
 from cutaway.model.interventions import (
     Intervention,
+    ablate_features,
     add,
+    clamp_features,
     interchange,
+    knock_out,
     mean,
     patch,
     project_out,
     resample,
+    runs,
     scale,
+    scale_features,
     splice,
     zero,
 )
@@ -29,15 +34,20 @@ __all__ = [
     "Model",
     "Run",
     "Selection",
+    "ablate_features",
     "add",
+    "clamp_features",
     "freeze",
     "interchange",
+    "knock_out",
     "load",
     "mean",
     "patch",
     "project_out",
     "resample",
+    "runs",
     "scale",
+    "scale_features",
     "splice",
     "zero",
 ]

@@ -10,25 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError
+from cutaway.model.apply import Op, Touch, apply
 from cutaway.model.attention import Tap, tapped
 from cutaway.model.freeze import Frozen
-from cutaway.model.interventions import Add, Intervention
 from cutaway.model.norms import NormParts
-from cutaway.model.selection import Layout
+from cutaway.model.positions import Layout
 from cutaway.model.sites import Site
 
-
-@dataclass(frozen=True, eq=False)
-class Op:
-    """One intervention at one site."""
-
-    number: int  # in the list of interventions
-    intervention: Intervention
-    site: Site
+__all__ = ["Forward", "Op", "Station", "Touch"]
 
 
 @dataclass
@@ -41,16 +33,8 @@ class Station:
     leaves: list[Site] = field(default_factory=list)
     reads: list[Site] = field(default_factory=list)
     shifted: bool = False  # a resid_mid before it moved, and so must this output
-
-
-@dataclass(frozen=True, eq=False)
-class Touch:
-    """That an intervention fired: how many entries, and the sum of squares of the change (0-d)."""
-
-    number: int
-    address: str
-    entries: int
-    squares: Tensor
+    held: list[tuple[Site, Tensor | None]] = field(default_factory=list)  # frozen: at a value, or without gradient
+    sources: list[Site] = field(default_factory=list)  # what an intervention elsewhere is computed from
 
 
 class _Stop(Exception):
@@ -82,12 +66,16 @@ class Forward:
         self.touches: list[Touch] = []
         self.errors: dict[str, str] = {}  # with `compare`: points that could not be taken
         self.versions: dict[str, int] = {}  # with `compare`: how often each tensor had been written to when read
+        self.seen: dict[str, Tensor] = {}  # points that interventions elsewhere are computed from
+        self.step = 0  # while generating, the number of forwards before
         self.taps: dict[nn.Module, Tap] = {}
         self._moved: dict[nn.Module, Tensor] = {}
         self._frozen_norms: dict[nn.Module, Tensor | None] = {}
         self._stations: dict[tuple[int, str], Station] = {}
         for op in ops:
             self._station(op.site).ops.append(op)
+            if op.source is not None:
+                self._station(op.source).sources.append(op.source)
         for site in leaves:
             self._station(site).leaves.append(site)
         for site in reads:
@@ -113,19 +101,21 @@ class Forward:
     # ---- running
 
     def freeze(self, sites: dict[str, Site]) -> None:
-        """Set up the frozen parts. `sites` are all attn_probs and norm_scale sites of the model."""
+        """Set up the frozen parts. `sites` are all the sites that they hold."""
         if self.frozen is None:
             return
         values = self.frozen.values
         for address, site in sites.items():
-            if site.name == "attn_probs" and "pattern" in self.frozen.parts:
-                stored = None if values is None else self._stored(address, values)
+            stored = None if values is None else self._stored(address, values)
+            if site.name == "attn_probs":
                 tap = self._tap(site.module)
                 tap.detach_pattern, tap.stored = values is None, stored
                 tap.opened = tap.opened or stored is not None
-            if site.via == "norm" and "norm" in self.frozen.parts:
+            elif site.via == "norm":
                 self._at(site.module, "norm")
-                self._frozen_norms[site.module] = None if values is None else self._stored(address, values)
+                self._frozen_norms[site.module] = stored
+            else:
+                self._station(site).held.append((site, stored))
 
     def _stored(self, address: str, values: Any) -> Tensor:
         if address not in values:
@@ -136,6 +126,11 @@ class Forward:
             raise InputError(
                 f"the frozen run has {value.shape[0]} rows of {length} tokens; "
                 f"this one has {self.batch} of {self.layout.width}."
+            )
+        if self.frozen is not None and not self.frozen.fits(self.layout):
+            raise InputError(
+                "the frozen run's rows are padded otherwise than these: its positions would meet others here; pad both "
+                "alike."
             )
         return value
 
@@ -205,12 +200,16 @@ class Forward:
     def _visit(self, station: Station, raw: Tensor) -> Tensor:
         if station.shifted and (moved := self._moved.pop(station.module, None)) is not None:
             raw = raw + moved.reshape(raw.shape)
+        for site, stored in station.held:
+            raw = self._hold(site, raw, stored)
         ops = station.ops
         while ops:
             site = ops[0].site
             count = next((i for i, op in enumerate(ops) if op.site is not site), len(ops))
             raw = self._replace(site, raw, self._apply(site.take(raw, self.batch), ops[:count]))
             ops = ops[count:]
+        for site in station.sources:
+            self.seen[site.address] = site.take(raw, self.batch)
         for site in station.leaves:
             raw = self._replace(site, raw, self._leaf(site, site.take(raw, self.batch)))
         for site in station.reads:
@@ -222,6 +221,12 @@ class Forward:
                 self.errors[site.address] = str(error)
         return raw
 
+    def _hold(self, site: Site, raw: Tensor, stored: Tensor | None) -> Tensor:
+        """The point frozen: at a stored value, or at its own without gradient."""
+        x = site.take(raw, self.batch)
+        held = x.detach() if stored is None else stored.to(x.device, x.dtype).expand_as(x)
+        return self._replace(site, raw, held)
+
     def _replace(self, site: Site, raw: Tensor, value: Tensor) -> Tensor:
         new = site.put(raw, value)
         if site.follows is not None:  # what goes around the MLP moves as what goes into it
@@ -231,7 +236,7 @@ class Forward:
 
     def _norm(self, station: Station, x: Tensor, output: Tensor) -> Tensor | None:
         """A norm's output from its (possibly frozen or changed) denominator and normalised input."""
-        every = [*(op.site for op in station.ops), *station.leaves, *station.reads]
+        every = [*(op.site for op in station.ops), *station.leaves, *station.reads, *station.sources]
         parts = self.norms[every[0].address] if every else self._parts_by_module(station.module)
         frozen = station.module in self._frozen_norms
         x = x.reshape(self.batch, -1, x.shape[-1])  # OPT's MLP norm comes as [batch * position, d_model]
@@ -250,6 +255,9 @@ class Forward:
     def _quantity(self, station: Station, ending: str, x: Tensor) -> Tensor:
         if ops := [op for op in station.ops if op.site.name.endswith(ending)]:
             x = self._apply(x, ops)
+        for site in station.sources:
+            if site.name.endswith(ending):
+                self.seen[site.address] = x
         for site in station.leaves:
             if site.name.endswith(ending):
                 x = self._leaf(site, x)
@@ -273,75 +281,7 @@ class Forward:
             self.versions[site.address] = x._version
 
     def _apply(self, x: Tensor, ops: list[Op]) -> Tensor:
-        owned = False  # whether x may be written to
-        at = 0
-        while at < len(ops):
-            together = _pointwise_adds(ops[at:]) if x.ndim == 3 else 0
-            if together > 1:
-                x, owned = self._add_many(x, ops[at : at + together]), True
-                at += together
-                continue
-            op = ops[at]
-            intervention, address = op.intervention, op.site.address
-            axes = op.site.axes if len(op.site.axes) == x.ndim else ("batch", *(f"axis {i}" for i in range(1, x.ndim)))
-            place = intervention.select.place(
-                f"{intervention.kind} at {address}", axes, tuple(x.shape), self.layout, x.device
-            )
-            old = place.get(x)
-            new = intervention.change(old, place, address).to(x.dtype)
-            if new.shape != old.shape:
-                raise InputError(f"{intervention.kind} at {address} turned {list(old.shape)} into {list(new.shape)}.")
-            if place.keep is not None:
-                new = torch.where(place.keep, new, old)
-            entries = old.numel() if place.keep is None else int(place.keep.sum())
-            self.touches.append(Touch(op.number, address, entries, (new - old).detach().float().pow(2).sum()))
-            if place.index is None:
-                # `new` may be a tensor that an intervention or another run holds: nobody may write into it.
-                x, owned = (new.clone() if op.site.copies else new), op.site.copies
-            else:
-                x, owned = (x if owned else x.clone()), True
-                x[place.index] = new
-            at += 1
-        return x
-
-    def _add_many(self, x: Tensor, ops: list[Op]) -> Tensor:
-        """Many vectors each added at its own rows and positions, as one indexed sum."""
-        rows: list[int] = []
-        columns: list[int] = []
-        which: list[int] = []
-        vectors: list[Tensor] = []
-        for i, op in enumerate(ops):
-            select, what = op.intervention.select, f"add at {op.site.address}"
-            assert isinstance(op.intervention, Add)
-            vector = op.intervention.vector.tensor
-            if vector.shape != x.shape[-1:]:
-                raise InputError(f"{what}: the vector has shape {list(vector.shape)}, the point is {x.shape[-1]} wide.")
-            vectors.append(vector.to(x.device, x.dtype))
-            at_rows = select._bounded(select.rows or (), self.batch, what, "row")
-            for row, found in zip(at_rows, self.layout.columns(at_rows, select.positions or (), what)):
-                rows += [row] * len(found)
-                columns += found
-                which += [i] * len(found)
-        stacked = torch.stack(vectors)  # [op, width]
-        counts = torch.bincount(torch.tensor(which), minlength=len(ops)).to(x.device)
-        squares = stacked.detach().float().pow(2).sum(-1) * counts
-        for i, op in enumerate(ops):
-            self.touches.append(Touch(op.number, op.site.address, int(counts[i]) * x.shape[-1], squares[i]))
-        index = (torch.tensor(rows, device=x.device), torch.tensor(columns, device=x.device))
-        return x.index_put(index, stacked[torch.tensor(which, device=x.device)], accumulate=True)
-
-
-def _pointwise_adds(ops: list[Op]) -> int:
-    """How many of the first ops are vectors added at given rows and positions, and nothing more."""
-    for count, op in enumerate(ops):
-        intervention = op.intervention
-        select = intervention.select
-        plain = select.head is None and select.neuron is None and select.keys is None and select.mask is None
-        if not (isinstance(intervention, Add) and plain and select.rows and select.positions):
-            return count
-        if intervention.vector.tensor.ndim != 1:
-            return count
-    return len(ops)
+        return apply(x, ops, self.layout, self.touches, self.seen, self.step)
 
 
 def _stop(_: nn.Module, __: Any, ___: Any) -> None:

@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
+from cutaway.model import positions as at
 from cutaway.model.content import Content
+from cutaway.model.positions import Layout, PerRow, Picked, Positions, TokenText, When, picked, positions_of
 
-Picked = tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of each row lie in a padded batch: columns start[r] … start[r] + length[r] - 1."""
-
-    starts: tuple[int, ...]
-    lengths: tuple[int, ...]
-    width: int
-
-    @property
-    def padded(self) -> bool:
-        return any(length != self.width for length in self.lengths)
-
-    def columns(self, rows: Iterable[int], positions: Iterable[int], what: str) -> list[list[int]]:
-        """[row][position] -> column. A position counts a row's own tokens, -1 being its last."""
-        positions = tuple(positions)
-        return [[self.column(row, position, what) for position in positions] for row in rows]
-
-    def column(self, row: int, position: int, what: str) -> int:
-        length = self.lengths[row]
-        if not -length <= position < length:
-            raise InputError(
-                f"{what}: no position {position} in row {row}, which has {length} tokens "
-                f"(0 … {length - 1}, or -{length} … -1)."
-            )
-        return self.starts[row] + (position % length)
-
-
-def picked(value: Any, what: str) -> Picked:
-    """An int, or several in a list, range or tensor, as a sorted-as-given tuple. None selects all."""
-    if value is None:
-        return None
-    if isinstance(value, Tensor):
-        value = value.tolist()
-    if isinstance(value, slice):
-        raise InputError(f"{what} is a slice; give an int, a list of ints or a range.")
-    if isinstance(value, (bool, str, float)):
-        raise InputError(f"{what} must be an int or several; given {value!r}.")
-    items = (value,) if not isinstance(value, Iterable) else tuple(value)
-    try:
-        found = tuple(int(item) for item in items)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must be an int or several; given {value!r}.") from error
-    if not found:
-        raise InputError(f"{what} is empty: the intervention would touch nothing.")
-    if len(set(found)) < len(found):
-        raise InputError(f"{what} names an index twice: {list(found)}.")
-    return found
+__all__ = ["Layout", "Picked", "Place", "Positions", "Selection", "picked", "select"]
 
 
 @dataclass(frozen=True)
@@ -69,14 +23,17 @@ class Selection:
     """Which entries of a point. None is all of an axis.
 
     `positions` count each row's own tokens (negative from its end), whatever the padding; at attention points they are
-    queries, and `keys` are the positions attended to. `head` is a key/value head at `k`, `k_rot` and `value`.
-    `mask` is a truth value for each [batch, position], or for each entry of the point.
+    queries, and `keys` are the positions attended to. `head` is a query head, and at `k`, `k_rot` and `value` a
+    key/value head, as `kv_head` says outright. `mask` is a truth value for each [batch, position], or for each entry
+    of the point. All that is named must hold together: a selection is the product of its axes, less what the mask
+    leaves out.
     """
 
     head: Picked = None
+    kv_head: Picked = None
     neuron: Picked = None
-    positions: Picked = None
-    keys: Picked = None
+    positions: Positions | None = None
+    keys: Positions | None = None
     rows: Picked = None
     mask: Content | None = None
 
@@ -84,13 +41,13 @@ class Selection:
         parts = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and field.name != "mask":
-                shown = (
-                    str(value[0])
-                    if len(value) == 1
-                    else "[" + ",".join(map(str, value[:4])) + ("…]" if len(value) > 4 else "]")
-                )
-                parts.append(f"{field.name}={shown}")
+            if value is None or field.name == "mask":
+                continue
+            if isinstance(value, tuple):
+                many = "[" + ",".join(map(str, value[:4])) + ("…]" if len(value) > 4 else "]")
+                parts.append(f"{field.name}={value[0] if len(value) == 1 else many}")
+            else:
+                parts.append(f"{field.name}={value}")
         if self.mask is not None:
             parts.append("mask")
         return " ".join(parts)
@@ -99,7 +56,11 @@ class Selection:
         out: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None:
+            if value is None:
+                continue
+            if field.name in ("positions", "keys"):
+                out[field.name] = at.to_json(value)
+            else:
                 out[field.name] = value.to_json() if isinstance(value, Content) else list(value)
         return out
 
@@ -108,67 +69,94 @@ class Selection:
         known = {field.name for field in fields(cls)}
         if extra := set(value) - known:
             raise InputError(f"a selection has no {', '.join(sorted(extra))}; it has: {', '.join(sorted(known))}.")
-        mask = value.get("mask")
-        parts = {k: picked(v, k) for k, v in value.items() if k != "mask"}
-        return cls(**parts, mask=None if mask is None else Content.from_json(mask))
+        parts: dict[str, Any] = {}
+        for name, given in value.items():
+            if name == "mask":
+                parts[name] = Content.from_json(given)
+            else:
+                parts[name] = at.from_json(given, name) if name in ("positions", "keys") else picked(given, name)
+        return cls(**parts)
 
-    def place(self, what: str, axes: tuple[str, ...], shape: tuple[int, ...], layout: Layout, device: Any) -> Place:
-        """Resolve against one tensor of a run. Raises InputError where the point has no such axis or index."""
+    @property
+    def wants_text(self) -> bool:
+        """Whether a position is given by the text of a token, to be looked up in the prompt."""
+        return isinstance(self.positions, TokenText) or isinstance(self.keys, TokenText)
+
+    def look_up(self, strings: Sequence[Sequence[str]], what: str) -> Selection:
+        """The same with positions for texts. `strings`: the tokens of each row. Raises InputError where one is not."""
+        found: dict[str, Any] = {
+            name: at.look_up(value, strings, what)
+            for name in ("positions", "keys")
+            if isinstance(value := getattr(self, name), TokenText)
+        }
+        return replace(self, **found)
+
+    def bounded_rows(self, batch: int, what: str) -> list[int]:
+        """The batch rows selected. Raises InputError for one that is not there."""
+        return list(range(batch)) if self.rows is None else _bounded(self.rows, batch, what, "row")
+
+    # ---- resolved against a tensor
+
+    def place(
+        self,
+        what: str,
+        axes: tuple[str, ...],
+        shape: tuple[int, ...],
+        layout: Layout,
+        device: Any,
+        when: When = "both",
+    ) -> Place:
+        """Resolve against one tensor of a run. Raises InputError where the point has no such axis or index.
+
+        While generating, positions that this forward does not reach are left out; a place can then be empty.
+        """
         wanted: dict[int, Tensor] = {}
-        rows = self.rows if self.rows is None else tuple(self._bounded(self.rows, shape[0], what, "row"))
-        if rows is not None:
-            wanted[0] = torch.tensor(rows)
+        masks: list[Tensor] = []
+        every = tuple(self.bounded_rows(shape[0], what))
+        if self.rows is not None:
+            wanted[0] = torch.tensor(every)
         for name, axis_names, values in (
             ("head", ("head", "kv_head"), self.head),
+            ("kv_head", ("kv_head",), self.kv_head),
             ("neuron", ("neuron",), self.neuron),
         ):
             if values is not None:
-                axis = self._axis(what, axes, axis_names, name)
-                wanted[axis] = torch.tensor(self._bounded(values, shape[axis], what, axes[axis]))
-        for name, axis_names, values in (
+                axis = _axis(what, axes, axis_names, name)
+                wanted[axis] = torch.tensor(_bounded(values, shape[axis], what, axes[axis]))
+        empty = False
+        for name, axis_names, positions in (
             ("positions", ("position", "query"), self.positions),
             ("keys", ("key",), self.keys),
         ):
-            if values is not None:
-                axis = self._axis(what, axes, axis_names, name)
-                every = rows if rows is not None else tuple(range(shape[0]))
-                if layout.padded:
-                    wanted.setdefault(0, torch.tensor(every))
-                    wanted[axis] = torch.tensor(layout.columns(every, values, what))
-                else:
-                    wanted[axis] = torch.tensor(layout.columns((0,), values, what)[0])
+            limit = when if name == "positions" else "both"
+            if positions is None and (limit == "both" or layout.prompt is None):
+                continue
+            axis = _axis(what, axes, axis_names, name)
+            columns = _columns(what, positions, every, layout, shape[axis], limit)
+            if not any(columns):
+                empty = True
+                if layout.prompt is None:
+                    raise InputError(f"{what}: {name}={positions} is empty in every row; it would touch nothing.")
+            elif len({len(row) for row in columns}) > 1:
+                masks.append(_ragged(columns, every, axis, shape))
+            elif all(row == columns[0] for row in columns):
+                if len(columns[0]) < shape[axis] or positions is not None:
+                    wanted[axis] = torch.tensor(columns[0])
+            else:
+                wanted.setdefault(0, torch.tensor(every))
+                wanted[axis] = torch.tensor(columns)
         index = _grid(wanted, shape, device) if wanted else None
-        keep = None if self.mask is None else self._keep(what, shape, index, device)
-        return Place(what, axes, shape, index, keep)
-
-    def _axis(self, what: str, axes: tuple[str, ...], names: tuple[str, ...], given: str) -> int:
-        for name in names:
-            if name in axes:
-                return axes.index(name)
-        raise InputError(f"{what} has no {names[0]} axis to select {given}= on; its axes are {', '.join(axes)}.")
-
-    @staticmethod
-    def _bounded(values: tuple[int, ...], size: int, what: str, axis: str) -> list[int]:
-        for value in values:
-            if not -size <= value < size:
-                raise InputError(f"{what}: no {axis} {value}; there are {size} (0 … {size - 1}).")
-        return [value % size for value in values]
-
-    def _keep(self, what: str, shape: tuple[int, ...], index: tuple[Tensor, ...] | None, device: Any) -> Tensor:
-        assert self.mask is not None
-        mask = self.mask.tensor.to(device).bool()
-        full = mask
-        if mask.ndim < len(shape) and mask.ndim <= 2:
-            full = mask if mask.ndim == 2 else mask[None]
-            full = full.reshape(*full.shape, *([1] * (len(shape) - 2)))
-        try:
-            full = full.expand(shape)
-        except RuntimeError as error:
-            raise InputError(f"{what}: a mask of shape {list(mask.shape)} does not fit {list(shape)}.") from error
-        kept = full if index is None else full[index]
-        if not kept.any():
-            raise InputError(f"{what}: the mask selects no entry, so the intervention would touch nothing.")
-        return kept
+        if self.mask is not None:
+            masks.append(_full_mask(what, self.mask.tensor, shape))
+        keep = None
+        if masks and not empty:
+            whole = reduce(torch.logical_and, (mask.to(device) for mask in masks)).expand(shape)
+            keep = whole if index is None else whole[index]
+            if not keep.any():
+                empty = True
+                if layout.prompt is None:
+                    raise InputError(f"{what}: the mask selects no entry, so the intervention would touch nothing.")
+        return Place(what, axes, shape, index, keep, layout, every, empty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +168,9 @@ class Place:
     shape: tuple[int, ...]
     index: tuple[Tensor, ...] | None
     keep: Tensor | None
+    layout: Layout
+    rows: tuple[int, ...]  # of the batch, that are selected
+    empty: bool = False  # nothing of the selection is in this forward
 
     def get(self, x: Tensor) -> Tensor:
         return x if self.index is None else x[self.index]
@@ -198,6 +189,85 @@ class Place:
             raise InputError(
                 f"{self.what}: {name} of shape {list(value.shape)} does not fit the selected part [{named}]."
             ) from error
+
+    def keys(self, positions: Positions | None, device: Any) -> Tensor:
+        """Truth values that the selected part's keys are among `positions`: the selected part of [batch, …, key]."""
+        axis = _axis(self.what, self.axes, ("key",), "key")
+        if positions is None:
+            return self.get(torch.ones((), dtype=torch.bool, device=device).expand(self.shape))
+        columns = _columns(self.what, positions, range(self.shape[0]), self.layout, self.shape[axis], "both")
+        return self.get(_ragged(columns, range(self.shape[0]), axis, self.shape).to(device).expand(self.shape))
+
+
+def select(where: dict[str, Any]) -> Selection:
+    """A Selection from the keywords that the makers of interventions take; `names` maps names to positions."""
+    where = dict(where)
+    mask = where.pop("mask", None)
+    names: Mapping[str, Any] | None = where.pop("names", None)
+    known = ("head", "kv_head", "neuron", "positions", "keys", "rows")
+    for name in where:
+        if name not in known:
+            raise UnknownName("selection", name, [*known, "mask", "names"])
+    parts = {
+        name: positions_of(value, name, names) if name in ("positions", "keys") else picked(value, name)
+        for name, value in where.items()
+    }
+    if "head" in where and "kv_head" in where and where["head"] is not None and where["kv_head"] is not None:
+        raise InputError("give head= or kv_head=, not both: no point has both axes.")
+    return Selection(**parts, mask=None if mask is None else Content.of(mask, "mask"))  # type: ignore[arg-type]
+
+
+def _axis(what: str, axes: tuple[str, ...], names: tuple[str, ...], given: str) -> int:
+    for name in names:
+        if name in axes:
+            return axes.index(name)
+    raise InputError(f"{what} has no {names[0]} axis to select {given}= on; its axes are {', '.join(axes)}.")
+
+
+def _bounded(values: tuple[int, ...], size: int, what: str, axis: str) -> list[int]:
+    for value in values:
+        if not -size <= value < size:
+            raise InputError(f"{what}: no {axis} {value}; there are {size} (0 … {size - 1}).")
+    return [value % size for value in values]
+
+
+def _columns(
+    what: str, positions: Positions | None, rows: Any, layout: Layout, size: int, when: When
+) -> list[list[int]]:
+    """[row][…] -> columns of an axis of `size`. Keys (all of them, cached ones too) count from the first column."""
+    if layout.prompt is None:
+        assert positions is not None
+        if not isinstance(positions, (PerRow, at.Span)) and not layout.padded:
+            return [[layout.column(0, p, what) for p in positions]] * len(rows)  # type: ignore[union-attr]
+        return [[layout.starts[r] + p for p in layout.all_own(r, positions, what)] for r in rows]
+    first = layout.past if size == layout.width else 0
+    found = []
+    for row in rows:
+        own = range(layout.lengths[row]) if positions is None else layout.all_own(row, positions, what)
+        if when != "both":
+            own = [p for p in own if (p < layout.prompt[row]) == (when == "prompt")]
+        shifted = (layout.starts[row] + p - first for p in own)
+        found.append([column for column in shifted if 0 <= column < size])
+    return found
+
+
+def _ragged(columns: list[list[int]], rows: Any, axis: int, shape: tuple[int, ...]) -> Tensor:
+    """Truth values [batch, 1, …, size, …, 1] of columns that differ in number from row to row."""
+    marked = torch.zeros(shape[0], shape[axis], dtype=torch.bool)
+    for row, here in zip(rows, columns):
+        marked[row, here] = True
+    return marked.reshape([shape[i] if i in (0, axis) else 1 for i in range(len(shape))])
+
+
+def _full_mask(what: str, mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    full = mask.bool()
+    if mask.ndim < len(shape) and mask.ndim <= 2:
+        full = full if mask.ndim == 2 else full[None]
+        full = full.reshape(*full.shape, *([1] * (len(shape) - 2)))
+    try:
+        return full.expand(shape)
+    except RuntimeError as error:
+        raise InputError(f"{what}: a mask of shape {list(mask.shape)} does not fit {list(shape)}.") from error
 
 
 def _grid(wanted: dict[int, Tensor], shape: tuple[int, ...], device: Any) -> tuple[Tensor, ...]:
