@@ -3,9 +3,9 @@
 `task` makes those of the literature for any model or tokenizer; `Task.from_pairs`, `Task.from_csv`, … one's own.
 """
 
-from cutaway.tasks.catalogue import task
 from cutaway.tasks.checks import TaskWarning
 from cutaway.tasks.items import Item
+from cutaway.tasks.make import task
 from cutaway.tasks.metrics import METRICS, Metric
 from cutaway.tasks.task import Task
 

@@ -35,7 +35,7 @@ class Reader:
         return 0
 
     def rows(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Ids of each text with the special tokens that the tokenizer puts before it, without those that it puts after."""
+        """Ids of each text with the special tokens that the tokenizer puts before it, not with those it puts after."""
         cut = self._trailing
         return [row[: len(row) - cut] if cut else row for row in self._ids(texts)]
 

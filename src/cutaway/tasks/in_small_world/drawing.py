@@ -35,6 +35,7 @@ class Made:
     values: dict[str, Ints] = field(default_factory=dict)  # name -> ids, for the items' texts
     template: Ints | None = None
     valid: Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]] | None = None
+    usable: npt.NDArray[np.bool_] | None = None  # [n], False for documents that ask for nothing
 
 
 Maker = Callable[[np.random.Generator, int, str, str], Made]
@@ -117,6 +118,8 @@ def pairs(make: Maker, name: str, kind: str, reader: Reader, n: int, seed: int, 
     _, first = np.unique(np.take_along_axis(prompts, np.argsort(prompts == PAD, axis=1, kind="stable"), axis=1),
                          axis=0, return_index=True)  # fmt: skip
     rows = np.sort(first)
+    if made.usable is not None:
+        rows = rows[made.usable[rows]]
     if len(rows) < n:
         raise InputError(
             f"{name} has about {len(rows)} distinct items in the split {split!r} of this world; n={n} were asked for."
