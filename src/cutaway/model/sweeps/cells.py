@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.model.apply import Op, change
 from cutaway.model.sites import Site
 
 if TYPE_CHECKING:
-    from cutaway.model.hooks import Op
     from cutaway.model.interventions import Intervention
     from cutaway.model.model import Model
-    from cutaway.model.selection import Layout
+    from cutaway.model.positions import Layout
 
 # Points that reach later columns within their own block: what keys and values are made of. All other points of a
 # block change the column that they are at.
@@ -68,7 +68,7 @@ def resolve(
             raise InputError(f"cell {number} has no intervention.")
         stages: list[tuple[int, Site, Tensor]] = []
         for op in its_ops:
-            changed = changes(op, base[op.site.address], layout) & mask
+            changed = changes(op, base, layout) & mask
             if bool(changed.any()):
                 stages.append((_stage(model, op.site, n_layers), op.site, changed))
         if not stages:
@@ -108,21 +108,13 @@ def _local(model: Model, site: Site) -> bool:
     return site.name in LOCAL and not shared
 
 
-def changes(op: Op, x: Tensor, layout: Layout) -> Tensor:
-    """[row, column] where the intervention, made on `x`, changes something."""
-    site, intervention = op.site, op.intervention
-    if site.free or x.ndim < 2 or x.shape[:1] != (len(layout.lengths),):
+def changes(op: Op, base: Mapping[str, Tensor], layout: Layout) -> Tensor:
+    """[row, column] where the intervention, made on the base run's values, changes something."""
+    site, x = op.site, base[op.site.address]
+    if site.free or x.ndim < 2 or x.shape[0] != len(layout.lengths):
         return torch.ones(len(layout.lengths), layout.width, dtype=torch.bool)
-    place = intervention.select.place(
-        f"{intervention.kind} at {site.address}", site.axes, tuple(x.shape), layout, x.device
-    )
-    old = place.get(x)
-    new = intervention.change(old, place, site.address).to(x.dtype)
-    if new.shape != old.shape:
-        raise InputError(f"{intervention.kind} at {site.address} turned {list(old.shape)} into {list(new.shape)}.")
+    place, old, new = change(op, x, layout, base)
     differs = new != old
-    if place.keep is not None:
-        differs = differs & place.keep
     axis = column_axis(site)
     if place.index is None:
         return differs.movedim(axis, 1).flatten(2).any(2).cpu()

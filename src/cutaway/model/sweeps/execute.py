@@ -53,11 +53,9 @@ class Executor:
             return logits[:, 0]
 
     def _whole(self, lanes: Lanes, rows: Tensor) -> Tensor:
-        batch = self.base.batch
         lanes.columns = torch.arange(self.base.width, device=self.model.device)
         lanes.keys = self.base.width
-        at = rows.to(batch.ids.device)
-        return unembedded(self.model, Batch(batch.ids[at], batch.mask[at]), self.base.columns[rows])
+        return unembedded(self.model, rows_of(self.base.batch, rows), self.base.columns[rows])
 
     def _blocks(self, lanes: Lanes, chunk: Chunk, rows: Tensor) -> Tensor:
         """[lane, 1, d_model] leaving the last block at each lane's column."""
@@ -104,6 +102,13 @@ class Executor:
         lane = torch.arange(len(rows), device=x.device)
         mine = x[lane, offset.clamp(0, x.shape[1] - 1)]
         return torch.where(inside[:, None], mine, clean)[:, None]
+
+
+def rows_of(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows of a batch, with repeats."""
+    at = rows.to(batch.ids.device)
+    source = None if batch.source is None else rows_of(batch.source, rows)
+    return Batch(batch.ids[at], batch.mask[at], source)
 
 
 _HEAD = ("final_norm_scale", "final_normalized", "final_norm", "lm_head")

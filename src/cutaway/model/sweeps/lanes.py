@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from cutaway.model.hooks import Forward, Op
+from cutaway.model.apply import Op, apply
+from cutaway.model.hooks import Forward
 from cutaway.model.sweeps.cells import Cell, column_axis
 
 if TYPE_CHECKING:
     from cutaway.model.model import Model
-    from cutaway.model.selection import Layout
+    from cutaway.model.positions import Layout
     from cutaway.model.sites import Site
 
 
@@ -48,7 +49,7 @@ class Lanes(Forward):
     def __init__(self, model: Model, parts: list[Part], base: Mapping[str, Tensor], layout: Layout) -> None:
         self.columns = torch.zeros(0, dtype=torch.long)  # those computed now: [column], or [lane, column]
         self.keys = 0  # how many columns keys have now
-        self._base, self._of = base, layout
+        self._base = base
         ops: list[Op] = [LaneOp(op.number, op.intervention, op.site, part) for part in parts for op in part.cell.ops]
         super().__init__(
             layout, reads=[], ops=ops, leaves=[], norms=model.norms, frozen=None, configs=model.contract.configs,
@@ -68,53 +69,42 @@ class Lanes(Forward):
         return x
 
     def _change(self, x: Tensor, part: Part, ops: list[Op]) -> None:
+        """Make one cell's interventions in its lanes of x."""
         site = ops[0].site
-        base = self._base[site.address]
-        lanes = slice(part.start, part.stop)
-        if site.free:
-            whole = base.clone()
-            whole[list(part.rows)] = x[lanes]
-            x[lanes] = self._changed(whole, site, ops)[list(part.rows)]
-            return
+        seen = {
+            op.source.address: self._whole(op.source, self.seen[op.source.address], part)
+            for op in ops
+            if op.source is not None
+        }
+        whole = apply(self._whole(site, x, part), ops, self.layout, self.touches, seen)
+        rows, columns, keys = self._held(site, x, part)
         axis = column_axis(site)
-        rows = torch.tensor(part.rows, device=x.device)[:, None]
-        columns = self._columns(x.shape[axis], part)
-        whole = base.movedim(axis, 1).clone()
-        keys = slice(None) if axis == 1 else slice(self.keys)
-        # [row, column, …, key]: keys after the last computed column are not there in x, nor seen by any query.
-        mine = x.movedim(axis, 1)
-        view = whole[..., keys]
-        view[rows, columns] = mine[lanes]
-        changed = self._changed(whole.movedim(1, axis), site, ops).movedim(axis, 1)
-        mine[lanes] = changed[..., keys][rows, columns]
+        lanes = x[part.start : part.stop]
+        if site.free:
+            lanes.copy_(whole[rows[:, 0]])
+        else:
+            lanes.movedim(axis, 1).copy_(whole.movedim(axis, 1)[..., keys][rows, columns])
 
-    def _columns(self, size: int, part: Part) -> Tensor:
-        """[1 or lane, column] the columns of the base that x holds."""
-        columns = self.columns
-        if columns.ndim == 2:
-            return columns[part.start : part.stop]
-        # Keys as attention uses them come with those of the earlier columns.
-        return (columns if size == len(columns) else torch.arange(size, device=columns.device))[None]
-
-    def _changed(self, whole: Tensor, site: Site, ops: list[Op]) -> Tensor:
-        """The point of the base batch with the interventions made, as a run would make them."""
-        for op in ops:
-            intervention = op.intervention
-            axes = site.axes if len(site.axes) == whole.ndim else _named(whole)
-            place = intervention.select.place(
-                f"{intervention.kind} at {site.address}", axes, tuple(whole.shape), self._of, whole.device
-            )
-            old = place.get(whole)
-            new = intervention.change(old, place, site.address).to(whole.dtype)
-            if place.keep is not None:
-                new = torch.where(place.keep, new, old)
-            if place.index is None:
-                whole = new
-            else:
-                whole = whole.clone()
-                whole[place.index] = new
+    def _whole(self, site: Site, x: Tensor, part: Part) -> Tensor:
+        """The point of the base batch as this cell has it: the lanes' own values where they are computed."""
+        whole = self._base[site.address].clone()
+        rows, columns, keys = self._held(site, x, part)
+        lanes = x[part.start : part.stop]
+        if site.free:
+            whole[rows[:, 0]] = lanes
+        else:
+            axis = column_axis(site)
+            whole.movedim(axis, 1)[..., keys][rows, columns] = lanes.movedim(axis, 1)
         return whole
 
-
-def _named(x: Tensor) -> tuple[Any, ...]:
-    return ("batch", *(f"axis {i}" for i in range(1, x.ndim)))
+    def _held(self, site: Site, x: Tensor, part: Part) -> tuple[Tensor, Tensor, slice]:
+        """Which part of the base's point x holds: rows [lane, 1], columns [1 or lane, column], and keys."""
+        rows = torch.tensor(part.rows, device=x.device)[:, None]
+        axis = column_axis(site)
+        size, columns = x.shape[axis] if x.ndim > axis else 0, self.columns
+        if columns.ndim == 2:
+            columns = columns[part.start : part.stop]
+        else:  # keys as attention uses them come with those of the earlier columns
+            columns = (columns if size == len(columns) else torch.arange(size, device=columns.device))[None]
+        # Keys after the last computed column are not in x, nor seen by any query.
+        return rows, columns, slice(None) if axis == 1 else slice(self.keys)

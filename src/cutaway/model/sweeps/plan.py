@@ -189,9 +189,10 @@ def plan(
     Raises InputError as a run with the interventions would.
     """
     given = model.batch(batch)
-    ops = [model._ops(cell) for cell in cells]
+    ops = [model._ops(cell, given) for cell in cells]
     columns = _columns(at, given)
-    sites = {op.site.address: op.site for its_ops in ops for op in its_ops}
+    every = (site for its_ops in ops for op in its_ops for site in (op.site, op.source) if site is not None)
+    sites = {site.address: site for site in every}
     base = Base(model, given, columns, list(sites.values()))
     if missing := [address for address in sites if address not in base.read]:
         raise InputError(f"never reached in a forward of these prompts: {', '.join(missing)}.")

@@ -68,7 +68,7 @@ class Base:
     def __init__(self, model: Model, batch: Batch, columns: Tensor, reads: list[Site]) -> None:
         self.model, self.batch, self.layout = model, batch, batch.layout
         self.columns = columns  # [row]
-        self.rows, self.width = batch.ids.shape
+        self.rows, self.width = batch.mask.shape
         self.calls: list[dict[str, Any]] = []
         self.inputs: list[Tensor] = []  # [row, column, d_model] entering each block
         self.output: Tensor | None = None  # leaving the last
@@ -122,10 +122,12 @@ def unembedded(model: Model, batch: Batch, columns: Tensor) -> Tensor:
     """The logits [row, vocab] of one forward at one column of each row; the others are not unembedded where the family
     lets one say so."""
     wanted, which = torch.unique(columns, return_inverse=True)
-    few = "logits_to_keep" in model._signature and len(wanted) < batch.ids.shape[1]
+    few = "logits_to_keep" in model._signature and len(wanted) < batch.mask.shape[1]
     output = model._call(batch, **({"logits_to_keep": wanted.to(model.device)} if few else {}))
     found = getattr(output, "logits", None)
     logits: Tensor = first_tensor(output) if found is None else found
+    if logits.ndim == 2:  # one prediction a row
+        return logits
     at = which if few else columns
     return logits[torch.arange(len(columns), device=logits.device), at.to(logits.device)]
 
@@ -142,6 +144,10 @@ class Replay:
         architecture = self.model.architecture
         if architecture is None:
             raise CannotRestart(f"it is no causal language model that is known ({self.model.contract.why})")
+        if not self.model.facts.causal:
+            raise CannotRestart("each position attends to later ones, so nothing before a change stays as it was")
+        if self.model.facts.reads != "tokens":
+            raise CannotRestart(f"it reads {self.model.facts.reads}")
         self.blocks = base._blocks()
         if len(base.calls) != len(self.blocks):
             raise CannotRestart(f"one forward called {len(base.calls)} blocks where there are {len(self.blocks)}")
@@ -167,21 +173,27 @@ class Replay:
         """Go through the blocks one by one, keeping keys and values, and compare with the base run."""
         base = self.base
         every = torch.arange(base.rows)
+        middle = base.width // 2  # in two spans: a later column must make no difference to an earlier one
         for layer in range(len(self.blocks)):
             cache = Prefix(None, None)
+            parts = []
             try:
-                out = self._call(layer, base.inputs[layer], every, 0, base.width, cache)
+                for start, stop in ((0, middle), (middle, base.width)):
+                    if start < stop:
+                        parts.append(self._call(layer, base.inputs[layer][:, start:stop], every, start, stop, cache))
             except CannotRestart:
                 raise
             except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
                 raise CannotRestart(f"block {layer} cannot be called alone: {type(error).__name__}: {error}") from error
-            if cache.calls != 1 or cache.keys is None or cache.values is None or cache.keys.shape[2] != base.width:
+            held = None if cache.keys is None or cache.values is None else (cache.keys, cache.values)
+            if cache.calls != len(parts) or held is None or held[0].shape[2] != base.width:
                 raise CannotRestart(f"block {layer} keeps no keys and values of each position in its cache")
+            out = torch.cat(parts, 1)
             then = base.inputs[layer + 1] if layer + 1 < len(self.blocks) else base.output
             assert then is not None
-            self._same(out, then, f"block {layer} called alone")
-            self.keys.append(cache.keys)
-            self.values.append(cache.values)
+            self._same(out, then, f"block {layer}, called alone on half of the positions after the other,")
+            self.keys.append(held[0])
+            self.values.append(held[1])
         assert base.output is not None
         at = base.columns.to(base.output.device)
         last = base.output[torch.arange(base.rows, device=at.device), at][:, None]
