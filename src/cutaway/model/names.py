@@ -1,4 +1,4 @@
-"""Names of other frameworks as ours: TransformerLens (legacy `HookedTransformer`, and the bridge), nnterp, interp-engine.
+"""Names of other frameworks as ours: TransformerLens (legacy, and the bridge), nnterp and interp-engine.
 
 A name is accepted where all versions of its framework mean one tensor of this family by it. Where they don't (a norm's
 `hook_normalized` is after the gain in an unfolded LayerNorm and before it in a folded one; a sublayer's output is
@@ -104,7 +104,7 @@ def _biased(view: View, layer: int, point: str) -> str | None:
         return None
     return (
         "frameworks add ALiBi's bias up to a constant in each row (by distance, or by the key's index alone), which "
-        f"the softmax does not see: attn_scores.{layer} is what this model adds, attn_probs.{layer} is the same everywhere"
+        f"the softmax does not see: attn_scores.{layer} is as this model has it, attn_probs.{layer} the same everywhere"
     )
 
 

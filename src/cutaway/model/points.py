@@ -193,7 +193,7 @@ class Architecture:
         axes = POINTS[name][0]
         address = name if layer is None else f"{name}.{layer}"
         if name.startswith("cross_"):
-            raise Refused("a decoder without an encoder attends to no source")
+            raise Refused("a stack without an encoder attends to no source")
 
         def site(module: nn.Module, via: Any = "output", **more: Any) -> Site:
             return Site(address, name, layer, axes, module, via, writable=name not in READ_ONLY, **more)
@@ -214,6 +214,10 @@ class Architecture:
         if name == "resid_mid" and layer is not None and getattr(self.block(layer), "do_layer_norm_before", False):
             block = self.block(layer)  # OPT's block holds its MLP, whose norm is called as others call the final one
             return site(self._module(getattr(block, "final_layer_norm", None)), "input", follows=block)
+        if name in ("q_norm_out", "k_norm_out") and layer is not None:
+            per_head = getattr(self.attention(layer), f"{name[0]}_layernorm", None)  # StableLM, Phi where they have it
+            if isinstance(per_head, nn.Module):
+                return site(per_head, heads=self._heads(name, layer))
         module, side = self._engine.resolve_point(name, layer)
         via, _, element = str(side).partition(":")
         more: dict[str, Any] = {"element": int(element or 0)}

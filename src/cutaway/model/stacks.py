@@ -50,7 +50,8 @@ _BERT = Parts(
     ("bert", "roberta", "electra", ""), "encoder.layer", "embeddings.word_embeddings", "attention.self",
     ("attention.self.query", "attention.self.key", "attention.self.value"), "attention.output.dense",
     "intermediate", ("intermediate.dense",), "output.dense", mid_output="attention.output.LayerNorm",
-    heads=("cls.predictions.decoder", "lm_head.decoder"), activation=("intermediate.intermediate_act_fn",),
+    heads=("cls.predictions.decoder", "lm_head.decoder", "generator_lm_head"),
+    activation=("intermediate.intermediate_act_fn",),
     post_norms=("attention.output.LayerNorm", "output.LayerNorm"),
 )  # fmt: skip
 _CLIP = Parts(
@@ -111,6 +112,8 @@ STACKS: dict[str, Parts] = {  # by model_type
 
 # Positions counted from the ids themselves, from padding's id on: padding must carry that id, and no ids be handed in.
 POSITIONS_FROM_IDS = ("roberta", "xlm-roberta", "camembert")
+_LACKS = dict.fromkeys(("q_norm_out", "k_norm_out"), "the family norms neither queries nor keys")
+_LACKS |= dict.fromkeys(("router_logits", "expert_weights", "expert_indices"), "the family is dense: no experts")
 _CROSS = {"cross_scores": "attn_scores", "cross_probs": "attn_probs"}
 
 
@@ -131,8 +134,11 @@ class Stack:
         if found is None:
             raise Refused(f"{type(hf).__name__} holds no {parts.blocks}")
         self.stack: nn.Module = found
-        self.blocks: Any = found.get_submodule(parts.blocks)
-        self.n_layers = len(self.blocks)
+        blocks = found.get_submodule(parts.blocks)
+        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+            raise Refused(f"{type(hf).__name__} has no blocks at {parts.blocks}")
+        self.blocks = blocks
+        self.n_layers = len(blocks)
         config = hf.config
         self.d_model = int(_first(config, "hidden_size", "d_model", "dim"))
         self.n_heads = int(_first(config, "num_attention_heads", "num_heads", "n_heads"))
@@ -141,8 +147,7 @@ class Stack:
     # ---- parts
 
     def block(self, layer: int) -> nn.Module:
-        block: nn.Module = self.blocks[layer]
-        return block
+        return self.blocks[layer]
 
     def attention(self, layer: int) -> nn.Module:
         return self._part(layer, self.parts.attention)
@@ -263,7 +268,7 @@ class Stack:
             "mlp_out_post": (parts.down, "output"),
         }
         if name not in where:
-            raise Refused(f"{self.hf.config.model_type} has no {name.replace('_', ' ')}")
+            raise Refused(_LACKS.get(name, f"{self.hf.config.model_type} has no {name}"))
         path, via = where[name]
         if not path or (name == "mlp_pre_linear" and _at(self.block(layer), parts.linear) is None):
             raise Refused("the MLP is not gated: it has one branch, whose pre-activation is mlp_pre")
@@ -273,7 +278,7 @@ class Stack:
     def _cross(self, name: str, layer: int, heads: tuple[int, int]) -> Site:
         path = self.parts.cross
         if not path:
-            raise Refused(f"{type(self.hf).__name__} attends to no encoder")
+            raise Refused("a stack without an encoder attends to no source")
         axes = POINTS[name][0]
         if name in _CROSS:
             # The attention function reports under its own names; the address says whose attention it is.
