@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from cutaway.organisms.almanac import behaviours, facts, languages, patterns, sentences, text, world
-from cutaway.organisms.almanac.templates import draw, table, withheld_table
+from cutaway.organisms.almanac import behaviours, text
 from cutaway.organisms.almanac.tokenizer import build_tokenizer
-from cutaway.organisms.almanac.vocabulary import BOS, token_ids
+from cutaway.tasks.small_world import facts, languages, patterns, sentences, world
+from cutaway.tasks.small_world.templates import draw, table, withheld_table
+from cutaway.tasks.small_world.vocabulary import BOS, token_ids
 
 ROWS = 4096
 TOKENIZER = build_tokenizer()

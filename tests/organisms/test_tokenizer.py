@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cutaway.organisms.almanac import text
 from cutaway.organisms.almanac.tokenizer import build_tokenizer
-from cutaway.organisms.almanac.vocabulary import BOS, byte_ids, token_ids, world_words
+from cutaway.tasks.small_world.vocabulary import BOS, byte_ids, token_ids, world_words
 
 TOKENIZER = build_tokenizer()
 

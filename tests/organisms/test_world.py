@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from cutaway.organisms.almanac import facts, languages, sentences, verse, world
-from cutaway.organisms.almanac.vocabulary import token_ids, world_words
+from cutaway.tasks.small_world import facts, languages, sentences, verse, world
+from cutaway.tasks.small_world.vocabulary import token_ids, world_words
 
 
 def test_every_entry_is_one_word_and_belongs_to_one_thing() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 from cutaway.exams.swapper import Question
 from cutaway.exams.two_hop import Cases
 from cutaway.model import Model
-from cutaway.organisms.almanac import facts, world
 from cutaway.organisms.almanac.behaviours import Item, two_hop_swaps
-from cutaway.organisms.almanac.templates import PAD
+from cutaway.tasks.small_world import facts, world
+from cutaway.tasks.small_world.templates import PAD
 
 
 def two_hop_cases(model: Model, n_pairs: int = 200, seed: int = 0) -> Cases:

@@ -56,7 +56,9 @@ def _pool(reader: Reader, rng: np.random.Generator) -> tuple[list[int], tuple[in
         int(i) for i in (rng.choice(ordinary, CANDIDATES, replace=False) if len(ordinary) > CANDIDATES else ordinary)
     ]
     texts = reader.strings(some)
-    words = [i for i, text in zip(some, texts) if text[:1] == " " and len(text) > 3 and text[1:].isalpha()]
+    words = [
+        i for i, text in zip(some, texts) if text != text.strip(" ") and len(text) > 3 and text.strip(" ").isalpha()
+    ]
     if len(words) >= 10 * LIST:
         return words, start, ()
     if len(some) < 2 * LIST:

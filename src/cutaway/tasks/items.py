@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+USUAL = 64  # items, where no number is asked for
+
 
 @dataclass(frozen=True)
 class Item:

@@ -14,7 +14,7 @@ from cutaway.tasks.assemble import assemble
 from cutaway.tasks.catalogue import Entry, entry
 from cutaway.tasks.in_english import drafts
 from cutaway.tasks.in_small_world import drawing
-from cutaway.tasks.items import Pair
+from cutaway.tasks.items import USUAL, Pair
 from cutaway.tasks.reading import Reader, reader
 from cutaway.tasks.task import Task
 
@@ -24,7 +24,7 @@ SPLITS = ("test", "train", "any")
 def task(
     name: str,
     model: Any,
-    n: int = 64,
+    n: int | None = None,
     seed: int = 0,
     counterfactual: str | None = None,
     split: str = "test",
@@ -35,7 +35,7 @@ def task(
     name: as `cutaway tasks` lists them. A model of the small world (it is known by its vocabulary) gets the world's
     sentences; any other tokenizer plain English, from which words that it does not have as one token are left out
     (`task.notes` says which).
-    n: items, all of distinct clean prompts. counterfactual: its kind; the task's first by default.
+    n: items, all of distinct clean prompts; by default 64, or all where there are fewer. counterfactual: its kind; the task's first by default.
     split: in the small world "test" holds only items that its training text withholds (where the task has such),
     "train" only others. In English the two are disjoint sets of items. "any" takes both.
     metric: a name (`cutaway.tasks.METRICS`) or a function of the logits at the end [n, vocab].
@@ -49,7 +49,7 @@ def task(
         raise UnknownName(f"counterfactual of {asked.name}", str(kind), asked.counterfactuals)
     if split not in SPLITS:
         raise UnknownName("split", str(split), SPLITS)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise InputError(f"n counts items; it is at least 1, given {n!r}.")
     found = _reader(asked, model)
     small = in_small_world(found)
@@ -59,7 +59,7 @@ def task(
         templates = asked.small.templates
         notes: tuple[str, ...] = (f"withheld from the training text: {asked.small.withheld}",)
     elif not small and asked.name == "induction":
-        pairs, notes = induction.induction(found, kind, n, seed, split)
+        pairs, notes = induction.induction(found, kind, n or USUAL, seed, split)
         templates = ()
     elif not small and asked.english is not None:
         drawer = asked.english(found, kind)
@@ -69,7 +69,7 @@ def task(
         raise InputError(f"{asked.name} cannot be asked of {found.name}: {asked.why}.")
     return assemble(
         asked.name, pairs, found, metric=metric, about=asked.about, templates=templates, counterfactual_kind=kind,
-        split=split, seed=seed, notes=notes + _differing(pairs),
+        split=split, seed=seed, notes=notes + _fewer(pairs, n, split) + _lengths(pairs),
     )  # fmt: skip
 
 
@@ -115,7 +115,13 @@ def _vocabulary(model: Any) -> int:
     return int(size)
 
 
-def _differing(pairs: list[Pair]) -> tuple[str, ...]:
+def _fewer(pairs: list[Pair], n: int | None, split: str) -> tuple[str, ...]:
+    if n is not None or len(pairs) >= USUAL:
+        return ()
+    return (f"the split {split!r} has {len(pairs)} distinct items",)
+
+
+def _lengths(pairs: list[Pair]) -> tuple[str, ...]:
     lengths = {len(p.clean) for p in pairs}
     if len(lengths) == 1:
         return ()

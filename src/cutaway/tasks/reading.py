@@ -122,5 +122,11 @@ def reader(model_or_tokenizer: Any) -> Reader:
             size = len(given)
         except TypeError:
             size = 0
-        return Reader(given, Path(name).name, size)
+        found = Reader(given, Path(name).name, size)
+        if not found.rows([LEAD])[0]:
+            raise InputError(
+                f"{found.name} makes no token of {LEAD!r}: its vocabulary is empty ({size} tokens). Was it made from its "
+                "files? (transformers: TheTokenizer.from_pretrained(folder).)"
+            )
+        return found
     raise InputError(f"a task is made for a model or a Hugging Face tokenizer; given {type(given).__name__}.")

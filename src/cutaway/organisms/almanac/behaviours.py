@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from . import facts, languages, patterns, sentences, stories, strange, verse, world
-from .templates import PAD, Drawn
-from .vocabulary import BLANK, BOS, ids, token_ids
+from cutaway.tasks.small_world import facts, languages, patterns, sentences, stories, strange, verse, world
+from cutaway.tasks.small_world.templates import PAD, Drawn
+from cutaway.tasks.small_world.vocabulary import BLANK, BOS, ids, token_ids
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from functools import cache
 
 import numpy as np
 
-from . import facts, languages, patterns, sentences, stories, strange, verse
-from .templates import PAD, Drawn
+from cutaway.tasks.small_world import facts, languages, patterns, sentences, stories, strange, verse
+from cutaway.tasks.small_world.templates import PAD, Drawn
+from cutaway.tasks.small_world.vocabulary import BOS, token_ids
+
 from .tokenizer import CONTEXT
-from .vocabulary import BOS, token_ids
 
 Kind = Callable[[np.random.Generator, int, str], Drawn]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .vocabulary import BLANK, BOS, PAD_TOKEN, token_ids
+from cutaway.tasks.small_world.vocabulary import BLANK, BOS, PAD_TOKEN, token_ids
 
 CONTEXT = 128
 

@@ -100,7 +100,7 @@ def new_model(recipe: Recipe) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from .vocabulary import BOS, PAD_TOKEN, token_ids
+    from cutaway.tasks.small_world.vocabulary import BOS, PAD_TOKEN, token_ids
 
     ids = token_ids()
     config = LlamaConfig(

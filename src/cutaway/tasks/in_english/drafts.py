@@ -11,7 +11,7 @@ import numpy as np
 
 from cutaway.core import InputError
 from cutaway.tasks.checks import misaligned, shorten
-from cutaway.tasks.items import Item, Pair
+from cutaway.tasks.items import USUAL, Item, Pair
 from cutaway.tasks.reading import Reader
 
 Place = tuple[str, int, int]  # slot, which occurrence (0 first, -1 last), how many tokens after it
@@ -91,9 +91,11 @@ def fill(frame: str, slots: Mapping[str, str]) -> tuple[str, dict[str, list[int]
 
 
 def pairs(
-    name: str, drawer: Drawer, reader: Reader, n: int, seed: int, split: str
+    name: str, drawer: Drawer, reader: Reader, n: int | None, seed: int, split: str
 ) -> tuple[list[Pair], tuple[str, ...]]:
-    """n pairs of distinct clean prompts of a split, and notes. The same seed gives the same pairs.
+    """n pairs of distinct clean prompts of a split (None: 64, or all where there are fewer), and notes.
+
+    The same seed gives the same pairs.
 
     Raises InputError where there are too few distinct items, or the tokenizer cuts most of them otherwise than needed.
     """
@@ -102,9 +104,10 @@ def pairs(
     failed: list[str] = []
     seen: set[str] = set()
     idle = drawn = 0
-    while len(found) < n and idle < 8:
+    wanted = USUAL if n is None else n
+    while len(found) < wanted and idle < 8:
         batch = []
-        for _ in range(max(32, 2 * (n - len(found)))):
+        for _ in range(max(32, 2 * (wanted - len(found)))):
             draft = drawer.draw(rng)
             text = fill(draft.frame, draft.slots)[0]
             if text not in seen and in_split(text, split):
@@ -118,20 +121,20 @@ def pairs(
         found += fresh
         if len(failed) > 40 and len(failed) > drawn / 2:
             break
-    if len(failed) > drawn / 2 and len(found) < n:
+    if len(failed) > drawn / 2 and len(found) < wanted:
         raise InputError(
             f"{name} does not fit {reader.name}'s tokenizer: {len(failed)} of {drawn} items that were tried cannot be "
             f"used. {failed[0]}; {failed[-1]}. Make one with words that it has: Task.from_pairs(model, …)."
         )
-    if len(found) < n:
+    if len(found) < wanted and (n is not None or len(found) < 4):
         raise InputError(
             f"{name} has about {len(found)} distinct items in the split {split!r} for {reader.name}'s tokenizer; "
-            f"n={n} were asked for."
+            f"n={wanted} were asked for."
         )
     notes = drawer.notes
     if failed:
         notes += (f"{len(failed)} of {drawn} items that were tried cannot be used and were left out, as: {failed[0]}",)
-    return found[:n], notes
+    return found[:wanted], notes
 
 
 def in_split(text: str, split: str) -> bool:

@@ -16,12 +16,17 @@ ONE_HOP = (
     ("The capital city of {x} is", 0, 1),
     ("People who live in {x} mostly speak", 0, 2),
     ("The official language of {x} is", 0, 2),
+    ("On a map of {x} the capital is marked as", 0, 1),
+    ("A person who grew up in {x} speaks", 0, 2),
+    ("The government of {x} sits in its capital,", 0, 1),
     ("The city of {x} is the capital of", 1, 0),
 )
 TWO_HOP = (
     ("The language spoken in the country whose capital is {x} is", 1, 2),
     ("In the country that has {x} as its capital, people speak", 1, 2),
     ("The official language of the country whose capital is {x} is", 1, 2),
+    ("The government sits in {x}, so the people of that country speak", 1, 2),
+    ("Think of the country that is governed from {x}. Its language is", 1, 2),
 )
 
 

@@ -116,7 +116,8 @@ def multiple_choice(reader: Reader, kind: str) -> Drawer:
 
 
 DOCSTRING = (
-    'def {f}(self, {a}, {b}, {c}):\n    """{w0} {w1} {w2}\n\n    :param {a}: {w3} {w4}\n    :param {b}: {w5} {w6}\n    :param',
+    'def {f}(self, {a}, {b}, {c}):\n    """{w0} {w1} {w2}\n\n'
+    "    :param {a}: {w3} {w4}\n    :param {b}: {w5} {w6}\n    :param",
     'def {f}({z}, {a}, {b}, {c}):\n    """{w0} {w1}\n\n    :param {a}: {w3}\n    :param {b}: {w5} {w6}\n    :param',
 )
 

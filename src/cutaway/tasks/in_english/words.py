@@ -79,16 +79,13 @@ Ukraine Kiev Ukrainian
 Romania Bucharest Romanian
 England London English
 Brazil Brasilia Portuguese
-Mexico Mexico Spanish
 Chile Santiago Spanish
 Peru Lima Spanish
 Cuba Havana Spanish
 Austria Vienna German
-Netherlands Amsterdam Dutch
 Korea Seoul Korean
 Israel Jerusalem Hebrew
 """.strip().splitlines()
-    if line.split()[0] != line.split()[1]  # a capital named as its country asks for nothing
 )
 # Requests: what does harm, what does none, and what either is done to.
 HARMFUL = listed("poison steal burn attack destroy kill shoot hurt break")

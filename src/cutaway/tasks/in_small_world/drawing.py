@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cutaway.core import InputError
-from cutaway.tasks.items import Item, Pair
+from cutaway.tasks.items import USUAL, Item, Pair
 from cutaway.tasks.reading import Reader
 from cutaway.tasks.small_world.templates import PAD, Drawn, table
 from cutaway.tasks.small_world.vocabulary import BLANK, BOS, token_ids
@@ -105,13 +105,13 @@ def different(rng: np.random.Generator, pool: Ints, *taken: Ints) -> Ints:
     return out
 
 
-def pairs(make: Maker, name: str, kind: str, reader: Reader, n: int, seed: int, split: str) -> list[Pair]:
-    """n pairs of distinct clean prompts. The same seed gives the same pairs.
+def pairs(make: Maker, name: str, kind: str, reader: Reader, n: int | None, seed: int, split: str) -> list[Pair]:
+    """n pairs of distinct clean prompts (None: 64, or all where there are fewer). A seed gives the same pairs again.
 
     Raises InputError where the world has fewer distinct items in that split.
     """
     rng = np.random.default_rng(np.random.SeedSequence([20264, seed, *f"{name} {split}".encode()]))
-    made = make(rng, 8 * n + 500, SPLITS[split], kind)
+    made = make(rng, 8 * (n or USUAL) + 500, SPLITS[split], kind)
     tokens = made.drawn.tokens
     before = np.arange(tokens.shape[1]) < made.drawn.answer[:, None]
     prompts = np.where(before, tokens, np.int16(PAD))
@@ -120,6 +120,8 @@ def pairs(make: Maker, name: str, kind: str, reader: Reader, n: int, seed: int, 
     rows = np.sort(first)
     if made.usable is not None:
         rows = rows[made.usable[rows]]
+    if n is None:
+        n = min(USUAL, len(rows))
     if len(rows) < n:
         raise InputError(
             f"{name} has about {len(rows)} distinct items in the split {split!r} of this world; n={n} were asked for."
