@@ -1,14 +1,15 @@
 """Assembly: heads and neurons in a named residual stream become the weights of one transformer.
 
-Heads and neurons that a layer has fewer of than another are zero. The output is read by the unembedding: of a categorical
-output, gain times each value's coordinate; of a numerical output x, gain * (2 v x - v^2) / gap^2 for each value v, which
-is greatest at the value nearest to x and at least `gain` above the next when x is exact.
+Heads and neurons that a layer has fewer of than another are zero. The output is read by the unembedding: of a
+categorical output, gain times each value's coordinate; of a numerical output x, gain * (2 v x - v^2) / gap^2 for each
+value v, which is greatest at the value nearest to x and at least `gain` above the next when x is exact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -67,7 +68,8 @@ def assemble(
     model = RaspForCausalLM(config).to(dtype)
     state = {name: torch.tensor(weight, dtype=dtype) for name, weight in weights.items()}
     missing = model.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys and all("norm" in name for name in missing.missing_keys), missing
+    assert not missing.unexpected_keys
+    assert all("norm" in name for name in missing.missing_keys)
     return Assembled(model.eval().requires_grad_(False), turn)
 
 
@@ -75,8 +77,8 @@ def _weights(compiled: Compiled, vocabulary: Vocabulary, config: RaspConfig) -> 
     """Every weight in the named basis, by its name in the state dict."""
     width, heads, d_head = config.hidden_size, config.num_attention_heads, config.head_dim
     weights: dict[str, Array] = {
-        "model.embed_tokens.weight": _token_embedding(compiled, vocabulary),
-        "model.embed_positions.weight": _position_embedding(compiled),
+        "model.embed_tokens.weight": token_embedding(compiled, vocabulary),
+        "model.embed_positions.weight": position_embedding(compiled),
     }
     for layer in range(config.num_hidden_layers):
         q, k, v = (np.zeros((heads, d_head, width)) for _ in range(3))
@@ -101,7 +103,7 @@ def _weights(compiled: Compiled, vocabulary: Vocabulary, config: RaspConfig) -> 
             f"{block}.mlp.up_proj.bias": off,
             f"{block}.mlp.down_proj.weight": down,
         }
-    matrix, bias = _unembedding(compiled, vocabulary)
+    matrix, bias = unembedding(compiled, vocabulary)
     return {**weights, "lm_head.weight": matrix, "lm_head.bias": bias}
 
 
@@ -114,7 +116,7 @@ def _named(compiled: Compiled, kind: str) -> list[str]:
     return [compiled.names[sop] for sop, at in compiled.plan.at.items() if at.kind == kind]
 
 
-def _token_embedding(compiled: Compiled, vocabulary: Vocabulary) -> Array:
+def token_embedding(compiled: Compiled, vocabulary: Vocabulary) -> Array:
     """[vocab, d_model]: BOS on its own direction, each input value on its own; the rest zero."""
     matrix = np.zeros((len(vocabulary), compiled.residual.width))
     matrix[0, 0] = 1.0
@@ -125,7 +127,7 @@ def _token_embedding(compiled: Compiled, vocabulary: Vocabulary) -> Array:
     return matrix
 
 
-def _position_embedding(compiled: Compiled) -> Array:
+def position_embedding(compiled: Compiled) -> Array:
     """[positions, d_model]: index i at position i + 1; BOS has none."""
     matrix = np.zeros((compiled.length + 1, compiled.residual.width))
     for name in _named(compiled, "positions"):
@@ -135,13 +137,13 @@ def _position_embedding(compiled: Compiled) -> Array:
     return matrix
 
 
-def _unembedding(compiled: Compiled, vocabulary: Vocabulary) -> tuple[Array, Array]:
+def unembedding(compiled: Compiled, vocabulary: Vocabulary) -> tuple[Array, Array]:
     """W_U [vocab, d_model] and its bias [vocab]."""
     name, found = compiled.names[compiled.output], compiled.values[compiled.output]
     space = compiled.residual.subspaces[name]
     matrix, bias = np.zeros((len(vocabulary), compiled.residual.width)), np.full(len(vocabulary), -GAIN)
     values = [Fraction(value) for value in found.values] if space.numerical else []
-    gap = min((float(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    gap = min((float(b - a) for a, b in pairwise(values)), default=1.0)
     for value in found.values:
         row = vocabulary.id(value)
         if space.numerical:

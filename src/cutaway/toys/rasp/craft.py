@@ -44,13 +44,14 @@ class Subspace:
             out[self.values.index(value)] = 1.0
         return out
 
-    def decode(self, coordinates: Array) -> Value:
-        """The nearest value to coordinates [size]; None is the zero vector."""
+    def decode(self, coordinates: Array) -> list[Value]:
+        """The nearest values to coordinates [n, size]; None is the zero vector."""
         if self.numerical:
             numbers = np.array([float(Fraction(value)) for value in self.values])
-            return self.values[int(np.abs(numbers - coordinates[0]).argmin())]
-        best = int(coordinates.argmax())
-        return self.values[best] if coordinates[best] > 0.5 else None
+            return [self.values[i] for i in np.abs(coordinates - numbers).argmin(-1)]
+        best = coordinates.argmax(-1)
+        held = np.take_along_axis(coordinates, best[:, None], -1)[:, 0] > 0.5
+        return [self.values[i] if there else None for i, there in zip(best, held, strict=True)]
 
     def labels(self) -> list[str]:
         """A name for each direction."""

@@ -71,10 +71,9 @@ def _factors(table: Array) -> tuple[Array, Array]:
     different rows or columns that are not all 0, whichever is less. Exact, where a singular value decomposition is not.
     """
     rows, row_of = np.unique(table, axis=0, return_inverse=True)
-    columns, column_of = np.unique(table.T, axis=0, return_inverse=True)
+    columns = np.unique(table, axis=1).T
     if len(columns) < len(rows):
         right, left = _factors(table.T)
         return left, right
     keep = np.flatnonzero(rows.any(axis=1))
     return (row_of.reshape(1, -1) == keep[:, None]).astype(np.float64), rows[keep]
-

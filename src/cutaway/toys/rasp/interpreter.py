@@ -93,7 +93,7 @@ def _aggregate(sop: Aggregate, found: Values) -> Value:
     if not found:
         return sop.default
     if sop.numerical:
-        return exact(sum((Fraction(value) for value in found), Fraction(0)) / len(found))
+        return exact(Fraction(sum(found)) / len(found))
     if any(value != found[0] for value in found):
         raise Ambiguous(f"{sop.name or 'an aggregate'} selects different values at once: {found}.")
     return found[0]

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import cache
 
 from cutaway.core import UnknownName
+from cutaway.toys.rasp.language import Map as map_
 from cutaway.toys.rasp.language import (
     SOp,
     Value,
@@ -24,7 +25,6 @@ from cutaway.toys.rasp.language import (
     sequence_map,
     tokens,
 )
-from cutaway.toys.rasp.language import Map as map_
 from cutaway.toys.rasp.program import Program
 
 _BUILDERS: dict[str, Callable[[], Program]] = {}
@@ -118,8 +118,7 @@ def length() -> Program:
 
 @_entry
 def reverse() -> Program:
-    opposite = (_length() - 1).named("last")
-    mirrored = sequence_map(lambda last, index: last - index, opposite, indices, name="mirrored")
+    mirrored = sequence_map(lambda n, index: n - 1 - index, _length(), indices, name="mirrored")
     output = aggregate(select(indices, mirrored, _equal), tokens, name="reverse")
     source = "aggregate(select(indices, length - 1 - indices, ==), tokens)"
     return Program("reverse", "the tokens backwards", source, output, ("a", "b", "c"), 6)
@@ -128,7 +127,9 @@ def reverse() -> Program:
 @_entry
 def hist() -> Program:
     output = selector_width(select(tokens, tokens, _equal), name="hist")
-    return Program("hist", "how often each token occurs", "width(select(tokens, tokens, ==))", output, ("a", "b", "c"), 6)
+    return Program(
+        "hist", "how often each token occurs", "width(select(tokens, tokens, ==))", output, ("a", "b", "c"), 6
+    )
 
 
 @_entry
@@ -201,9 +202,7 @@ def detect_pattern() -> Program:
     second = _shifted(1, tokens.eq("b").named("is_b"), "b_before")
     output = (first & second & tokens.eq("c").named("is_c")).named("detect_pattern")
     source = "shift(tokens == a, 2) & shift(tokens == b, 1) & (tokens == c)"
-    return Program(
-        "detect_pattern", "whether a b c ends here", source, output, ("a", "b", "c"), 6, causal=True
-    )
+    return Program("detect_pattern", "whether a b c ends here", source, output, ("a", "b", "c"), 6, causal=True)
 
 
 @_entry
@@ -232,9 +231,7 @@ def hist2() -> Program:
     count = selector_width(same, name="hist")
     earlier = selector_width(same & select(indices, indices, lambda k, q: k < q), name="seen_before")
     first = earlier.eq(0).named("is_first")
-    output = selector_width(
-        select(count, count, _equal) & select(first, first, lambda k, q: bool(k)), name="hist2"
-    )
+    output = selector_width(select(count, count, _equal) & select(first, first, lambda k, q: bool(k)), name="hist2")
     source = "width(select(hist, hist, ==) & select(is_first, True, ==)), is_first = width(same & earlier) == 0"
     return Program("hist2", "how many different tokens are as frequent", source, output, ("a", "b", "c"), 5)
 

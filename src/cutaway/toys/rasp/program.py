@@ -1,4 +1,4 @@
-"""A program, and what compiling it gives: a model with its tokenizer, the interpreter beside it, and the truth about it."""
+"""A program, and what compiling it gives: a model, the interpreter beside it, and the truth about both."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
 from cutaway.toys.rasp.assemble import Assembled, assemble
 from cutaway.toys.rasp.compiler import Compiled, compile_graph
 from cutaway.toys.rasp.craft import Array
@@ -19,6 +19,9 @@ from cutaway.toys.rasp.interpreter import interpret
 from cutaway.toys.rasp.language import SOp, Value
 from cutaway.toys.rasp.transformer import RaspForCausalLM
 from cutaway.toys.rasp.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from cutaway.toys.rasp.truth import Truth
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -84,6 +87,13 @@ class CompiledProgram:
         """[size, d_model]: the orthonormal directions of a variable in the model's residual stream."""
         return self.compiled.residual.basis(name) @ self.assembled.rotation.T
 
+    @cached_property
+    def truth(self) -> Truth:
+        """Every variable's subspace and component, and the true edges."""
+        from cutaway.toys.rasp.truth import truth_of
+
+        return truth_of(self.program, self.compiled, self.vocabulary, self.basis, self.model.dtype)
+
     def load(self) -> Any:
         """The compiled model as `cutaway.Model`, with its tokenizer."""
         from cutaway.model import load
@@ -94,7 +104,9 @@ class CompiledProgram:
 
     # ---- running both
 
-    def interpret(self, given: Sequence[Value], set_to: Mapping[str, Sequence[Value]] | None = None) -> dict[str, list[Value]]:
+    def interpret(
+        self, given: Sequence[Value], set_to: Mapping[str, Sequence[Value]] | None = None
+    ) -> dict[str, list[Value]]:
         """Every variable's exact values; `set_to` gives some of them instead: an intervention on the program.
 
         Raises InputError for a variable that is none, Ambiguous where an intervention leaves the program no meaning.
@@ -102,8 +114,6 @@ class CompiledProgram:
         variables = self.variables
         for name in set_to or {}:
             if name not in variables:
-                from cutaway.core import UnknownName
-
                 raise UnknownName("variable", name, variables)
         changed = {variables[name]: values for name, values in (set_to or {}).items()}
         trace = interpret(self.program.output, given, causal=self.program.causal, set_to=changed)
@@ -134,8 +144,9 @@ class CompiledProgram:
             final = self._final(self.ids(inputs))
         found: dict[str, list[list[Value]]] = {}
         for name, space in self.compiled.residual.subspaces.items():
-            coordinates = final @ self.basis(name).T
-            found[name] = [[space.decode(at) for at in row[1:]] for row in coordinates]
+            coordinates = (final @ self.basis(name).T)[:, 1:]
+            values, wide = space.decode(coordinates.reshape(-1, space.size)), coordinates.shape[1]
+            found[name] = [values[row * wide : (row + 1) * wide] for row in range(len(coordinates))]
         return found
 
     def _final(self, ids: torch.Tensor) -> Array:
@@ -154,8 +165,8 @@ def compile_program(
 ) -> CompiledProgram:
     """The program as a transformer (Lindner et al. 2023). Milliseconds to a tenth of a second.
 
-    coldness: how sharp attention is: 100 is exact in float32; at 10 a head leaves about exp(-5) of its attention on BOS,
-    and gradients flow through it. dtype: float32 or float64. rotate: a seed; turns the residual stream by a random
+    coldness: how sharp attention is: 100 is exact in float32; at 10 a head leaves about exp(-5) of its attention on
+    BOS, and gradients flow through it. dtype: float32 or float64. rotate: a seed; turns the residual stream by a random
     rotation, so that no variable lies along a coordinate. noise: standard deviation of Gaussian noise on every weight,
     drawn from `seed`. Raises InputError.
     """

@@ -5,8 +5,8 @@ bidirectional, no norm. This one has, under the standard names, with attention t
 of the model layer exists. `cutaway.load(folder)` knows its `model_type`; for plain transformers,
 `import cutaway.toys.rasp` registers it.
 
-Its norms are the identity bit for bit: RMSNorms whose eps of 2^100 swamps the input and whose gain is the 2^50 that they
-divide by. So tools that look for a norm find one, and one whose scale is constant.
+Its norms are the identity bit for bit: RMSNorms whose eps of 2^100 swamps the input and whose gain is the 2^50 that
+they divide by. So tools that look for a norm find one, and one whose scale is constant.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class RaspModel(RaspPreTrainedModel):
 
 
 class RaspForCausalLM(RaspPreTrainedModel):
-    """Token ids [batch, position], BOS first, to logits [batch, position, vocab]: the program's output at each position."""
+    """Token ids [batch, position], BOS first, to logits [batch, position, vocab] of the output at each position."""
 
     def __init__(self, config: RaspConfig) -> None:
         super().__init__(config)

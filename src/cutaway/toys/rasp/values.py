@@ -1,8 +1,8 @@
 """Basis inference: the values that each variable can take, exactly.
 
 Each set is closed under the operation that makes it: all results over all combinations of the parents' values, every
-mean of every multiset that a selector can pick. It holds every value that occurs (a test says so) and may hold some that
-never do, since the parents' values are taken as if they were independent.
+mean of every multiset that a selector can pick. It holds every value that occurs (a test says so) and may hold some
+that never do, since the parents' values are taken as if they were independent.
 """
 
 from __future__ import annotations

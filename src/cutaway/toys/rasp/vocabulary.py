@@ -1,4 +1,4 @@
-"""The tokens of a compiled model: BOS, padding, the program's input values, and the output values that are no inputs."""
+"""The tokens of a compiled model: BOS, padding, the program's inputs, and the outputs that are no inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class Vocabulary:
         ids = [self.id(value) for value in given]
         for value, number in zip(given, ids, strict=False):
             if number >= 2 + self.inputs:
-                raise InputError(f"{value!r} is an output of this program; inputs are {list(self.values[: self.inputs])}.")
+                raise InputError(
+                    f"{value!r} is an output of this program; inputs are {list(self.values[: self.inputs])}."
+                )
         return [0, *ids]
 
     def decode(self, token: int) -> Value:
