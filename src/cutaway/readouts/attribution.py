@@ -79,8 +79,8 @@ class DirectEffects:
             [
                 f"direct effect on {what} of {self.model}, in logits ({over})",
                 *columns(body, right=(1, 3)),
-                f"  the sum is the difference itself, {self.difference.mean():+.3f} (largest error {self.max_error:.0e}). "
-                "'when zeroed': how the difference changes, later components reacting",
+                f"  the sum is the difference itself, {self.difference.mean():+.3f} (error {self.max_error:.0e})."
+                " 'when zeroed': how the difference changes, later components reacting",
             ]
         )
 
@@ -135,7 +135,8 @@ def direct_effects(
         zip(ids := [*answers.tolist(), *(wrongs.tolist() if wrongs is not None else [])], model.token_strings(ids))
     )
     pairs = tuple((names[a], "" if wrongs is None else names[int(wrongs[i])]) for i, a in enumerate(answers.tolist()))
-    total, evidence = None, ()
+    total: Floats | None = None
+    evidence: tuple[Evidence, ...] = ()
     if ablate > 0:
         few = Batch(batch.ids[:ablate], batch.mask[:ablate])
         asked = (answers[:ablate], None if wrongs is None else wrongs[:ablate])
@@ -224,7 +225,8 @@ def _heads(model: Model, run: Any, layer: int, direction: Tensor) -> Tensor:
         onto = onto - onto.mean(-1, keepdim=True) if post.centred else onto
         onto = onto / run.at(f"attn_out_norm_scale.{layer}").double()
     per_head = (onto @ weight.double()).reshape(z.shape)  # [n, head, d_head]
-    return (z * per_head).sum(-1)
+    effects: Tensor = (z * per_head).sum(-1)
+    return effects
 
 
 # ------------------------------------------------------------------------------------------------------- ablations
@@ -271,7 +273,7 @@ def _evidence(
     seeds: tuple[int, ...],
 ) -> Evidence:
     """Does the direct effect say what taking the component out does? Units: heads and MLPs, means over prompts."""
-    able = np.isfinite(total).all(0)
+    able = np.asarray(np.isfinite(total).all(0))
 
     def pair(one: Floats, two: Floats, keep: Any) -> Floats:
         return np.stack([one.mean(0)[keep], two.mean(0)[keep]])

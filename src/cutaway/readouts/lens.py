@@ -49,10 +49,10 @@ class Lens:
         r, at = self.reading, int(self.reading.last[row])
         answer = self.token_names[int(r.target[at])]
         head = ("point", "reads", "", "", f"rank of {shown(answer)!r}", "probability", "KL to final", "KL, null")
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for i, point in enumerate(r.points):
             says = [f"{shown(self.token_names[int(t)])} {p:.2f}" for t, p in zip(r.top[i, at], r.top_p[i, at])]
-            says = (says + ["", "", ""])[:3]
+            says = [*says, "", "", ""][:3]
             null = self.null_kl[i]
             rows.append(
                 (
