@@ -19,6 +19,8 @@ from cutaway.model.anatomy import Anatomy
 from cutaway.model.contract import Contract
 from cutaway.model.facts import Facts
 from cutaway.model.freeze import Frozen, held_points
+from cutaway.model.generate import generate
+from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
 from cutaway.model.inputs import arguments, pixels, takes_pixels
 from cutaway.model.interventions import Intervention
@@ -29,6 +31,7 @@ from cutaway.model.points import GLOBAL, POINTS
 from cutaway.model.run import Fired, Reads, Run, gradients
 from cutaway.model.sites import OTHER, Site
 from cutaway.model.survey import establish
+from cutaway.model.threads import suited
 from cutaway.model.tokens import Batch, Prompt, Side, encode, spelled, spelled_out
 
 
@@ -248,7 +251,8 @@ class Model:
             stop=None if logits or leaves else self._stop(reads),
         )
         forward.freeze({name: self.contract.sites[name] for name in held})
-        with torch.set_grad_enabled(bool(leaves) or keep_graph):
+        one_thread = suited(self.facts.d_model, batch.mask.numel(), self.device)
+        with one_thread, torch.set_grad_enabled(bool(leaves) or keep_graph):
             output = forward.run(lambda: self._call(batch))
             whole = None if output is None else _logits(output)
             self._check_fired(ops, forward, output is None)
@@ -270,6 +274,13 @@ class Model:
             whole,
             ordered,
         )
+
+    def generate(
+        self, prompt: Prompt | Batch, n: int, interventions: Sequence[Intervention] = (), **how: Any
+    ) -> Generation:
+        """Up to `n` new tokens a prompt, with a cache. `how`: when=, read=, temperature=, seed=, stop=, cache=; see
+        `cutaway.model.generate`, which says what positions mean and what it costs."""
+        return generate(self, prompt, n, interventions, **how)
 
     def _names(self, wanted: Sequence[Any] | str) -> list[str]:
         wanted = [wanted] if isinstance(wanted, str) else list(wanted)

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Firing:
-    """That an intervention fired at an address: how often, how many entries it set, root mean square of its change."""
+    """That an intervention fired at an address: how often, how many entries it set, root mean square of its change.
+
+    `steps`: while generating, the forwards it fired in: 0 the prompt's, k that of the k-th new token.
+    """
 
     intervention: Intervention
     address: str
     times: int
     entries: int
     rms: float
+    steps: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +53,8 @@ class Fired:
             entries = sum(touch.entries for touch in group)
             squares = sum(float(touch.squares) for touch in group)
             rms = (squares / max(entries, 1)) ** 0.5
-            rows.append(Firing(self.interventions[number], address, len(group), entries, rms))
+            steps = tuple(dict.fromkeys(touch.step for touch in group))
+            rows.append(Firing(self.interventions[number], address, len(group), entries, rms, steps))
         return tuple(rows)
 
     def __len__(self) -> int:
