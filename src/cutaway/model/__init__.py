@@ -6,6 +6,8 @@
 """
 
 from cutaway.model.freeze import Frozen, freeze
+from cutaway.model.generation import Generation
+from cutaway.model.integrated import IntegratedGradients, integrated_gradients
 from cutaway.model.interventions import (
     Intervention,
     ablate_features,
@@ -23,6 +25,7 @@ from cutaway.model.interventions import (
     splice,
     zero,
 )
+from cutaway.model.jacobian import jvp, vjp
 from cutaway.model.load import load
 from cutaway.model.model import Model
 from cutaway.model.run import Run
@@ -30,6 +33,8 @@ from cutaway.model.selection import Selection
 
 __all__ = [
     "Frozen",
+    "Generation",
+    "IntegratedGradients",
     "Intervention",
     "Model",
     "Run",
@@ -38,7 +43,9 @@ __all__ = [
     "add",
     "clamp_features",
     "freeze",
+    "integrated_gradients",
     "interchange",
+    "jvp",
     "knock_out",
     "load",
     "mean",
@@ -49,5 +56,6 @@ __all__ = [
     "scale",
     "scale_features",
     "splice",
+    "vjp",
     "zero",
 ]

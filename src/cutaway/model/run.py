@@ -195,17 +195,21 @@ class Reads(dict[str, Tensor]):
 def gradients(
     of: Callable[[Tensor], Tensor], logits: Tensor, leaves: dict[str, Tensor], keep_graph: bool
 ) -> dict[str, Tensor]:
-    """d of(logits) / d leaf for each leaf, zero where nothing depends on it."""
+    """d of(logits) / d leaf for each leaf, zero where nothing depends on it.
+
+    `of` may give one number for each row: rows do not see one another, so the gradient of their sum at a row's entries
+    is the gradient of that row's number.
+    """
     if not leaves:
         return {}
     value = of(logits)
-    if not isinstance(value, Tensor) or value.numel() != 1:
+    if not isinstance(value, Tensor) or (value.numel() != 1 and value.shape != logits.shape[:1]):
         shown = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"of= must turn logits into one number; it gave {shown}.")
+        raise InputError(f"of= must turn logits into one number, or one for each row; it gave {shown}.")
     if not value.requires_grad:
         raise InputError("of= gave a number that does not depend on the logits, so there is no gradient.")
     found = torch.autograd.grad(
-        value.reshape(()), list(leaves.values()), allow_unused=True, retain_graph=keep_graph, create_graph=keep_graph
+        value.sum(), list(leaves.values()), allow_unused=True, retain_graph=keep_graph, create_graph=keep_graph
     )
     return {
         address: torch.zeros_like(leaf) if gradient is None else gradient
