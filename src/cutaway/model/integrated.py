@@ -92,8 +92,8 @@ def integrated_gradients(
     on [0, 1]. The attributions add up to of(x) - of(x') (completeness) as closely as `error` says.
 
     `clean`: a prompt, or a run of it. `baseline`: a prompt of the same shape or its run, a tensor that broadcasts to
-    the point, or a number. `of`: logits [batch, position, vocab] -> one number, or one for each row. `interventions` are
-    made in every forward. Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
+    the point, or a number. `of`: logits [batch, position, vocab] -> one number, or one for each row. `interventions`
+    are made in every forward. Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number of at least 1; given {steps!r}.")
