@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from cutaway import __version__
-from cutaway.cli import dictionary, exam, models, organism, trace, view
+from cutaway.cli import dictionary, exam, models, organism, toy, trace, view
 
 app = typer.Typer(
     help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
@@ -39,3 +39,4 @@ app.command("models", short_help="List the models that ship.")(models.models)
 app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(organism.app, name="organism")
 app.command("exam")(exam.exam)
+app.command("toy", short_help="Make subjects whose truth is exact, and check them.")(toy.toy)

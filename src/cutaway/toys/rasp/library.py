@@ -290,9 +290,8 @@ def _names_and_question(given: Sequence[Value]) -> bool:
 def pointer() -> Program:
     """Indirect objects: of three names one stands twice; `?` is to be answered by the other."""
     count = selector_width(select(tokens, tokens, _equal), name="seen")
-    again = sequence_map(lambda t, n: n >= 2, tokens, count, name="duplicate")
-    asks = sequence_map(lambda d, t: (d, t), again, tokens, name="name")
-    subject = aggregate(select(asks, tokens, lambda k, q: k[0] and q == "?"), tokens, name="subject")
+    again = (count >= 2).named("duplicate")
+    subject = aggregate(select(again, tokens, lambda k, q: k and q == "?"), tokens, name="subject")
     output = aggregate(select(tokens, subject, lambda k, q: k not in (q, "?")), tokens, name="answer")
     source = "duplicate = width(select(tokens, tokens, ==)) >= 2; subject = at ?, aggregate(duplicate, tokens); "
     source += "aggregate(select(tokens, subject, !=), tokens)"

@@ -9,6 +9,7 @@ from typing import Any
 
 from cutaway.core import InputError
 from cutaway.toys.rasp.check import Checked, check
+from cutaway.toys.rasp.interpreter import interpret
 from cutaway.toys.rasp.language import Value
 from cutaway.toys.rasp.library import program, program_names
 from cutaway.toys.rasp.program import CompiledProgram, Program, compile_program
@@ -52,11 +53,9 @@ class Table:
         wide = [max(len(line[c]) for line in cells) for c in range(len(head))]
 
         def line(row: Sequence[str]) -> str:
-            return (
-                "| "
-                + " | ".join(x.ljust(w) if c == 0 else x.rjust(w) for c, (x, w) in enumerate(zip(row, wide)))
-                + " |"
-            )
+            first, *others = row
+            numbers = (x.rjust(w) for x, w in zip(others, wide[1:], strict=True))
+            return " | ".join([f"| {first.ljust(wide[0])}", *numbers]) + " |"
 
         rule = "|" + "|".join("-" * (w + 1) + ("-" if c == 0 else ":") for c, w in enumerate(wide)) + "|"
         return "\n".join([line(head), rule, *map(line, cells[1:])])
@@ -223,13 +222,12 @@ def show(compiled: CompiledProgram, *, given: Sequence[Value] | None = None, exh
 
 
 def _example(p: Program) -> tuple[Value, ...]:
-    """An input of the greatest length up to 5 whose output is not the same everywhere, if there is one."""
-    candidates = [given for given in islice(p.inputs(min(p.longest, max(p.shortest, 5))), 3000)]
-    candidates = candidates[::-1]
-    from cutaway.toys.rasp.interpreter import interpret
+    """Of inputs of the greatest length up to 5, one whose output has the most different values."""
 
     def spread(given: tuple[Value, ...]) -> int:
         values = interpret(p.output, given, causal=p.causal)[p.output]
         return len({spelled(value) for value in values})
 
-    return max(candidates[:: max(1, len(candidates) // 60)], key=lambda given: (len(given), spread(given)))
+    longest = min(p.longest, max(p.shortest, 5))
+    candidates = [given for given in islice(p.inputs(longest), 3000) if len(given) == longest]
+    return max(candidates[:: max(1, len(candidates) // 60)], key=spread)
