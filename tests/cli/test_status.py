@@ -12,7 +12,7 @@ from cutaway.core import CutawayError, InputError
 
 def cutaway(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from cutaway.cli import main; main()", *arguments],
+        [sys.executable, "-m", "cutaway", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -120,6 +120,19 @@ def test_labels_survive_a_new_trace(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "t" / "labels.json").read_text()) == {"0_1": "Texas"}
 
 
+def test_models_shows_the_points_of_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(shipped_models()["almanac-1l"])
+    assert cli.run(["models", folder, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert "resid_post.0" in row["points"]
+    assert "resid_post.1" not in row["points"]
+    assert row["refused"]["router_logits.0"]
+    assert cli.run(["models", folder]) == 0
+    printed = capsys.readouterr().out
+    assert "worst error" in printed
+    assert "dictionaries trained here" in printed
+
+
 def test_models_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["models"]}

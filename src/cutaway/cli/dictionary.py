@@ -32,7 +32,11 @@ def train(
     tokens: int | None = typer.Option(
         None, min=1, help="Tokens to train on; short text is read several times. Default: two million."
     ),
-    twin: bool = typer.Option(False, "--twin", help="Train on the re-randomised twin of the model: the null."),
+    twin: bool = typer.Option(
+        False,
+        "--twin",
+        help="Train on the re-randomised twin of the model: the null. With --out, name the folder DIR-null.",
+    ),
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Folder; a killed run goes on from there. Default: where `cutaway trace` finds it."
     ),

@@ -7,16 +7,16 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.output import JSON, print_json
+from cutaway.cli.output import JSON, print_json, step
 
 
 def models(
-    name: str | None = typer.Argument(None, help="One shipped model, in full."),
+    name: str | None = typer.Argument(None, help="One model in full: a shipped name, a folder or a hub id."),
     as_json: bool = JSON,
 ) -> None:
-    """List the models that ship, with their dictionaries and prompts to try.
+    """List the models that ship, with their dictionaries and prompts to try; or show which points a model has.
 
-    Any local Hugging Face folder or hub id can be used in their place.
+    A folder or hub id is loaded, and what is printed is which points hold in it, how exactly, and why others do not.
 
     Example:  cutaway models almanac
     """
@@ -25,13 +25,36 @@ def models(
 
     found = shipped_models()
     if name is not None and name not in found:
-        raise UnknownName("shipped model", name, found)
+        if "/" not in name and not Path(name).exists():
+            raise UnknownName("shipped model", name, found)
+        _loaded(name, as_json)
+        return
     rows = [_describe(key, folder) for key, folder in found.items() if name in (None, key)]
     if as_json:
         print_json("cutaway.models/1", {"models": rows})
         return
     for row in rows:
         print(_render(row, full=name is not None))
+
+
+def _loaded(name: str, as_json: bool) -> None:
+    """A model of the user's own: its shape and its points."""
+    import cutaway as cw
+    from cutaway.core.registry import trained_dictionaries
+
+    with step(f"Loading {name}"):
+        model = cw.load(name)
+    dictionaries = trained_dictionaries(model.fingerprint)
+    if as_json:
+        facts = {key: value for key, value in vars(model.facts).items() if isinstance(value, (int, float, str, bool))}
+        body = {"name": name, "fingerprint": model.fingerprint, "facts": facts, "points": list(model.points())}
+        body |= {"refused": dict(model.contract.refused), "dictionaries": {k: str(v) for k, v in dictionaries.items()}}
+        print_json("cutaway.models/1", {"models": [body]})
+        return
+    print(model)
+    print(model.contract)
+    kept = ", ".join(dictionaries) or "none (cutaway dictionary train --model … --text … makes one)"
+    print(f"dictionaries trained here: {kept}")
 
 
 def _describe(name: str, folder: Path) -> dict[str, Any]:

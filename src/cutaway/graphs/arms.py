@@ -134,8 +134,8 @@ def _twin(model: Model, dictionary: TranscoderSet) -> tuple[Model, TranscoderSet
     beside = None if folder is None else folder.with_name(folder.name + NULL)
     if beside is None or not beside.is_dir():
         raise _Absent(
-            "no dictionary trained on the re-randomised model lies beside this one; train one on "
-            "`cutaway.evidence.rerandomise(model)` and give both as twin="
+            "no dictionary trained on the re-randomised model lies beside this one; the command that trained this one "
+            "makes it with --twin (and, where it had --out DIR, with --out DIR-null)"
         )
     null = load(beside)
     if not isinstance(null, TranscoderSet):
