@@ -58,6 +58,8 @@ def test_the_third_party_story_model_writes_its_published_text() -> None:
     prompt = "Once upon a time, Lily's cat (the red one) slept.\nThe end"
     assert "".join(m.token_strings(m.tokens(prompt))) == f"<s> {prompt}"
     assert m.token_strings(m.tokens("中"))[2:] == ["<0xE4>", "<0xB8>", "<0xAD>"]
+    every = m.token_strings(range(m.facts.vocab_size))
+    assert not [text for text in every if any(c < " " and c not in "\t\n\r" for c in text)]
 
 
 def test_half_precision_keeps_its_points() -> None:

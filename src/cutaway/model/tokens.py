@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from unicodedata import category
 
 import torch
 from torch import Tensor
@@ -136,11 +137,11 @@ def _unknown_pieces(text: str, ids: list[int], unknown: int, tokenizer: Any) -> 
 
 def spelled(token: int, tokenizer: Any) -> str:
     """The text that a token adds to what stands before it. Decoded alone it may lose its space, so it is decoded twice
-    over and the first taken off. A byte that is no character by itself keeps its name in the vocabulary, as <0xE4>."""
+    over and the first taken off. A byte that is no visible character keeps its name in the vocabulary, as <0xE4>."""
     once = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
     twice = str(tokenizer.decode([token, token], clean_up_tokenization_spaces=False))
     text = twice[len(once) :] if twice.startswith(once) else once
-    if "\ufffd" in text:
+    if "\ufffd" in text or any(category(c) == "Cc" and c not in "\t\n\r" for c in text):
         name = tokenizer.convert_ids_to_tokens(token)
         return name if isinstance(name, str) and name.startswith("<0x") else text
     return text
