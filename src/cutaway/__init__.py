@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Name -> room. Imported on first use, so that `import cutaway` and `cutaway --help` stay light.
 _FRONT = {
     "load": "cutaway.model",
+    "load_module": "cutaway.model",
     "Model": "cutaway.model",
     "Run": "cutaway.model",
     "Intervention": "cutaway.model",

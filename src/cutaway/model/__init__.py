@@ -28,8 +28,10 @@ from cutaway.model.interventions import (
 from cutaway.model.jacobian import jvp, vjp
 from cutaway.model.load import load
 from cutaway.model.model import Model
+from cutaway.model.module_file import load_module
 from cutaway.model.run import Run
 from cutaway.model.selection import Selection
+from cutaway.model.sweeps import LogitDifference, Pairs, Plan, Sweep, pairs, plan, sweep
 
 __all__ = [
     "Frozen",
@@ -48,6 +50,7 @@ __all__ = [
     "jvp",
     "knock_out",
     "load",
+    "load_module",
     "mean",
     "patch",
     "project_out",

@@ -13,20 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
 from cutaway.core.registry import register_family, shipped_models
 from cutaway.model.anatomy import Anatomy, Refused
 from cutaway.model.hub import on_hub
 from cutaway.model.model import Model
+from cutaway.model.placing import dtype_named, placed, quantisation, refuse_absent, uncompiled
 from cutaway.model.points import Architecture
-from cutaway.model.stacks import Stack, parts_for
+from cutaway.model.stacks import STACKS, Stack, parts_for
 
-_DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 
 
@@ -37,6 +32,10 @@ def load(
     dtype: str | torch.dtype | None = None,
     trust_remote_code: bool = False,
     pickle: bool = False,
+    *,
+    tower: str | None = None,
+    device_map: Any = None,
+    quantise: str | None = None,
 ) -> Model:
     """A model from a shipped name ("almanac"), a local Hugging Face folder, a hub id, or a module in memory.
 
@@ -44,31 +43,37 @@ def load(
     ids.
     `dtype`: float32 by default (a module keeps its own). `device`: the CPU by default. `pickle=True` also reads
     `pytorch_model.bin`, which can run code of whoever wrote it; `trust_remote_code=True` runs the checkpoint's Python.
+    `tower`: "vision" or "text" of a model that has both, "encoder" of an encoder-decoder (else its decoder).
+    `device_map`, `quantise` ("8bit", "4bit") go to transformers as a checkpoint is loaded (accelerate, bitsandbytes).
 
     The model is set to evaluation and its parameters to no gradient. Costs the weights, and one forward of 14 tokens in
     which its points are checked (`model.contract`). Raises InputError: nothing under that name, a folder that is no
-    model, weights absent, NaN or infinite, a tokenizer larger than the vocabulary.
+    model, weights absent, NaN or infinite, a tokenizer larger than the vocabulary, a device that is not here.
     """
-    wanted = _dtype(dtype)
+    wanted = dtype_named(dtype)
     folder: Path | None = None
     if isinstance(source, nn.Module):
-        hf, name = source, type(source).__name__
-        if wanted is not None:
-            hf = hf.to(wanted)
+        if device_map is not None or quantise is not None:
+            raise InputError("device_map and quantise are for checkpoints; place and quantise a module yourself.")
+        hf, name = uncompiled(source), type(source).__name__
         if isinstance(tokenizer, (str, Path)):
             tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
     elif isinstance(source, (str, Path)):
         place, name = _locate(source)
         folder = Path(place) if Path(place).is_dir() else None
-        hf = _weights(place, wanted or torch.float32, trust_remote_code, pickle)
+        more: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
+        if quantise is not None:
+            more["quantization_config"] = quantisation(quantise)
+        hf = _weights(place, wanted or torch.float32, trust_remote_code, pickle, more)
+        wanted = None
         if tokenizer is None:
             tokenizer = _own_tokenizer(place, trust_remote_code)
         elif isinstance(tokenizer, (str, Path)):
             tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
     else:
         raise InputError(f"load takes a name, a folder or a module; given {type(source).__name__}.")
-    if device is not None:
-        hf = hf.to(device)
+    hf = placed(_tower(hf, tower), wanted, device)
+    refuse_absent(hf, name)
     _finite(hf, name)
     hf.eval().requires_grad_(False)
     architecture, why = _architecture(hf)
@@ -76,6 +81,24 @@ def load(
     model.folder = folder
     _tokenizer_fits(model)
     return model
+
+
+def _tower(hf: nn.Module, tower: str | None) -> nn.Module:
+    """One tower of a model that has several. Raises InputError where it must be said which, and UnknownName."""
+    towers = {
+        name: part for name in ("vision", "text") if isinstance(part := getattr(hf, f"{name}_model", None), nn.Module)
+    }
+    towers = towers if len(towers) > 1 else {}
+    if getattr(getattr(hf, "config", None), "is_encoder_decoder", False):
+        whole: Any = hf
+        towers["encoder"] = whole.get_encoder()
+    if tower is None:
+        if "vision" in towers:
+            raise InputError(f"{type(hf).__name__} has two towers; load one: tower='vision' or tower='text'.")
+        return hf
+    if tower not in towers:
+        raise UnknownName(f"tower of {type(hf).__name__}", tower, towers)
+    return towers[tower]
 
 
 def _architecture(hf: nn.Module) -> tuple[Anatomy | None, str]:
@@ -90,14 +113,6 @@ def _architecture(hf: nn.Module) -> tuple[Anatomy | None, str]:
         return Architecture(hf), ""
     except Refused as error:
         return None, str(error)
-
-
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    if isinstance(dtype, str):
-        if dtype not in _DTYPES:
-            raise InputError(f"no dtype {dtype!r}; there are: {', '.join(_DTYPES)}.")
-        return _DTYPES[dtype]
-    return dtype
 
 
 # ---- where it is
@@ -141,8 +156,7 @@ def _alternatives(text: str) -> str:
 # ---- weights
 
 
-def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bool) -> nn.Module:
-    from transformers import AutoModelForCausalLM
+def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bool, more: dict[str, Any]) -> nn.Module:
     from transformers.utils import logging
 
     folder = Path(place)
@@ -156,13 +170,14 @@ def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bo
         logging.disable_progress_bar()  # a hub download keeps its own
     logging.set_verbosity_error()  # what it would warn of is checked below, and raised
     try:
-        hf, info = AutoModelForCausalLM.from_pretrained(
+        hf, info = _class(place, trust_remote_code).from_pretrained(
             place,
             dtype=dtype,
             use_safetensors=True if has_safe and not pickle else None,
             trust_remote_code=trust_remote_code,
             local_files_only=local,
             output_loading_info=True,
+            **more,
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -179,6 +194,24 @@ def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bo
         warnings.warn(f"{place}: {len(unused)} tensors of the checkpoint are not used: {_some(unused)}.", stacklevel=3)
     module: nn.Module = hf
     return module
+
+
+def _class(place: str, trust_remote_code: bool) -> Any:
+    """The class that a checkpoint is loaded with: for causal language models the auto class, else the one that the
+    checkpoint names."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    file = Path(place) / "config.json"
+    if file.is_file():
+        config = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code).to_dict()
+    family = str(config.get("model_type", ""))
+    named = next(iter(config.get("architectures") or ()), "")
+    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in STACKS:
+        return transformers.AutoModelForCausalLM
+    return getattr(transformers, named, transformers.AutoModelForCausalLM)
 
 
 def _is_model(folder: Path, pickle: bool) -> None:

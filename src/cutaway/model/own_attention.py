@@ -86,7 +86,9 @@ class _Inside(TorchFunctionMode):
                 return func(bias, *self._product(left, right), **kwargs)
         if func in _SOFTMAX and self.multiplied:
             self.done = True
-            scores = self.tap.edit("attn_scores", args[0]) if self.tap.stored is None else args[0]
+            scores = args[0].clamp(min=torch.finfo(args[0].dtype).min)  # GPT-Neo masks twice, to -inf
+            if self.tap.stored is None:
+                scores = self.tap.edit("attn_scores", scores)
             return self._pattern(func(scores, *args[1:], **kwargs))
         return func(*args, **kwargs)
 

@@ -1,0 +1,72 @@
+"""A module of one's own, from `file.py:factory`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from cutaway.core import InputError, UnknownName
+
+
+def load_module(spec: str) -> nn.Module:
+    """The module that `factory()` in a Python file makes: `load_module("net.py:make")`. A name that already is a module
+    is taken as it is. The file is run, with its own folder first on the path of imports while it is.
+
+    Raises InputError: no `file.py:name`, no such file, a file or factory that fails (with the line of it), no such
+    name (with the nearest), or something that is no nn.Module.
+    """
+    file, colon, name = spec.rpartition(":")
+    path = Path(file).expanduser()
+    if not colon or not name.isidentifier() or path.suffix != ".py":
+        raise InputError(f"a module is given as file.py:factory, for example net.py:make; given {spec!r}.")
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise InputError(f"no file {file}." + (f" In its folder: {', '.join(beside[:8])}." if beside else ""))
+    names = vars(_run(path.resolve(), spec))
+    if name not in names:
+        known = [n for n, value in names.items() if not n.startswith("_") and callable(value)]
+        raise UnknownName(f"name in {path.name}", name, known)
+    made: Any = names[name]
+    if not isinstance(made, nn.Module):
+        if not callable(made):
+            raise InputError(f"{spec} is {type(made).__name__}; give a function that makes an nn.Module.")
+        try:
+            made = made()
+        except Exception as error:
+            raise InputError(f"{spec}() fails: {_where(error, path)}") from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"{spec}() gives {type(made).__name__}; it must give an nn.Module.")
+    return made
+
+
+def _run(path: Path, spec: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(f"_cutaway_module_{path.stem}", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses and pickles look a class's module up
+    sys.path.insert(0, str(path.parent))
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{spec}: the file cannot be run: {_where(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The error, with the last line of the file that was being run."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return text
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
+    ]
+    return f"{text} (line {lines[-1]} of {path.name})" if lines else text
