@@ -35,7 +35,8 @@ def task(
     name: as `cutaway tasks` lists them. A model of the small world (it is known by its vocabulary) gets the world's
     sentences; any other tokenizer plain English, from which words that it does not have as one token are left out
     (`task.notes` says which).
-    n: items, all of distinct clean prompts; by default 64, or all where there are fewer. counterfactual: its kind; the task's first by default.
+    n: items, all of distinct clean prompts; by default 64, or all where there are fewer.
+    counterfactual: its kind; the task's first by default.
     split: in the small world "test" holds only items that its training text withholds (where the task has such),
     "train" only others. In English the two are disjoint sets of items. "any" takes both.
     metric: a name (`cutaway.tasks.METRICS`) or a function of the logits at the end [n, vocab].

@@ -23,6 +23,11 @@ class Reader:
     vocabulary: int
     context: int | None = None
 
+    @property
+    def whose(self) -> str:
+        """ "gpt2's tokenizer", or "this tokenizer" where it has no name but its class's."""
+        return "this tokenizer" if self.name == type(self.tokenizer).__name__ else f"{self.name}'s tokenizer"
+
     @cached_property
     def _trailing(self) -> int:
         """How many special tokens it puts after a text (CLIP's <|endoftext|>): the answer is asked for before them."""
@@ -125,8 +130,8 @@ def reader(model_or_tokenizer: Any) -> Reader:
         found = Reader(given, Path(name).name, size)
         if not found.rows([LEAD])[0]:
             raise InputError(
-                f"{found.name} makes no token of {LEAD!r}: its vocabulary is empty ({size} tokens). Was it made from its "
-                "files? (transformers: TheTokenizer.from_pretrained(folder).)"
+                f"{found.name} makes no token of {LEAD!r}: its vocabulary is empty ({size} tokens). Was it made from "
+                "its files? (transformers: TheTokenizer.from_pretrained(folder).)"
             )
         return found
     raise InputError(f"a task is made for a model or a Hugging Face tokenizer; given {type(given).__name__}.")

@@ -59,12 +59,12 @@ class Task:
     def from_pairs(
         model: Any,
         clean: Iterable[str],
-        counterfactual: Iterable[str] | Callable[[str, Any], str],
+        counterfactual: Any,
         answers: Iterable[str],
         wrong: Iterable[str] | None = None,
         **more: Any,
     ) -> Task:
-        """From columns of text. See `cutaway.tasks.builder.from_pairs`."""
+        """From columns of text; the counterfactual may be a corruption. See `cutaway.tasks.builder.from_pairs`."""
         from cutaway.tasks.builder import from_pairs
 
         return from_pairs(model, clean, counterfactual, answers, wrong, **more)
@@ -196,7 +196,7 @@ class Task:
 
     def groups(self) -> tuple[Task, ...]:
         """The task cut by length, so that no row of a part is padded; shorter first."""
-        return tuple(self.take(self.lengths == length) for length in self.lengths.unique().tolist())
+        return tuple(self.take(self.lengths == length) for length in sorted(set(self.lengths.tolist())))
 
     @cached_property
     def fingerprint(self) -> str:

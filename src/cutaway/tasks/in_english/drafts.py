@@ -69,7 +69,7 @@ def keep(
         ]
         have = f" ({', '.join(kept[:6])})" if kept else ""
         raise InputError(
-            f"{reader.name}'s tokenizer has {len(kept)} of our {len(words)} {what} as one token{have}, and the task "
+            f"{reader.whose} has {len(kept)} of our {len(words)} {what} as one token{have}, and the task "
             f"needs {least}. It cuts: {', '.join(cut)}, …. Make one with words that it has: Task.from_pairs(model, …)."
         )
     note = f"{what}: {len(kept)} of {len(words)} are one token; left out: {_some(dropped)}" if dropped else None
@@ -82,7 +82,8 @@ def _some(words: Sequence[str]) -> str:
 
 def fill(frame: str, slots: Mapping[str, str]) -> tuple[str, dict[str, list[int]]]:
     """The text, and for each slot where each of its occurrences ends in it."""
-    out, ends, at = "", {}, 0
+    out, at = "", 0
+    ends: dict[str, list[int]] = {}
     for match in _SLOT.finditer(frame):
         out += frame[at : match.start()] + slots[match[1]]
         ends.setdefault(match[1], []).append(len(out))
@@ -123,12 +124,12 @@ def pairs(
             break
     if len(failed) > drawn / 2 and len(found) < wanted:
         raise InputError(
-            f"{name} does not fit {reader.name}'s tokenizer: {len(failed)} of {drawn} items that were tried cannot be "
+            f"{name} does not fit {reader.whose}: {len(failed)} of {drawn} items that were tried cannot be "
             f"used. {failed[0]}; {failed[-1]}. Make one with words that it has: Task.from_pairs(model, …)."
         )
     if len(found) < wanted and (n is not None or len(found) < 4):
         raise InputError(
-            f"{name} has about {len(found)} distinct items in the split {split!r} for {reader.name}'s tokenizer; "
+            f"{name} has about {len(found)} distinct items in the split {split!r} for {reader.whose}; "
             f"n={wanted} were asked for."
         )
     notes = drawer.notes

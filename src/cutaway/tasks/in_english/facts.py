@@ -51,7 +51,7 @@ def _recall(reader: Reader, frames: tuple[tuple[str, int, int], ...], name: str,
     if not usable:
         have = [w for w in dict.fromkeys(every) if w in known]
         raise InputError(
-            f"{reader.name}'s tokenizer has {len(have)} of our {len(set(every))} countries, capitals and languages as "
+            f"{reader.whose} has {len(have)} of our {len(set(every))} countries, capitals and languages as "
             f"one token ({', '.join(have[:6]) or 'none'}), and no question has the four pairs of {what} that it needs. "
             "Make one with words that it has: Task.from_pairs(model, …)."
         )
@@ -85,7 +85,7 @@ def antonyms(reader: Reader, kind: str) -> Drawer:
     if len(kept) < 4:
         cut = [w for pair in words.OPPOSITES for w in pair if w not in known]
         raise InputError(
-            f"{reader.name}'s tokenizer has {len(kept)} of our {len(words.OPPOSITES)} pairs of opposites as one token "
+            f"{reader.whose} has {len(kept)} of our {len(words.OPPOSITES)} pairs of opposites as one token "
             f"each, and the task needs 4. It has not: {', '.join(cut[:8])}, …. Make one with words that it has: "
             "Task.from_pairs(model, …)."
         )

@@ -23,7 +23,7 @@ def addition(reader: Reader, kind: str) -> Drawer:
     ends = reader.pieces(["41", "57", "93"])
     if digits and not all(t is not None and len(t) == len(ends[0] or ()) for t in ends):
         raise InputError(
-            f"addition needs two-digit numbers as one token, or as their digits; {reader.name}'s tokenizer has "
+            f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has "
             f"{len(known)} of 189 as one token."
         )
 

@@ -79,7 +79,7 @@ def greater_than(reader: Reader, kind: str) -> Drawer:
         return _digits(cut, kind)
     shown = "|".join(reader.strings(reader.pieces(["1732"])[0] or ()))
     raise InputError(
-        f"greater-than needs years cut into century and two digits, or into single digits; {reader.name}'s tokenizer "
+        f"greater-than needs years cut into century and two digits, or into single digits; {reader.whose} "
         f"cuts 1732 as {shown.strip()!r}."
     )
 
@@ -164,9 +164,7 @@ def pronouns(reader: Reader, kind: str) -> Drawer:
     kept, lost = keep(reader, forms, "pronouns", 2)
     frames = [(i, frame, pair) for i, (frame, pair) in enumerate(PRONOUNS) if set(pair) <= set(kept)]
     if not frames:
-        raise InputError(
-            f"{reader.name}'s tokenizer has no pair of pronouns as one token each; it has {', '.join(kept)}."
-        )
+        raise InputError(f"{reader.whose} has no pair of pronouns as one token each; it has {', '.join(kept)}.")
 
     def draw(rng: np.random.Generator) -> Draft:
         where, frame, pair = frames[int(rng.integers(len(frames)))]
@@ -196,7 +194,7 @@ def agreement(reader: Reader, kind: str) -> Drawer:
     nouns = [pair for pair in pairs if set(pair) <= set(known)]
     if len(nouns) < 4:
         raise InputError(
-            f"{reader.name}'s tokenizer has {len(nouns)} of our {len(pairs)} nouns as one token in both numbers; "
+            f"{reader.whose} has {len(nouns)} of our {len(pairs)} nouns as one token in both numbers; "
             "4 are needed. Make one with words that it has: Task.from_pairs(model, …)."
         )
     note = f"nouns: {len(nouns)} of {len(pairs)} are one token in both numbers" if len(nouns) < len(pairs) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from cutaway.tasks.reading import Reader
 from cutaway.tasks.small_world.templates import PAD, Drawn, table
 from cutaway.tasks.small_world.vocabulary import BLANK, BOS, token_ids
 
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[Any]
 SPLITS = {"train": "train", "test": "exam", "any": "any"}
 
 
@@ -43,7 +44,8 @@ Maker = Callable[[np.random.Generator, int, str, str], Made]
 
 def shift(drawn: Drawn, templates: tuple[str, ...]) -> Ints:
     """[n] how many columns stand before the template in each document (a sentence before, as antonyms have)."""
-    return drawn.answer - table(templates).answer[drawn.facts["template"]]
+    before: Ints = drawn.answer - table(templates).answer[drawn.facts["template"]]
+    return before
 
 
 def column(drawn: Drawn, templates: tuple[str, ...], slot: str, which: int = 0) -> Ints:
@@ -82,7 +84,8 @@ def answer_slot(templates: tuple[str, ...]) -> list[str]:
 
 def asked(drawn: Drawn) -> Ints:
     """[n] the ids that the documents hold at the answer."""
-    return drawn.tokens[np.arange(len(drawn.tokens)), drawn.answer]
+    held: Ints = drawn.tokens[np.arange(len(drawn.tokens)), drawn.answer]
+    return held
 
 
 def other_row(rng: np.random.Generator, key: Ints) -> Ints:

@@ -42,7 +42,8 @@ def _places(rng: np.random.Generator, drawn: Drawn, templates: tuple[str, ...], 
 
 def _asked_from(drawn: Drawn, templates: tuple[str, ...]) -> Ints:
     """[n] the column of the one slot before the answer."""
-    return np.max([column(drawn, templates, slot) for slot in ("C", "S", "K")], axis=0)
+    found: Ints = np.max([column(drawn, templates, slot) for slot in ("C", "S", "K")], axis=0)
+    return found
 
 
 def known_people(rng: np.random.Generator, n: int, split: str, kind: str) -> Made:

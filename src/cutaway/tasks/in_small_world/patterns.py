@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cutaway.tasks.in_small_world.drawing import Made, asked, column, different, other_row, refilled
+from cutaway.tasks.in_small_world.drawing import Ints, Made, asked, column, different, other_row, refilled
 from cutaway.tasks.small_world import patterns, strange
 from cutaway.tasks.small_world.templates import Drawn, distinct_columns
 from cutaway.tasks.small_world.vocabulary import ids, world_words
@@ -75,7 +75,11 @@ def colours(rng: np.random.Generator, n: int, split: str, kind: str) -> Made:
         swapped[rows, chosen], swapped[rows, other] = told, facts["c"]
         slots = {f"c{i}": swapped[:, i] for i in range(3)}
     at = {slot: column(drawn, templates, slot) for slot in ("o", "o0", "o1", "o2", "c0", "c1", "c2")}
-    of = lambda letter, which: np.stack([at[f"{letter}{i}"] for i in range(3)], axis=1)[rows, which]  # noqa: E731
+
+    def of(letter: str, which: Ints) -> Ints:
+        listed: Ints = np.stack([at[f"{letter}{i}"] for i in range(3)], axis=1)
+        return listed[rows, which]
+
     positions = {
         "object": of("o", chosen), "colour": of("c", chosen), "other object": of("o", other),
         "other colour": of("c", other), "asked": at["o"],
@@ -93,7 +97,7 @@ def docstring(rng: np.random.Generator, n: int, split: str, kind: str) -> Made:
     facts = drawn.facts
     three = facts["template"] == 1
     names = ids(patterns.ARGUMENTS)
-    new: list[np.ndarray] = []  # type: ignore[type-arg]
+    new: list[Ints] = []
     for _ in range(3):
         new.append(different(rng, names, facts["x"], facts["y"], facts["z"], *new))
     told = np.where(three, new[2], new[1])

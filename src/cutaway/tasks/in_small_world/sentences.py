@@ -94,5 +94,6 @@ def agreement(rng: np.random.Generator, n: int, split: str, kind: str) -> Made:
 
 def _forms(forms: dict[str, tuple[str, str]], templates: tuple[str, ...], choice: Ints, second: Ints) -> Ints:
     """[n] the form (first or second of its pair) that each row's template asks for."""
-    listed = np.stack([ids(forms[slot]) for slot in answer_slot(templates)])  # [template, 2]
-    return listed[choice, second.astype(int)]
+    listed: Ints = np.stack([ids(forms[slot]) for slot in answer_slot(templates)])  # [template, 2]
+    chosen: Ints = listed[choice, second.astype(int)]
+    return chosen

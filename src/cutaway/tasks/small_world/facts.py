@@ -102,7 +102,7 @@ def known_person(rng: np.random.Generator, n: int, split: str = "train") -> Draw
     people = len(world.KNOWN_PEOPLE)
     barred = withheld_table("people", (people, len(templates)), 0.2)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         return {"person": rng.integers(people, size=m), "template": rng.integers(len(templates), size=m)}
 
     drawn = draw(rng, n, propose, lambda d: barred[d["person"], d["template"]], split)

@@ -121,7 +121,7 @@ def _antonym_sentence(rng: np.random.Generator, n: int, split: str, language: st
     barred = withheld_table(f"antonyms {language}", (len(CONCEPTS), 2), 0.2)
     frames = len(question) if split == "exam" else len(templates)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         return {
             "concept": rng.integers(len(CONCEPTS), size=m),
             "side": rng.integers(2, size=m),

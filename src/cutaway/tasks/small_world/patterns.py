@@ -69,7 +69,8 @@ def bracket_withheld(kinds: np.ndarray) -> np.ndarray:
     """[n] bool from the opening brackets [n, MAX_DEPTH] (-1 past the depth): a fifth of the sequences of depth >= 3."""
     code = ((kinds + 1) * 4 ** np.arange(MAX_DEPTH)).sum(axis=1)
     deep = (kinds >= 0).sum(axis=1) >= 3
-    return withheld_table("brackets", (4**MAX_DEPTH,), 0.2)[code] & deep
+    barred: np.ndarray = withheld_table("brackets", (4**MAX_DEPTH,), 0.2)[code] & deep
+    return barred
 
 
 def brackets(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
@@ -79,7 +80,7 @@ def brackets(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     Withheld are sequences of opening kinds (depth 3 to 5), whatever the words.
     """
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         depth = rng.integers(2, MAX_DEPTH + 1, size=m)
         kinds = np.where(np.arange(MAX_DEPTH) < depth[:, None], rng.integers(3, size=(m, MAX_DEPTH)), -1)
         return {"kinds": kinds}

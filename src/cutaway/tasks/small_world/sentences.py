@@ -41,7 +41,7 @@ def indirect_object(rng: np.random.Generator, n: int, split: str = "train") -> D
     """Both orders: the subject repeats the first name or the second (ABBA, BABA)."""
     names = len(world.FIRST_NAMES)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         a = rng.integers(names, size=m)
         return {"a": a, "b": (a + rng.integers(1, names, size=m)) % names}
 
@@ -86,7 +86,7 @@ def pronoun(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     names = len(world.FIRST_NAMES)
     barred = withheld_table("pronouns", (names, len(templates)), 0.2)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         return {"name": rng.integers(names, size=m), "template": rng.integers(len(templates), size=m)}
 
     drawn = draw(rng, n, propose, lambda d: barred[d["name"], d["template"]], split)
@@ -125,7 +125,7 @@ def agreement(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     count = len(NOUNS)
     barred = withheld_table("noun pairs", (count, count), 0.2)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         a = rng.integers(count, size=m)
         return {"n": a, "m": (a + rng.integers(1, count, size=m)) % count}
 
@@ -160,7 +160,7 @@ def greater_than(rng: np.random.Generator, n: int, split: str = "train") -> Draw
     """The end year is uniform over the later years of the century; a fifth of (noun, century, year) withheld."""
     barred = withheld_table("years", (len(EVENTS), len(CENTURIES), 100), 0.2)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         return {
             "noun": rng.integers(len(EVENTS), size=m),
             "century": rng.integers(len(CENTURIES), size=m),

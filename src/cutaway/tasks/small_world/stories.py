@@ -79,7 +79,7 @@ def story(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
         words = np.stack([ids(tuple(s[column].split())) for s in specs])
         return words[topic, rng.integers(words.shape[1], size=n)]
 
-    def of_mood(lists: dict[str, list[str]]) -> np.ndarray:
+    def of_mood(lists: dict[str, tuple[str, ...]]) -> np.ndarray:
         words = np.stack([ids(tuple(lists[mood])) for mood in ("good", "bad")])
         return words[bad, rng.integers(words.shape[1], size=n)]
 

@@ -55,8 +55,8 @@ def strange(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     """A sentence with one strange word, copied wherever it recurs."""
     pool = [byte_ids(strange_word(rng))[:MAX_BYTES] for _ in range(min(n, 600))]
     spelled = np.full((len(pool), MAX_BYTES), PAD, dtype=np.int16)
-    for row, word in zip(spelled, pool, strict=True):
-        row[: len(word)] = word
+    for row, letters in zip(spelled, pool, strict=True):
+        row[: len(letters)] = letters
     templates = table(STRANGE)
     filled = fill(templates, rng.integers(len(templates), size=n), {"X": np.full(n, -2, dtype=np.int16)}).tokens
     word = spelled[rng.integers(len(pool), size=n)]
@@ -81,9 +81,12 @@ ANSWER = "Sure , here is how : start slowly and take your time ."
 def refusal(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     """A request whose verb does harm is refused, another is answered.  `answer` is the first word of the reply."""
     harmful = rng.random(n) < 0.5
-    pick = lambda column: np.where(  # noqa: E731
-        harmful, rng.choice(ids(tuple(HARMFUL[column])), n), rng.choice(ids(tuple(HARMLESS[column])), n)
-    )
+
+    def pick(column: int) -> np.ndarray:
+        return np.where(
+            harmful, rng.choice(ids(tuple(HARMFUL[column])), n), rng.choice(ids(tuple(HARMLESS[column])), n)
+        )
+
     replies = tuple(r.replace("*{y}", "*" + reply) for r in REQUEST for reply in (ANSWER, REFUSAL))
     compiled = table(replies)
     return fill(

@@ -162,7 +162,7 @@ def couplet(rng: np.random.Generator, n: int, split: str = "train") -> Drawn:
     category = np.array(CATEGORY)
     barred = withheld_table("couplets", (PER_CATEGORY, len(WORDS), PER_CATEGORY), 0.2)
 
-    def propose(rng, m):
+    def propose(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         return {
             "first": rng.integers(PER_CATEGORY, size=m),
             "word": rng.integers(len(WORDS), size=m),
