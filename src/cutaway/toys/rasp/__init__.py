@@ -1,8 +1,8 @@
 """RASP programs compiled to transformer weights: subjects of which every variable and every true edge is known.
 
-`compile_program(program("reverse"))` gives a model (`.load()` opens it), its interpreter, and `.truth`. Write programs
-of your own with `tokens`, `indices`, `select`, `aggregate`, `selector_width`, `Map`, `sequence_map` and `linear`. Importing
-this room lets transformers load saved programs.
+`compile_program(program("reverse"))` gives a model (`.load()` opens it), its interpreter, and `.truth`. Programs of
+one's own are written with `tokens`, `indices`, `select`, `aggregate`, `selector_width`, `Map`, `sequence_map` and
+`linear`. Importing this room lets transformers load saved programs.
 """
 
 from cutaway.toys.rasp.check import Checked, check

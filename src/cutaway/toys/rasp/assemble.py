@@ -36,12 +36,9 @@ def assemble(
     *,
     dtype: torch.dtype = torch.float32,
     rotate: int | None = None,
-    noise: float = 0.0,
-    seed: int = 0,
 ) -> Assembled:
     """The transformer. `rotate`: a seed; the residual stream is turned by a random rotation, so that no variable lies
-    along a coordinate. `noise`: standard deviation of Gaussian noise on every weight that is not a norm's (its seed is
-    `seed`), relative to 1, the size of a value's coordinate."""
+    along a coordinate."""
     plan, residual, length = compiled.plan, compiled.residual, compiled.length
     config = RaspConfig(
         vocab_size=len(vocabulary),
@@ -62,9 +59,6 @@ def assemble(
             weights[name] = turn @ weight
         elif weight.ndim == 2:  # reads and embeddings: […, d_model]
             weights[name] = weight @ turn.T
-    if noise:
-        rng = np.random.default_rng(seed)
-        weights = {name: weight + noise * rng.normal(size=weight.shape) for name, weight in weights.items()}
     model = RaspForCausalLM(config).to(dtype)
     state = {name: torch.tensor(weight, dtype=dtype) for name, weight in weights.items()}
     missing = model.load_state_dict(state, strict=False)

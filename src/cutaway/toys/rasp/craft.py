@@ -49,6 +49,8 @@ class Subspace:
         if self.numerical:
             numbers = np.array([float(Fraction(value)) for value in self.values])
             return [self.values[i] for i in np.abs(coordinates - numbers).argmin(-1)]
+        if not self.values:
+            return [None] * len(coordinates)
         best = coordinates.argmax(-1)
         held = np.take_along_axis(coordinates, best[:, None], -1)[:, 0] > 0.5
         return [self.values[i] if there else None for i, there in zip(best, held, strict=True)]

@@ -36,8 +36,10 @@ def aggregate_head(sop: Aggregate, name: str, of: str, keys: str, queries: str, 
     """The head that writes the aggregate `name`; `of`, `keys`, `queries` name the variables it reads."""
     query, bias, key = _scores(sop.selector, keys, queries, r, coldness, bos=coldness / 2)
     source, target = r.subspaces[of], r.subspaces[name]
-    # Each value's direction in the one subspace to its direction in the other; BOS to the default's.
-    across = np.eye(1) if source.numerical else np.stack([target.encode(value) for value in source.values], axis=1)
+    across = np.eye(1) if source.numerical else np.zeros((target.size, source.size))
+    for column, known in enumerate(() if source.numerical else source.values):
+        if known in target.values:  # a selector that never holds passes none
+            across[:, column] = target.encode(known)
     value = r.reader(of, across)
     value[:, 0] += target.encode(sop.default)
     return Head(query, bias, key, value, r.writer(name, np.eye(target.size)))

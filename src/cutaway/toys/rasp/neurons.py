@@ -93,6 +93,6 @@ def _encoded(r: Residual, name: str, value: Value) -> Array:
 
 def _written(r: Residual, name: str, into: Array, bias: Array, images: list[Array]) -> Neurons:
     """Neurons that each write their image; those whose image is zero are left out."""
-    matrix = np.stack(images, axis=1)  # [size, n]
+    matrix = np.stack(images, axis=1) if images else np.zeros((r.subspaces[name].size, 0))  # [size, n]
     keep = matrix.any(axis=0)
     return Neurons(into[keep], bias[keep], r.writer(name, matrix[:, keep]))

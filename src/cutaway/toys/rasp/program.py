@@ -160,25 +160,21 @@ def compile_program(
     coldness: float = 100.0,
     dtype: str = "float32",
     rotate: int | None = None,
-    noise: float = 0.0,
-    seed: int = 0,
 ) -> CompiledProgram:
     """The program as a transformer (Lindner et al. 2023). Milliseconds to a tenth of a second.
 
     coldness: how sharp attention is: 100 is exact in float32; at 10 a head leaves about exp(-5) of its attention on
-    BOS, and gradients flow through it. dtype: float32 or float64. rotate: a seed; turns the residual stream by a random
-    rotation, so that no variable lies along a coordinate. noise: standard deviation of Gaussian noise on every weight,
-    drawn from `seed`. Raises InputError.
+    BOS, and gradients flow through it, at the price of a few wrong outputs (docs/rasp.md). dtype: float32 or float64.
+    rotate: a seed; turns the residual stream by a random rotation, so that no variable lies along a coordinate.
+    Raises InputError.
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}; there are: {', '.join(DTYPES)}.")
-    if not noise >= 0:
-        raise InputError(f"noise is a standard deviation, at least 0; given {noise}.")
     compiled = compile_graph(
         program.output, program.vocabulary, program.longest, causal=program.causal, coldness=coldness
     )
     found = compiled.values[program.output]
     vocabulary = Vocabulary.of(program.vocabulary, [*found.values, *([None] if found.none else [])])
-    assembled = assemble(compiled, vocabulary, dtype=DTYPES[dtype], rotate=rotate, noise=noise, seed=seed)
-    options = {"coldness": coldness, "dtype": dtype, "rotate": rotate, "noise": noise, "seed": seed}
+    assembled = assemble(compiled, vocabulary, dtype=DTYPES[dtype], rotate=rotate)
+    options = {"coldness": coldness, "dtype": dtype, "rotate": rotate}
     return CompiledProgram(program, compiled, vocabulary, assembled, options)

@@ -17,10 +17,8 @@ _OPTIONS = {
     "coldness": "sharpness of attention, 100 by default; 10 lets gradients through",
     "dtype": "float32 (default) or float64",
     "rotate": "a seed: turn the residual stream by a random rotation",
-    "noise": "standard deviation of Gaussian noise on every weight",
-    "seed": "of the noise",
 }
-_KINDS = {"coldness": float, "dtype": str, "rotate": int, "noise": float, "seed": int}
+_KINDS = {"coldness": float, "dtype": str, "rotate": int}
 
 
 def items() -> Mapping[str, str]:

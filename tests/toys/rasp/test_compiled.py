@@ -1,0 +1,98 @@
+"""The compiled model is the interpreter: on every input, at every position, for every variable."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys.rasp.random_programs import random_program
+
+import cutaway as cw
+from cutaway.core import InputError, UnknownName
+from cutaway.toys.rasp import Program, check, compile_program, indices, program, program_names, save, tokens
+from cutaway.toys.rasp.interpreter import Ambiguous
+
+LARGE = {"dyck2": 4, "balance": 5, "dyck1": 7}  # longest input tried here; the command tries all
+
+
+@pytest.mark.parametrize("name", program_names())
+def test_every_input_gives_the_interpreters_output_and_variables(name):
+    p = program(name)
+    longest = LARGE.get(name, p.longest)
+    found = check(compile_program(p), longest=longest)
+    assert found.inputs == sum(1 for _ in p.inputs(longest)) > 0
+    assert (found.wrong, found.wrong_variables) == (0, 0), str(found)
+
+
+@pytest.mark.parametrize("options", [{"rotate": 3}, {"dtype": "float64"}, {"coldness": 30.0}])
+@pytest.mark.parametrize("name", ["reverse", "hist", "balance", "dyck1", "pointer"])
+def test_so_they_do_turned_in_double_precision_and_less_sharp(name, options):
+    found = check(compile_program(program(name), **options), most=60)
+    assert found.wrong == 0, str(found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6))
+def test_random_programs_compile_to_what_they_mean(seed):
+    p = random_program(seed)
+    compiled = compile_program(p)
+    by_length: dict[int, list] = {}
+    for given_ in p.inputs(3):
+        try:
+            trace = compiled.interpret(given_)
+        except Ambiguous:
+            continue
+        by_length.setdefault(len(given_), []).append((given_, trace))
+    for rows in by_length.values():
+        inputs = [given_ for given_, _ in rows]
+        outputs, decoded = compiled.outputs(inputs), compiled.decoded(inputs)
+        for row, (given_, trace) in enumerate(rows):
+            assert outputs[row] == trace[compiled.truth.output], (given_, p.name)
+            for name, values in trace.items():
+                assert decoded[name][row] == values, (given_, name)
+
+
+def test_a_check_that_finds_something_says_what():
+    compiled = compile_program(program("hist"))
+    with torch.no_grad():
+        compiled.model.lm_head.bias[-1] += 100
+    found = check(compiled, most=5)
+    assert found.wrong == 5
+    assert not found.passed
+    assert "the program" in str(found)
+
+
+def test_a_saved_program_loads_with_its_tokenizer_and_truth(tmp_path):
+    from safetensors.torch import load_file
+
+    compiled = compile_program(program("reverse"), rotate=0)
+    folder = save(compiled, tmp_path / "reverse")
+    model = cw.load(folder)
+    best = model.run("a b c").logits[0, 1:].argmax(-1)
+    assert [text.strip() for text in model.token_strings(best)] == ["c", "b", "a"]
+    truth = load_file(folder / "truth.safetensors")
+    for name, variable in compiled.truth.variables.items():
+        assert torch.equal(truth[f"basis/{name}"], variable.basis)
+    with pytest.raises(InputError, match="does not know"):
+        model.run("a q")
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(UnknownName, match="reverse"):
+        program("revers")
+    with pytest.raises(InputError, match="float16"):
+        compile_program(program("hist"), dtype="float16")
+    with pytest.raises(InputError, match="coldness"):
+        compile_program(program("hist"), coldness=0)
+    with pytest.raises(InputError, match="different values"):
+        compile_program(Program("x", "", "", tokens, ("a", "a"), 3))
+    with pytest.raises(InputError, match="at least 1"):
+        compile_program(Program("x", "", "", indices, ("a",), 0))
+    compiled = compile_program(program("hist"))
+    with pytest.raises(InputError, match="one length"):
+        compiled.outputs(["ab", "abc"])
+    with pytest.raises(InputError, match="at most 6"):
+        compiled.outputs(["a" * 7])
+    with pytest.raises(UnknownName, match="hist_inverse"):
+        compiled.interpret("ab", set_to={"hist_invers": [1, 1]})
