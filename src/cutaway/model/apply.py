@@ -82,8 +82,9 @@ def apply(
         entries = old.numel() if place.keep is None else int(place.keep.sum())
         touches.append(Touch(op.number, op.site.address, entries, (new - old).detach().float().pow(2).sum(), step))
         if place.index is None:
-            # `new` may be a tensor that an intervention or another run holds: nobody may write into it.
-            x, owned = (new.clone() if op.site.copies else new), op.site.copies
+            # `new` may be a tensor that an intervention or another run holds: nobody may write into it. It may also be
+            # one row that stands for many, which some modules (GPT-2's Conv1D) do not take.
+            x, owned = (new.clone() if op.site.copies else new.contiguous()), op.site.copies
         else:
             x, owned = (x if owned else x.clone()), True
             x[place.index] = new

@@ -8,7 +8,8 @@ graphs measure their edges (`linear_path.py`, which holds it as matrices for one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -68,7 +69,7 @@ def jvp(
     held = _held(path, freeze)
     last = _Tangent(at, Content.of(vector, "vector"))
     (address,) = model.addresses(at)
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward derivative
+    with forward_ad.dual_level(), _plain_kernels(model):
         try:
             run = model.run(
                 prompt,
@@ -124,6 +125,23 @@ def vjp(
     if gradient is None:
         raise InputError(_apart(address, to, held))
     return gradient
+
+
+@contextmanager
+def _plain_kernels(model: Model) -> Iterator[None]:
+    """Attention and experts in plain operations, for the fused kernels have no forward derivative."""
+    configs = [getattr(module, "config", None) for module in model.hf.modules()]
+    held = {id(c): (c, c._experts_implementation) for c in configs if hasattr(c, "_experts_implementation")}
+    try:
+        for config, own in held.values():
+            if own is not None:
+                config._experts_implementation = "eager"
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for config, own in held.values():
+            if own is not None:
+                config._experts_implementation = own
 
 
 def _held(path: str, freeze: Any) -> Any:

@@ -206,6 +206,8 @@ def gradients(
     if not isinstance(value, Tensor) or (value.numel() != 1 and value.shape != logits.shape[:1]):
         shown = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"of= must turn logits into one number, or one for each row; it gave {shown}.")
+    if not logits.requires_grad:  # what is held lets none of the points reach them
+        return {address: torch.zeros_like(leaf) for address, leaf in leaves.items()}
     if not value.requires_grad:
         raise InputError("of= gave a number that does not depend on the logits, so there is no gradient.")
     found = torch.autograd.grad(

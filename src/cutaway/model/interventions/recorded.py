@@ -118,13 +118,14 @@ class Recorded:
             wide[axis] = column.shape[1]
             has = (column >= 0).reshape(shape)
             if not is_key:
-                self._refuse_missing(place, name, has, axis, exact)
+                self._refuse_missing(place, name, has, axis, from_row if exact else [])
             valid = valid & has  # keys that the source has not stay as they are, and so does padding
             value = value.gather(axis, column.clamp(min=0).reshape(shape).expand(wide))
         return torch.where(place.get(valid.expand(whole)), place.get(value.expand(whole)), like)
 
-    def _refuse_missing(self, place: Place, name: str, has: Tensor, axis: int, exact: bool) -> None:
-        """Every token selected must have come from somewhere; `exact`: rows must be as long as the source's."""
+    def _refuse_missing(self, place: Place, name: str, has: Tensor, axis: int, exact: list[int]) -> None:
+        """Every token selected must have come from somewhere; rows must be as long as those of the source in `exact`
+        (one for each row; empty where they need not be)."""
         layout = place.layout
         first = layout.past if place.shape[axis] == layout.width else 0
         own = torch.zeros(place.shape[0], place.shape[axis], dtype=torch.bool)
@@ -133,8 +134,8 @@ class Recorded:
         missing = own.reshape(has.shape).to(has.device) & ~has
         chosen = place.get(missing.expand(place.shape))
         lengths = self.lengths or ()
-        longer = exact and len(lengths) == place.shape[0] and lengths != layout.lengths
-        if longer or bool((chosen if place.keep is None else chosen & place.keep).any()):
+        unequal = exact and any(exact[r] >= 0 and lengths[exact[r]] != layout.lengths[r] for r in place.rows)
+        if unequal or bool((chosen if place.keep is None else chosen & place.keep).any()):
             raise InputError(
                 f"{place.what}: {name}, from {self.model}, has not the same tokens as what is selected (its rows have "
                 f"{_some(lengths)} tokens, these {_some(layout.lengths)}). Select positions that both have, or map "
