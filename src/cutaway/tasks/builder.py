@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ def from_pairs(
             int(template[i]) if template is not None else shape[len(rows[i])],
         )
         pairs.append(Pair(rows[i], other_rows[i], right[i], item, wrong_id, told, where[i]))
-    pairs = _changed(pairs)
+    pairs = with_changed(pairs)
     called = [numbers[i] if numbers else i for i in chosen]
     return assemble(name, pairs, found, metric=metric, drop=drop, numbers=called, about=about, **more)
 
@@ -162,7 +163,7 @@ def from_tokens(
         )
         at = {key: value[i] % len(row) if -len(row) <= value[i] < 0 else value[i] for key, value in named_at.items()}
         pairs.append(Pair(tuple(row), tuple(other), answer, item, wrong_id, told, at))
-    return assemble(name, _changed(pairs), found, metric=metric, drop=_drops(bad), **more)
+    return assemble(name, with_changed(pairs), found, metric=metric, drop=_drops(bad), **more)
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -300,10 +301,8 @@ def _upto(text: str, word: str) -> str:
     return text if at < 0 else text[: at + len(word)]
 
 
-def _changed(pairs: list[Pair]) -> list[Pair]:
-    """With the position "changed" where exactly one token differs in every item, and the name is free."""
-    from dataclasses import replace
-
+def with_changed(pairs: list[Pair]) -> list[Pair]:
+    """The pairs with the position "changed" where exactly one token differs in every item, and the name is free."""
     apart = [[i for i, (a, b) in enumerate(zip(p.clean, p.counterfactual)) if a != b] for p in pairs]
     if any(len(a) != 1 for a in apart) or any("changed" in p.positions for p in pairs):
         return pairs

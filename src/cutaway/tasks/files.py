@@ -13,8 +13,8 @@ Columns of a CSV (a header is needed; order is free):
 | position:NAME | a word of the prompt, or a number (optional, any) | |
 
 JSON lines take the same names as keys, "positions" as an object. Two files of Hanna et al.'s (EAP-IG) are known by
-their headers: greater-than (clean, corrupted, label: the start year) and ioi (correct_idx, incorrect_idx: ids of another
-model's tokenizer gives, so the names are read from the text).
+their headers: greater-than (clean, corrupted, label: the start year) and ioi (correct_idx, incorrect_idx: ids of
+another model's tokenizer, so the names are read from the text).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 from cutaway.core import InputError, write_text
 from cutaway.tasks.assemble import assemble
-from cutaway.tasks.builder import from_pairs
+from cutaway.tasks.builder import from_pairs, with_changed
 from cutaway.tasks.checks import named, shorten
 from cutaway.tasks.items import Item, Pair
 from cutaway.tasks.reading import Reader, reader
@@ -243,7 +243,7 @@ def _ioi(model: Any, table: Sequence[Mapping[str, str]], column: str, numbers: S
 
 
 def _years(table: Sequence[Mapping[str, str]]) -> bool:
-    return all(re.fullmatch(r"\d\d", row["label"]) and re.search(r"\d\d$", row["clean"]) for row in table)
+    return all(re.fullmatch(r"\d{1,2}", row["label"]) and re.search(r"\d\d$", row["clean"]) for row in table)
 
 
 def _greater_than(model: Any, table: Sequence[Mapping[str, str]], numbers: Sequence[int], **more: Any) -> Task:
@@ -260,12 +260,13 @@ def _greater_than(model: Any, table: Sequence[Mapping[str, str]], numbers: Seque
             tails = found.continuations([row["clean"]] * 100, years)
             endings[century] = {y: t[0] for y, t in zip(years, tails) if t is not None and len(t) == 1}
         known = endings[century]
-        later = [y for y in known if y > row["label"]]
-        earlier = [y for y in known if y <= row["label"]]
+        start = row["label"].zfill(2)
+        later = [y for y in known if y > start]
+        earlier = [y for y in known if y <= start]
         if not later or not earlier or len(known) < 50:
             bad.append((number, f"after {century} {len(known)} of 100 years are one token: {shorten(row['clean'])!r}"))
             continue
-        item = Item(row["clean"], row["corrupted"], later[0], earlier[-1], values={"start": row["label"]})
+        item = Item(row["clean"], row["corrupted"], later[0], earlier[-1], values={"start": start})
         pairs.append(
             Pair(ids, other, known[later[0]], item, known[earlier[-1]],
                  valid=tuple(known[y] for y in later), invalid=tuple(known[y] for y in earlier))
@@ -275,7 +276,7 @@ def _greater_than(model: Any, table: Sequence[Mapping[str, str]], numbers: Seque
     if bad and (not drop or not pairs):
         raise InputError(named(bad, len(table), "have no years of two digits as one token to answer with"))
     more.setdefault("counterfactual_kind", "01")
-    return assemble(more.pop("name"), pairs, found, drop=drop, numbers=kept, **more)
+    return assemble(more.pop("name"), with_changed(pairs), found, drop=drop, numbers=kept, **more)
 
 
 def _saved(found: Reader, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **more: Any) -> Task:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,16 @@ def _files(path: Path) -> dict[str, Path]:
     return {path.stem: path}
 
 
+def _unescaped(text: Any) -> str:
+    """LRE's files escape some letters twice: Bras\\u00edlia."""
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), str(text))
+
+
 def _facts(name: str, file: Path, zero_shot: bool) -> list[Fact]:
     try:
         data = read_json(file)
         frames = data["prompt_templates_zs" if zero_shot else "prompt_templates"]
-        samples = [(str(s["subject"]), str(s["object"])) for s in data["samples"]]
+        samples = [(_unescaped(s["subject"]), _unescaped(s["object"])) for s in data["samples"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no relation: it needs prompt_templates (each with {SUBJECT}) and samples (subject, object); "

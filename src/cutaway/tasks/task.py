@@ -93,11 +93,11 @@ class Task:
         return from_jsonl(model, path, **more)
 
     @staticmethod
-    def from_relations(model: Any, path: str | Path, **more: Any) -> Task:
+    def from_relations(model: Any, path: str | Path, relations: Any = None, **more: Any) -> Task:
         """From relations as LRE keeps them, a file or a folder. See `cutaway.tasks.relations.from_relations`."""
         from cutaway.tasks.relations import from_relations
 
-        return from_relations(model, path, **more)
+        return from_relations(model, path, relations, **more)
 
     @staticmethod
     def from_ravel(model: Any, path: str | Path, entity: str, attribute: str, **more: Any) -> Task:

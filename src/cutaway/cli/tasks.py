@@ -1,0 +1,153 @@
+"""`cutaway tasks`: the tasks of the literature; one of them for a model, with its items and how well the model does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, say, step, warn
+
+if TYPE_CHECKING:
+    from cutaway.tasks import Task
+
+FILES = (".csv", ".jsonl")
+
+
+def tasks(
+    name: str | None = typer.Argument(None, help="A task, or a .csv or .jsonl file of one's own. Without: list them."),
+    model: str | None = typer.Option(None, "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
+    n: int = typer.Option(5, "--n", min=0, help="Items to show."),
+    on: int | None = typer.Option(None, "--on", min=1, help="Items to measure on. Default: 64, or all of a file."),
+    counterfactual: str | None = typer.Option(None, "--counterfactual", "-c", help="Its kind; the list names them."),
+    split: str = typer.Option("test", help="test (withheld items, where there are such), train or any."),
+    metric: str | None = typer.Option(None, help="logit_difference, probability, accuracy, ….  Default: the task's."),
+    seed: int = typer.Option(0, help="Seed of the items, and of the re-randomised model."),
+    check: bool = typer.Option(True, "--check/--no-check", help="Measure how well the model does the task."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Write the items: a .jsonl or .csv file."),
+    as_json: bool = JSON,
+) -> None:
+    """List the tasks; or make one for a model, show its items token by token, and say how well the model does it.
+
+    Under each clean prompt stand the tokens that its counterfactual changes; above it, the names of positions.
+
+    Example:  cutaway tasks ioi --model almanac --n 2
+    """
+    if name is None:
+        _list(model, as_json)
+        return
+    task, loaded = _make(name, model, on, counterfactual, split, metric, seed)
+    found = None
+    if check:
+        import warnings
+
+        from cutaway.tasks import TaskWarning
+
+        with step(f"Measuring {loaded.name} on {len(task)} items"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TaskWarning)
+            found = task.check(loaded, seeds=(seed,))
+        for one in caught:
+            if str(one.message) != found.verdict:  # which is printed with the table
+                warn(str(one.message))
+    if out is not None:
+        task.save(out)
+        say(f"wrote {out}")
+    if as_json:
+        body = task.to_json()
+        body["items"] = body["items"][: max(n, 0)]
+        body.pop("schema")
+        print_json("cutaway.task/1", {**body, "competence": None if found is None else found.to_json()})
+        return
+    print(_shown(task, n, found))
+
+
+def _shown(task: Task, n: int, found: Any) -> str:
+    from cutaway.tasks.show import render
+
+    text = render(task, rows=n)
+    if found is not None:
+        return f"{text}\n\n{found}"
+    return text + "\n\nHow well the model does it was not measured (--no-check)."
+
+
+def _make(
+    name: str, model: str | None, on: int | None, counterfactual: str | None, split: str, metric: str | None, seed: int
+) -> tuple[Task, Any]:  # fmt: skip
+    import warnings
+
+    from cutaway.core import InputError
+    from cutaway.model import load
+    from cutaway.tasks import Task, TaskWarning, task
+    from cutaway.tasks.catalogue import entry
+
+    file = Path(name)
+    own = file.suffix.lower() in FILES
+    if not own:
+        entry(name)  # an unknown name is said before a model is loaded
+    if model is None:
+        raise InputError(
+            f"a task is made for a model: cutaway tasks {name} --model almanac (or a folder, or a hub id)."
+        )
+    with step(f"Loading {model}"):
+        loaded = load(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TaskWarning)
+        if own:
+            read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
+            more = {} if metric is None else {"metric": metric}
+            made = read(loaded, file, counterfactual=_corruption(counterfactual), n=on, **more)
+        else:
+            made = task(name, loaded, n=on, seed=seed, counterfactual=counterfactual, split=split, metric=metric)
+    for one in caught:
+        warn(str(one.message))
+    return made, loaded
+
+
+def _corruption(name: str | None) -> Any:
+    """A corruption by its name, or the name of a column."""
+    from cutaway.tasks.corruptions import resample, shuffle
+
+    return {"shuffle": shuffle(), "resample": resample()}.get(name, name) if name is not None else None
+
+
+def _list(model: str | None, as_json: bool) -> None:
+    from cutaway.tasks.catalogue import ENTRIES
+
+    rows = [entry.to_json() for entry in ENTRIES]
+    if model is not None:
+        from cutaway.model import load
+        from cutaway.tasks.make import fits
+
+        with step(f"Loading {model}"):
+            loaded = load(model)
+        for row, entry in zip(rows, ENTRIES):
+            why = fits(entry, loaded)
+            row["fits"], row["why_not"] = why is None, why
+    if as_json:
+        print_json("cutaway.tasks/1", {"model": model, "tasks": rows})
+        return
+    for row in rows:
+        print(_line(row, model))
+    if model is None:
+        print("\nIn the small world: for almanac and models with its tokenizer. In English: for any other tokenizer.")
+        print("cutaway tasks NAME --model M shows one; cutaway tasks --model M says which of them fit a model.")
+
+
+def _line(row: dict[str, Any], model: str | None) -> str:
+    lines = [f"{row['name']}: {row['about']}", f"  {row['source']}"]
+    kinds = [f"{kind} ({what})" for kind, what in row["counterfactuals"].items()]
+    lines += [f"  counterfactual {'; '.join(kinds)}"]
+    if model is None:
+        where = [w for w, there in (("small world", row["small_world"]), ("English", row["english"])) if there]
+        text = " and in ".join(where)
+        lines.append(f"  in {'the ' if where[0] == 'small world' else ''}{text}" + _why(row))
+    elif row["fits"]:
+        lines.append(f"  fits {model}: cutaway tasks {row['name']} --model {model}")
+    else:
+        lines.append(f"  does not fit {model}: {row['why_not']}")
+    return "\n".join(lines)
+
+
+def _why(row: dict[str, Any]) -> str:
+    return "" if row["why_not"] is None else f"; elsewhere not: {row['why_not']}"
