@@ -101,6 +101,8 @@ def held_points(model: Model, parts: Iterable[str]) -> tuple[str, ...]:
             continue
         if part == "gate" and not facts.gated:
             raise InputError(f"{model.name} has no gates to freeze: its MLPs do not multiply two branches.")
+        if part == "pattern" and facts.reads == "source and tokens":
+            raise InputError("patterns of an encoder-decoder cannot be frozen: those over its source are not held.")
         if part == "router" and not facts.experts:
             raise InputError(f"{model.name} has no routers to freeze: its MLPs are dense.")
         for point in PARTS[part]:

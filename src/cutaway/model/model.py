@@ -333,7 +333,7 @@ class _RefusedAddress(Exception):
 def _logits(output: Any) -> Tensor:
     found = getattr(output, "logits", None)
     if found is None:
-        found = output[0] if isinstance(output, (tuple, list)) else output
+        found = output[0] if isinstance(output, (tuple, list)) or hasattr(output, "to_tuple") else output
     if not isinstance(found, Tensor):
         raise InputError(f"the module gave {type(output).__name__}, in which there are no logits.")
     return found

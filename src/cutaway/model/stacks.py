@@ -6,7 +6,7 @@ the points that need it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -54,14 +54,17 @@ _BERT = Parts(
     activation=("intermediate.intermediate_act_fn",),
     post_norms=("attention.output.LayerNorm", "output.LayerNorm"),
 )  # fmt: skip
-_CLIP = Parts(
+_SIGLIP = Parts(
     ("vision_model", ""), "encoder.layers", "embeddings", "self_attn",
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "self_attn.out_proj",
     "mlp", ("mlp.fc1",), "mlp.fc2", mid_input="layer_norm2", final_norm="post_layernorm",
     activation=("mlp.activation_fn",), pixels=True,
 )  # fmt: skip
+_CLASS_TOKEN = (
+    "the norm after the last block sees the class token alone: read it by module path, as path.post_layernorm"
+)
 _CLIP_TEXT = Parts(
-    ("text_model", ""), "encoder.layers", "embeddings.token_embedding", "self_attn", _CLIP.qkv, _CLIP.out,
+    ("text_model", ""), "encoder.layers", "embeddings.token_embedding", "self_attn", _SIGLIP.qkv, _SIGLIP.out,
     "mlp", ("mlp.fc1",), "mlp.fc2", mid_input="layer_norm2", final_norm="final_layer_norm",
     activation=("mlp.activation_fn",), causal=True,
 )  # fmt: skip
@@ -104,9 +107,9 @@ STACKS: dict[str, Parts] = {  # by model_type
     ),
     "vit": _VIT,
     "dinov2": _DINO,
-    "clip_vision_model": _CLIP,
+    "clip_vision_model": replace(_SIGLIP, final_norm=""),
     "clip_text_model": _CLIP_TEXT,
-    "siglip_vision_model": _CLIP,
+    "siglip_vision_model": _SIGLIP,
     "t5": _T5_ENCODER,
 }  # fmt: skip
 
@@ -301,6 +304,8 @@ class Stack:
                 return _site(name, None, POINTS[name][0], head)
             raise Refused(f"{type(self.hf).__name__} has no head over a vocabulary at every position")
         assert name in GLOBAL
+        if parts.pixels:
+            raise Refused(_CLASS_TOKEN)
         raise Refused(f"{self.hf.config.model_type} norms its stream in every block and has no final norm")
 
     def _in_stack(self, path: str) -> nn.Module:

@@ -225,7 +225,12 @@ def _find_norms(architecture: Anatomy, contract: Contract, survey: Survey, post_
             for name, module in mine.items()
             if module not in covered
         ]
-    place(architecture.final_norm, ["final_norm_scale", "final_normalized"], None, "no final norm")
+    place(
+        architecture.final_norm,
+        ["final_norm_scale", "final_normalized"],
+        None,
+        contract.refused.get("final_norm", "no final norm"),
+    )
     if architecture.final_norm is not None and architecture.final_norm not in covered:
         unfreezable.append(contract.refused["final_norm_scale"])
     contract.unfreezable = tuple(unfreezable)
