@@ -130,8 +130,11 @@ def vjp(
 @contextmanager
 def _plain_kernels(model: Model) -> Iterator[None]:
     """Attention and experts in plain operations, for the fused kernels have no forward derivative."""
-    configs = [getattr(module, "config", None) for module in model.hf.modules()]
-    held = {id(c): (c, c._experts_implementation) for c in configs if hasattr(c, "_experts_implementation")}
+    held: dict[int, tuple[Any, str | None]] = {}
+    for module in model.hf.modules():
+        config = getattr(module, "config", None)
+        if config is not None and hasattr(config, "_experts_implementation"):
+            held.setdefault(id(config), (config, config._experts_implementation))
     try:
         for config, own in held.values():
             if own is not None:
