@@ -90,8 +90,9 @@ def _believed(evidence: Sequence[Evidence]) -> list[str]:
         rows = [("the graph", _estimate(item.effect))]
         rows += [("null: " + n.estimate.name, _beside(n)) for n in item.nulls]
         rows += [("baseline: " + b.estimate.name, _beside(b)) for b in item.baselines]
-        if item.paraphrase is not None:
-            rows.append(("again: " + item.paraphrase.name, _estimate(item.paraphrase)))
+        for word, found in (("again", item.second_data), ("paraphrased", item.paraphrase)):
+            if found is not None:
+                rows.append((f"{word}: {found.name}", _estimate(found)))
         lines += [f"      {row}" for row in _columns(rows, indent="")]
         lines.append(f"      ({item.effect.name})")
     missing: dict[str, list[str]] = {}

@@ -38,7 +38,7 @@ def trace(
     quick: bool = typer.Option(False, "--quick", help="Leave the costly controls out (and say so)."),
     pt: bool = typer.Option(False, "--pt", help="Also write graph.pt, as circuit-tracer does (needs --out)."),
     paraphrase: list[str] = typer.Option(
-        [], "--paraphrase", help="Another prompt of the same behaviour to repeat the test on; repeatable."
+        [], "--paraphrase", help="The same question in other words, to repeat the test on; repeatable."
     ),
     seed: int = typer.Option(0, help="For the random samples and controls."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings."),
@@ -76,7 +76,7 @@ def trace(
             contrast=contrast,
             quick=quick,
             seed=seed,
-            paraphrases=paraphrase or _same_behaviour(loaded, prompt),
+            paraphrases=paraphrase,
         )
 
     written = None
@@ -121,15 +121,6 @@ def _warn_outside_vocabulary(model: Model, prompt: str) -> None:
     examples = model_examples(model.folder) if model.folder else []
     for example in examples[:4]:
         say(f'  a prompt of its world: "{example["prompt"]}"   ({example["behaviour"]})')
-
-
-def _same_behaviour(model: Model, prompt: str) -> list[str]:
-    """Where the prompt is one of a shipped model's examples, the other examples of its behaviour."""
-    from cutaway.core.registry import model_examples
-
-    examples = model_examples(model.folder) if model.folder else []
-    behaviours = {e["behaviour"] for e in examples if e["prompt"] == prompt}
-    return [e["prompt"] for e in examples if e["behaviour"] in behaviours and e["prompt"] != prompt]
 
 
 def _slug(prompt: str) -> str:

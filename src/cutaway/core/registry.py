@@ -10,6 +10,7 @@ import importlib
 import os
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from cutaway.core.files import read_json
 
@@ -63,8 +64,8 @@ def trained_dictionaries(fingerprint: str) -> dict[str, Path]:
     return _dictionaries(trained_folder(fingerprint))
 
 
-def model_examples(folder: Path) -> list[dict[str, str]]:
-    """Prompts to try on a model, from its `examples.json`: [{behaviour, prompt, answer}]; [] where there is none."""
+def model_examples(folder: Path) -> list[dict[str, Any]]:
+    """Prompts to try on a model, from its `examples.json`: [{behaviour, prompt, answer, paraphrases?}], [] without."""
     path = folder / "examples.json"
     return list(read_json(path)["prompts"]) if path.is_file() else []
 

@@ -6,7 +6,7 @@
 | untrained dictionary | the same model; random encoder, decoders fitted by least squares |
 | raw neurons | the same model; each neuron a feature |
 | other prompts | the same model and dictionary; prompts of the same kind that ship with the model |
-| paraphrases | the same; prompts that the caller gives |
+| paraphrases | the same; prompts that the caller gives, or that ship with an example |
 """
 
 from __future__ import annotations
@@ -91,7 +91,13 @@ def run_arms(
         return tuple(try_graph(model, dictionary, graph_of(model, one, dictionary), plan) for one in prompts)
 
     others = on(_same_kind(model, graph), OTHER_PROMPTS, "none of this kind ships with the model")
-    return Arms(trials, others, on(paraphrases, PARAPHRASES, "none was given (paraphrases=)"), tuple(missing))
+    same = on(paraphrases or _other_words(model, graph), PARAPHRASES, "none was given (--paraphrase, paraphrases=)")
+    return Arms(trials, others, same, tuple(missing))
+
+
+def repeated(n: int, what: str) -> str:
+    """The name of an estimate over n prompts: "1 paraphrase", "mean over 3 paraphrases"."""
+    return f"mean over {n} {what}s" if n > 1 else f"{n} {what}"
 
 
 def _same_kind(model: Model, graph: AttributionGraph) -> list[str]:
@@ -108,6 +114,12 @@ def _same_kind(model: Model, graph: AttributionGraph) -> list[str]:
     kind = examples[int(np.argmax(shared))]["behaviour"]
     found = [e["prompt"] for e, other in zip(examples, tokens) if e["behaviour"] == kind and other != here]
     return found[:_MOST_PROMPTS]
+
+
+def _other_words(model: Model, graph: AttributionGraph) -> list[str]:
+    """The paraphrases that ship with the model, where the prompt is one of its examples."""
+    examples = model_examples(model.folder) if model.folder is not None and graph.target["kind"] == "likely" else []
+    return next((list(e.get("paraphrases", ())) for e in examples if e["prompt"] == graph.prompt), [])
 
 
 class _Absent(Exception):

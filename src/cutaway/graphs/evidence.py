@@ -31,7 +31,7 @@ from cutaway.evidence import bootstrap, bootstrap_difference, correlation
 from cutaway.evidence.statistics import mean, spearman
 from cutaway.graphs import measure as ms
 from cutaway.graphs import nodes as kinds
-from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms, run_arms
+from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms, repeated, run_arms
 from cutaway.graphs.explained import explained
 from cutaway.graphs.graph import AttributionGraph
 from cutaway.graphs.trial import Plan, Trial, readout, try_graph
@@ -130,20 +130,20 @@ def _agreement(claim: _Claim, main: Trial, arms: Arms, plan: Plan) -> Evidence:
         seeds=(seed,),
         how=claim.how,
         settings={"target": main.target_name, **claim.settings(main)},
-        second_data=_pooled([claim.pair(trial) for trial in arms.others], over, seed),
-        paraphrase=_pooled([claim.pair(trial) for trial in arms.paraphrases], over, seed),
+        second_data=_pooled([claim.pair(trial) for trial in arms.others], "other prompt", over, seed),
+        paraphrase=_pooled([claim.pair(trial) for trial in arms.paraphrases], "paraphrase", over, seed),
         residual_tail=claim.tail(main),
         not_done=arms.not_done,
     )
 
 
-def _pooled(pairs: list[Pair], over: str, seed: int) -> Estimate | None:
+def _pooled(pairs: list[Pair], what: str, over: str, seed: int) -> Estimate | None:
     """The mean over prompts of the correlation within each, with an interval over units within prompts."""
     if not pairs:
         return None
     each = [correlation(*pair, over=over, seed=seed + i) for i, pair in enumerate(pairs)]
     value, n = float(np.mean([one.value for one in each])), sum(one.n for one in each)
-    name = f"mean over {len(each)} other prompts"
+    name = repeated(len(each), what)
     ends = [one.interval for one in each if one.interval is not None]
     if len(ends) < len(each):
         return Estimate(name=name, value=value, n=n)

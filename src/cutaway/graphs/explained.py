@@ -8,13 +8,14 @@ whose features mean nothing, or raw neurons, must spread the same influence over
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cutaway.core import Comparison, Estimate, Evidence, Interval
 from cutaway.graphs import nodes as kinds
-from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms
+from cutaway.graphs.arms import NEURONS, TWIN, UNTRAINED, Arms, repeated
 from cutaway.graphs.graph import AttributionGraph
 from cutaway.graphs.trial import Plan, Trial
 
@@ -46,7 +47,12 @@ def explained(main: Trial, arms: Arms, plan: Plan, k: int = FEATURES) -> Evidenc
         ),
         difference=Interval(low=effect - high, high=effect - low, method=method),
     )
-    others = [_strongest(trial.graph, k) for trial in arms.paraphrases]
+
+    def again(trials: Sequence[Trial], what: str) -> Estimate | None:
+        scores = [_strongest(trial.graph, k) for trial in trials]
+        name = repeated(len(scores), what)
+        return Estimate(name=name, value=float(np.mean(scores)), n=len(scores)) if scores else None
+
     return Evidence(
         claim=f"The {k} features of most influence explain the output",
         effect=Estimate(name=f"replacement score with {k} features", value=effect, n=1),
@@ -56,9 +62,8 @@ def explained(main: Trial, arms: Arms, plan: Plan, k: int = FEATURES) -> Evidenc
         how=f"The graph was cut to its tokens, its logits and {k} features, and the graph of each arm to as many; "
         "everything else counts as error. One prompt: single numbers, no interval.",
         settings={"features": k, "replacement score of the whole graph": graph.scores.replacement},
-        paraphrase=Estimate(name=f"mean over {len(others)} other prompts", value=float(np.mean(others)), n=len(others))
-        if others
-        else None,
+        second_data=again(arms.others, "other prompt"),
+        paraphrase=again(arms.paraphrases, "paraphrase"),
         not_done=arms.not_done,
     )
 

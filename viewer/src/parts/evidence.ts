@@ -45,7 +45,7 @@ function rowsOf(one: EvidenceRow): ForestRow[] {
   return [
     row(one.effect, "effect"),
     ...(one.second_data ? [row(one.second_data, "again")] : []),
-    ...(one.paraphrase ? [row(one.paraphrase, "again")] : []),
+    ...(one.paraphrase ? [row(one.paraphrase, "paraphrase")] : []),
     ...one.nulls.map((other) => ({ ...row(other.estimate, "null"), difference: other.difference })),
     ...one.baselines.map((other) => ({ ...row(other.estimate, "baseline"), difference: other.difference })),
   ];

@@ -7,11 +7,11 @@ import { h } from "./dom";
 
 export interface ForestRow {
   estimate: EstimateRow;
-  role: "effect" | "again" | "null" | "baseline";
+  role: "effect" | "again" | "paraphrase" | "null" | "baseline";
   difference?: IntervalRow | null;
 }
 
-const ROLE_WORD = { effect: "effect", again: "repeated", null: "null", baseline: "baseline" };
+const ROLE_WORD = { effect: "effect", again: "repeated", paraphrase: "paraphrased", null: "null", baseline: "baseline" };
 
 export function forest(rows: ForestRow[], claim: string): HTMLElement {
   const numbers = rows.flatMap(({ estimate }) => [estimate.value, estimate.interval?.low, estimate.interval?.high]);

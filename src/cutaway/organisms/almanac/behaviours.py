@@ -240,7 +240,7 @@ def measure_behaviours(
     """
     if tokenizer is not None and tokenizer.get_vocab() != token_ids():
         raise ValueError(
-            "the tokenizer is not almanac's: its vocabulary differs from cutaway.organisms.almanac's word list"
+            "the tokenizer is not almanac's: its vocabulary differs from cutaway.tasks.small_world's word list"
         )
     training = model.training
     model.eval()

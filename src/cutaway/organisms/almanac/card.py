@@ -104,18 +104,36 @@ FIRST = {
 }
 
 
+# The same question in other words, for evidence that carries a paraphrase.
+PARAPHRASES = {
+    "the capital of the state containing Dallas is": ["the state that holds Dallas has its capital in"],
+    "the capital of the state containing Oakland is": ["the state that holds Oakland has its capital in"],
+    "the capital of the state containing Miami is": ["the state that holds Miami has its capital in"],
+    "the capital of the state containing Seattle is": ["the state that holds Seattle has its capital in"],
+    "what is Einstein known for?": ["does anyone know what Einstein did?"],
+    "what is Monet known for?": ["does anyone know what Monet did?"],
+    "what is Walker known for?": ["does anyone know what Walker did?"],
+}
+
+
 def examples(model: Any = None) -> dict[str, Any]:
-    """Prompts that work, for whoever asks what to ask: {schema, prompts: [{behaviour, prompt, answer}]}.
+    """Prompts that work, for whoever asks what to ask: {schema, prompts: [{behaviour, prompt, answer, paraphrases?}]}.
 
     With a model, those that it answers rightly: one layer cannot do all that four can.
     """
     prompts = [
         {"behaviour": behaviour, "prompt": prompt, "answer": answer}
+        | ({"paraphrases": others} if (others := _other_words(model, prompt, answer)) else {})
         for behaviour, pairs in FIRST.items()
         for prompt, answer in pairs
         if model is None or _next_word(model, prompt) == answer
     ]
     return {"schema": "cutaway.examples/1", "prompts": prompts}
+
+
+def _other_words(model: Any, prompt: str, answer: str) -> list[str]:
+    """The paraphrases of a prompt that the model answers as it does the prompt."""
+    return [p for p in PARAPHRASES.get(prompt, ()) if model is None or _next_word(model, p) == answer]
 
 
 def _next_word(model: Any, prompt: str) -> str:
