@@ -34,8 +34,8 @@ def tasks(
 
     Example:  cutaway tasks ioi --model almanac --n 2
     """
-    if name is None:
-        _list(model, as_json)
+    if name is None or (model is None and Path(name).suffix.lower() not in FILES):
+        _list(model, as_json, name)
         return
     task, loaded = _make(name, model, on, counterfactual, split, metric, seed)
     found = None
@@ -87,7 +87,7 @@ def _make(
         entry(name)  # an unknown name is said before a model is loaded
     if model is None:
         raise InputError(
-            f"a task is made for a model: cutaway tasks {name} --model almanac (or a folder, or a hub id)."
+            f"a file is read for a model: cutaway tasks {name} --model almanac (or a folder, or a hub id)."
         )
     with step(f"Loading {model}"):
         loaded = load(model)
@@ -111,43 +111,48 @@ def _corruption(name: str | None) -> Any:
     return {"shuffle": shuffle(), "resample": resample()}.get(name, name) if name is not None else None
 
 
-def _list(model: str | None, as_json: bool) -> None:
-    from cutaway.tasks.catalogue import ENTRIES
+def _list(model: str | None, as_json: bool, name: str | None) -> None:
+    from cutaway.tasks.catalogue import ENTRIES, entry
 
-    rows = [entry.to_json() for entry in ENTRIES]
+    entries = ENTRIES if name is None else (entry(name),)
+    rows = [one.to_json() for one in entries]
     if model is not None:
         from cutaway.model import load
         from cutaway.tasks.make import fits
 
         with step(f"Loading {model}"):
             loaded = load(model)
-        for row, entry in zip(rows, ENTRIES):
-            why = fits(entry, loaded)
+        for row, one in zip(rows, entries):
+            why = fits(one, loaded)
             row["fits"], row["why_not"] = why is None, why
     if as_json:
         print_json("cutaway.tasks/1", {"model": model, "tasks": rows})
         return
     for row in rows:
-        print(_line(row, model))
-    if model is None:
+        print("\n".join(_lines(row, model, full=name is not None)))
+    if name is not None:
+        print(f"\nShow its items, and how well a model does it:  cutaway tasks {entries[0].name} --model almanac")
+    elif model is None:
         print("\nIn the small world: for almanac and models with its tokenizer. In English: for any other tokenizer.")
         print("cutaway tasks NAME --model M shows one; cutaway tasks --model M says which of them fit a model.")
 
 
-def _line(row: dict[str, Any], model: str | None) -> str:
-    lines = [f"{row['name']}: {row['about']}", f"  {row['source']}"]
-    kinds = [f"{kind} ({what})" for kind, what in row["counterfactuals"].items()]
-    lines += [f"  counterfactual {'; '.join(kinds)}"]
-    if model is None:
-        where = [w for w, there in (("small world", row["small_world"]), ("English", row["english"])) if there]
-        text = " and in ".join(where)
-        lines.append(f"  in {'the ' if where[0] == 'small world' else ''}{text}" + _why(row))
-    elif row["fits"]:
-        lines.append(f"  fits {model}: cutaway tasks {row['name']} --model {model}")
+def _lines(row: dict[str, Any], model: str | None, full: bool) -> list[str]:
+    lines = [f"{row['name']:17} {row['about']}"]
+    indent = " " * 18
+    if full:
+        lines = [f"{row['name']}: {row['about']}"]
+        indent = "  "
+    lines.append(f"{indent}{row['source']}")
+    if full:
+        lines += [f"{indent}counterfactual {kind}: {what}" for kind, what in row["counterfactuals"].items()]
+        if row["withheld"]:
+            lines.append(f"{indent}withheld from the small world's text: {row['withheld']}")
     else:
-        lines.append(f"  does not fit {model}: {row['why_not']}")
-    return "\n".join(lines)
-
-
-def _why(row: dict[str, Any]) -> str:
-    return "" if row["why_not"] is None else f"; elsewhere not: {row['why_not']}"
+        lines.append(f"{indent}counterfactual: {', '.join(row['counterfactuals'])}")
+    if model is None:
+        where = [w for w, there in (("the small world", row["small_world"]), ("English", row["english"])) if there]
+        lines.append(f"{indent}in {' and in '.join(where)}" + (f" only: {row['why_not']}" if row["why_not"] else ""))
+    else:
+        lines.append(f"{indent}fits" if row["fits"] else f"{indent}does not fit: {row['why_not']}")
+    return lines
