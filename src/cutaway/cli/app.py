@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from cutaway import __version__
-from cutaway.cli import dictionary, exam, models, organism, tasks, toy, trace, view
+from cutaway.cli import dictionary, exam, heads, lens, models, organism, probe, steer, tasks, toy, trace, view
 
 app = typer.Typer(
     help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
@@ -35,6 +35,10 @@ def _root(
 
 app.command("trace", short_help="Show what a model did, and test it.")(trace.trace)
 app.command("view")(view.view)
+app.command("lens", short_help="What each layer would say next.")(lens.lens)
+app.command("heads", short_help="What each attention head looks at.")(heads.heads)
+app.command("probe", short_help="What can be read from each layer.")(probe.probe)
+app.command("steer", short_help="Push a model along a direction.")(steer.steer)
 app.command("models", short_help="List the models that ship.")(models.models)
 app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
 app.add_typer(dictionary.app, name="dictionary")

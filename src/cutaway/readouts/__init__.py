@@ -1,8 +1,35 @@
-"""Reading what a layer holds: the logit and the tuned lens, direct logit attribution, probes, attention-head scores."""
+"""Reading what a layer holds: the logit and the tuned lens, direct logit attribution, probes, attention-head scores.
+
+Each is a call that gives a typed result with its evidence: `lens`, `direct_effects`, `probe`, `head_scores`,
+`composition`; `train_tuned_lens` makes the translators, `head_circuit` a head's QK or OV circuit.
+"""
 
 from cutaway.readouts.attribution import DirectEffects, direct_effects
+from cutaway.readouts.composition import Composition, composition
+from cutaway.readouts.heads import HeadScores, head_scores
+from cutaway.readouts.labelled import Labelled, read_labelled
 from cutaway.readouts.lens import Lens, lens
+from cutaway.readouts.low_rank import HeadCircuit, head_circuit
+from cutaway.readouts.probe import Probe, probe
 from cutaway.readouts.train_tuned import TunedSettings, train_tuned_lens
 from cutaway.readouts.tuned import TunedLens
 
-__all__ = ["DirectEffects", "Lens", "TunedLens", "TunedSettings", "direct_effects", "lens", "train_tuned_lens"]
+__all__ = [
+    "Composition",
+    "DirectEffects",
+    "HeadCircuit",
+    "HeadScores",
+    "Labelled",
+    "Lens",
+    "Probe",
+    "TunedLens",
+    "TunedSettings",
+    "composition",
+    "direct_effects",
+    "head_circuit",
+    "head_scores",
+    "lens",
+    "probe",
+    "read_labelled",
+    "train_tuned_lens",
+]

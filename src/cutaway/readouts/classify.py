@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ def split(label: Ints, group: Ints, seed: int = 0) -> Split:
         if not any(missing):
             return Split(*parts)
     raise InputError(
-        f"no split by group leaves every class on each side (of {len(every)} classes up to {max(map(len, missing))} are "
-        "missing on one); give more groups, or leave rare classes out."
+        f"no split by group leaves every class on each side (of {len(every)} classes up to {max(map(len, missing))} "
+        "are missing on one); give more groups, or leave rare classes out."
     )
 
 
@@ -147,6 +148,13 @@ def balanced(predicted: Ints, truth: Ints) -> float:
     return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
 
 
+@functools.lru_cache(maxsize=2)
+def _resamples(n: int, seed: int) -> Floats:
+    """How often each of n groups is drawn, [resamples, n]."""
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return np.asarray(drawn, dtype=np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Hits and counts by group and class, [groups, classes]: what balanced accuracy and its resamples need."""
@@ -168,9 +176,7 @@ class Scores:
 
     def draws(self, seed: int = 0) -> Floats:
         """Balanced accuracy of resampled groups, [resamples]; the same seed draws the same groups."""
-        n = len(self.hits)
-        counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-        return self._of(counts)
+        return self._of(_resamples(len(self.hits), seed))
 
     def _of(self, counts: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,0 +1,111 @@
+"""What the verbs of readouts and steering share: options, prompts from files, a model's own text, printing, writing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cutaway.cli.output import print_json, say, step
+
+if TYPE_CHECKING:
+    from cutaway.model import Model
+
+MODEL = typer.Option("almanac", "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id.")
+OUT = typer.Option(None, "--out", "-o", help="Write the study here: result, table, tensors, manifest.")
+TRUST = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings.")
+OWN = "own"
+
+
+def load_model(name: str, trust_remote_code: bool) -> Model:
+    with step(f"Loading {name}"):
+        import cutaway as cw
+
+        return cw.load(name, trust_remote_code=trust_remote_code)
+
+
+def claim(out: Path | None, kind: str) -> None:
+    """Refuse a folder that is somebody else's before the work, not after it."""
+    if out is not None:
+        from cutaway.study import claim_folder
+
+        claim_folder(out, kind)
+
+
+def finish(
+    result: Any, model: Model, kind: str, out: Path | None, as_json: bool, *, prompt: str | None = None, **more: Any
+) -> None:
+    """Write the study where one was asked for, and print the result."""
+    if out is not None:
+        from cutaway.study.finding import write_finding
+
+        command = shlex.join(["cutaway", *sys.argv[1:]])
+        write_finding(out, kind, model, result, command=command, prompt=prompt, **more)
+    if as_json:
+        body = result.to_json()
+        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
+    else:
+        print(result)
+    if out is not None:
+        say(f"\nWrote {out}/")
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt a line of a .txt file, or the `prompt` (or `text`) of each row of a .jsonl or .csv file.
+
+    In a .txt file \\n stands for a line's end within a prompt. Raises InputError.
+    """
+    from cutaway.core import InputError
+
+    if not path.is_file():
+        raise InputError(f"no file {path}.")
+    try:
+        body = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text: {error}.") from None
+    if path.suffix in (".jsonl", ".csv"):
+        rows: list[Any] = []
+        if path.suffix == ".csv":
+            rows = list(csv.DictReader(body.splitlines(keepends=True)))
+        else:
+            for number, line in enumerate(body.splitlines(), 1):
+                try:
+                    rows += [json.loads(line)] if line.strip() else []
+                except ValueError as error:
+                    raise InputError(f"{path}, line {number} is no JSON: {error}.") from None
+        found = [row.get("prompt") or row.get("text") if isinstance(row, dict) else None for row in rows]
+        if rows and any(not isinstance(text, str) for text in found):
+            raise InputError(f"{path}: every row needs a `prompt` (or `text`).")
+    else:
+        found = [line.rstrip("\r").replace("\\n", "\n") for line in body.split("\n")]
+    prompts = [text for text in found if isinstance(text, str) and text.strip()]
+    if not prompts:
+        raise InputError(f"{path} holds no prompt.")
+    return prompts
+
+
+def text_rows(model: Model, text: str | None, tokens: int, seed: int = 0) -> list[list[int]]:
+    """Rows of token ids of about `tokens` tokens: of a file, or ("own", or None) the text that a shipped model was
+    trained on; [] where None was given and the model has none."""
+    from cutaway.organisms.dictionaries import OWN_TEXT, file_rows
+    from cutaway.organisms.dictionaries import text_rows as rows_of
+
+    if text is None and model.name not in OWN_TEXT:
+        return []
+    if text is None or text == OWN:
+        found = rows_of(model, [], rows=0, seed=seed, held_out_tokens=tokens)[1]
+    else:
+        found = file_rows(model, [text])
+    rows = [row[row >= 0].tolist() for row in found]
+    kept, count = [], 0
+    for row in rows:
+        if count >= tokens:
+            break
+        kept.append(row)
+        count += len(row)
+    return [row for row in kept if len(row) > 1]

@@ -1,0 +1,90 @@
+"""`cutaway heads`: what each attention head looks at, copies, and reads of earlier heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model
+from cutaway.cli.output import JSON, step, warn
+
+
+def heads(
+    model: str = MODEL,
+    sequences: int = typer.Option(32, min=4, help="Sequences of random tokens."),
+    tokens: int | None = typer.Option(None, min=2, help="Tokens a repeat. Default: 25, or what fits in the context."),
+    repeats: int = typer.Option(4, min=2, help="How often each sequence is repeated."),
+    no_composition: bool = typer.Option(False, "--no-composition", help="Leave Q-, K- and V-composition out."),
+    circuit: str | None = typer.Option(
+        None, metavar="OV:2.1", help="Also a head's OV or QK circuit: what it raises, or looks for, given some tokens."
+    ),
+    given: str | None = typer.Option(None, "--tokens-of", metavar="TEXT", help="With --circuit: the tokens to show."),
+    quick: bool = typer.Option(False, "--quick", help="One re-randomised model in place of three."),
+    out: Path | None = OUT,
+    seed: int = typer.Option(0, help="Of the random tokens, rotations and null."),
+    trust_remote_code: bool = TRUST,
+    as_json: bool = JSON,
+) -> None:
+    """Score every attention head on random tokens: previous-token, duplicate-token, induction, copying, composition.
+
+    Needs no task. Beside the scores stand the best heads of re-randomised models; a head is named only above them.
+
+    Example:  cutaway heads --model almanac --circuit OV:2.1 --tokens-of "Mary Texas"
+    """
+    from cutaway.core import InputError
+
+    place = None if circuit is None else _place(circuit)
+    if (circuit is None) != (given is None):
+        raise InputError("--circuit and --tokens-of go together: which head, and which tokens to show of it.")
+    claim(out, "heads")
+    loaded = load_model(model, trust_remote_code)
+    from cutaway.readouts import composition, head_circuit, head_scores
+
+    seeds = (seed,) if quick else (seed, seed + 1, seed + 2)
+    shown = None
+    if place is not None and given is not None:  # before the long work: a wrong head is refused at once
+        shown = head_circuit(loaded, place[0], place[1], place[2])
+        ids = loaded.tokens(given)[0].tolist()
+    with step("Scoring heads"):
+        scores = head_scores(loaded, sequences=sequences, tokens=tokens, repeats=repeats, null_seeds=seeds, seed=seed)
+    parts: list[Any] = [scores]
+    if not no_composition:
+        try:
+            with step("Composing heads"):
+                parts.append(composition(loaded, null_seeds=seeds, seed=seed))
+        except InputError as error:
+            warn(f"no composition: {error}")
+    result = _Heads(parts, None if shown is None else shown.table(ids), None if shown is None else shown.to_json())
+    finish(result, loaded, "heads", out, as_json)
+
+
+def _place(text: str) -> tuple[Any, int, int]:
+    from cutaway.core import InputError
+
+    kind, _, head = text.partition(":")
+    layer, _, number = head.partition(".")
+    if kind.upper() not in ("OV", "QK") or not layer.isdigit() or not number.isdigit():
+        raise InputError(f"--circuit names a circuit and a head, as OV:2.1 or QK:0.3; given {text!r}.")
+    return kind.upper(), int(layer), int(number)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Scores, composition and a circuit, printed and written as one."""
+
+    parts: list[Any]
+    circuit: str | None
+    circuit_json: Any
+
+    def to_json(self) -> dict[str, Any]:
+        body = self.parts[0].to_json()
+        composed = self.parts[1].to_json() if len(self.parts) > 1 else None
+        evidence = [*body["evidence"], *(composed.pop("evidence") if composed else [])]
+        return {**body, "composition": composed, "circuit": self.circuit_json, "evidence": evidence}
+
+    def __str__(self) -> str:
+        tables = [part.table() for part in self.parts] + ([self.circuit] if self.circuit else [])
+        return "\n\n".join([*tables, *(str(item) for part in self.parts for item in part.evidence)])
