@@ -61,6 +61,8 @@ def generate(
     fed, an intervention that fired nowhere. Costs one forward of the prompts and one of a token a row for each further
     new token; holds the cache, the logits [batch, n, vocab] and what is read.
     """
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions= takes a list of interventions.")
     batch = _left_padded(_checked(model, prompt, n))
     whens = _whens(when, interventions)
     given = [_in_the_prompt(item, model.batch(prompt)) for item in interventions]

@@ -49,6 +49,7 @@ class KnockOut(Intervention):
         if "key" not in place.axes or not address.startswith("attn_probs"):
             raise InputError(f"{place.what}: edges are knocked out of a pattern, at attn_probs; {address} is none.")
         out = place.keys(self.keys, x.device)
+        out = out if place.keep is None else out & place.keep
         kept = x.masked_fill(out, 0.0)
         if place.layout.prompt is None and not bool((kept != x).any()):
             raise InputError(
