@@ -22,6 +22,7 @@ from cutaway.toys.rasp.language import (
     tokens,
 )
 from cutaway.toys.rasp.library import program, program_names
+from cutaway.toys.rasp.matrices import matrices
 from cutaway.toys.rasp.program import CompiledProgram, Program, compile_program
 from cutaway.toys.rasp.save import save
 from cutaway.toys.rasp.truth import Truth, Variable
@@ -42,6 +43,7 @@ __all__ = [
     "compile_program",
     "indices",
     "linear",
+    "matrices",
     "numerical",
     "program",
     "program_names",

@@ -55,13 +55,11 @@ def _scores(
     selector: Select, keys: str, queries: str, r: Residual, coldness: float, bos: float
 ) -> tuple[Array, Array, Array]:
     """(W_Q, b_Q, W_K) with (W_Q x + b_Q) . W_K y = coldness * predicate, and = `bos` where y is the BOS position."""
-    table = np.array(
-        [
-            [holds(selector.predicate, key, query) for key in r.subspaces[keys].values]
-            for query in r.subspaces[queries].values
-        ],
-        dtype=np.float64,
-    )  # [queries, keys]
+    known, asked = r.subspaces[keys].values, r.subspaces[queries].values
+    table = np.zeros((len(asked), len(known)))
+    for i, query_value in enumerate(asked):
+        for j, key_value in enumerate(known):
+            table[i, j] = holds(selector.predicate, key_value, query_value)
     left, right = _factors(table)
     query = np.concatenate([r.reader(queries, coldness * left), np.zeros((1, r.width))])
     key = np.concatenate([r.reader(keys, right), r.bos_reader(1.0)])
@@ -72,6 +70,8 @@ def _factors(table: Array) -> tuple[Array, Array]:
     """table [a, b] of 0 and 1 as left.T @ right, left [n, a], right [n, b], also of 0 and 1; n is the number of
     different rows or columns that are not all 0, whichever is less. Exact, where a singular value decomposition is not.
     """
+    if not table.any():
+        return np.zeros((0, len(table))), np.zeros((0, table.shape[1]))
     rows, row_of = np.unique(table, axis=0, return_inverse=True)
     columns = np.unique(table, axis=1).T
     if len(columns) < len(rows):

@@ -145,8 +145,7 @@ class CompiledProgram:
         found: dict[str, list[list[Value]]] = {}
         for name, space in self.compiled.residual.subspaces.items():
             coordinates = (final @ self.basis(name).T)[:, 1:]
-            values, wide = space.decode(coordinates.reshape(-1, space.size)), coordinates.shape[1]
-            found[name] = [values[row * wide : (row + 1) * wide] for row in range(len(coordinates))]
+            found[name] = [space.decode(row) for row in coordinates]
         return found
 
     def _final(self, ids: torch.Tensor) -> Array:
