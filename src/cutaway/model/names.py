@@ -45,7 +45,9 @@ class Name:
 # ---- what makes a name mean two things
 
 
-def _multiplied(view: View, layer: int, point: str) -> str | None:
+def _contribution(view: View, layer: int, point: str) -> str | None:
+    if (reason := _module_output(view, layer, point.removesuffix("_post"))) is not None:
+        return reason
     scale = view.facts.residual_scales[0 if point.startswith("attn") else 1]
     if scale == 1.0:
         return None
@@ -93,6 +95,12 @@ def _final(view: View, layer: int, point: str) -> str | None:
     return _normalized(view, layer, point)
 
 
+def _sandwich(view: View, layer: int, point: str) -> str | None:
+    if view.facts.sandwich:
+        return _contribution(view, layer, point) if point.endswith("_post") else None
+    return f"{view.facts.family} norms no sublayer's output before it joins the stream"
+
+
 def _rotated(view: View, layer: int, point: str) -> str | None:
     if view.facts.positions == "rotary":
         return None
@@ -117,8 +125,8 @@ def _embedded(view: View, layer: int, point: str) -> str | None:
 def _module_output(view: View, layer: int, point: str) -> str | None:
     if view.facts.family == "bloom":
         return (
-            f"BLOOM's modules add the residual stream themselves, so their output is not what they wrote; "
-            f"say {point}.{layer} for what they wrote"
+            f"BLOOM's modules add the residual stream themselves, so a module's output is not what it wrote; "
+            f"say {point}.{layer} for what it wrote"
         )
     return None
 
@@ -143,20 +151,20 @@ NAMES: tuple[Name, ...] = (
     Name((LEGACY,), "blocks.{}.hook_normalized_resid_post", "resid_post", _only_post_norm, "other families"),
     Name((BRIDGE,), "blocks.{}.attn.hook_in", "attn_in"),
     Name((BRIDGE,), "blocks.{}.ln1.hook_out", "attn_in", _pre_norm, "families without a norm before attention"),
-    Name((BRIDGE,), "blocks.{}.attn.hook_out", "attn_out"),
-    Name(_BOTH, "blocks.{}.hook_attn_out", "attn_out_post", _multiplied, "families that multiply it (Granite)"),
-    Name((BRIDGE,), "blocks.{}.ln1_post.hook_out", "attn_out_post", _multiplied, "families without such a norm"),
+    Name((BRIDGE,), "blocks.{}.attn.hook_out", "attn_out", _module_output, "BLOOM"),
+    Name(_BOTH, "blocks.{}.hook_attn_out", "attn_out_post", _contribution, "Granite, BLOOM"),
+    Name((BRIDGE,), "blocks.{}.ln1_post.hook_out", "attn_out_post", _sandwich, "families without such a norm"),
     Name((BRIDGE,), "blocks.{}.mlp.hook_in", "mlp_in"),
     Name((BRIDGE,), "blocks.{}.ln2.hook_out", "mlp_in", _pre_norm, "families without a norm before the MLP"),
-    Name((BRIDGE,), "blocks.{}.mlp.hook_out", "mlp_out"),
-    Name(_BOTH, "blocks.{}.hook_mlp_out", "mlp_out_post", _multiplied, "families that multiply it (Granite)"),
-    Name((BRIDGE,), "blocks.{}.ln2_post.hook_out", "mlp_out_post", _multiplied, "families without such a norm"),
+    Name((BRIDGE,), "blocks.{}.mlp.hook_out", "mlp_out", _module_output, "BLOOM"),
+    Name(_BOTH, "blocks.{}.hook_mlp_out", "mlp_out_post", _contribution, "Granite, BLOOM"),
+    Name((BRIDGE,), "blocks.{}.ln2_post.hook_out", "mlp_out_post", _sandwich, "families without such a norm"),
     Name(_BOTH, "blocks.{}.ln1.hook_scale", "attn_norm_scale"),
     Name(_BOTH, "blocks.{}.ln1.hook_normalized", "attn_normalized", _normalized, "LayerNorms"),
     Name(_BOTH, "blocks.{}.ln2.hook_scale", "mlp_norm_scale"),
     Name(_BOTH, "blocks.{}.ln2.hook_normalized", "mlp_normalized", _normalized, "LayerNorms"),
-    Name(_BOTH, "blocks.{}.ln1_post.hook_scale", "attn_out_norm_scale"),
-    Name(_BOTH, "blocks.{}.ln2_post.hook_scale", "mlp_out_norm_scale"),
+    Name(_BOTH, "blocks.{}.ln1_post.hook_scale", "attn_out_norm_scale", _sandwich, "families without such a norm"),
+    Name(_BOTH, "blocks.{}.ln2_post.hook_scale", "mlp_out_norm_scale", _sandwich, "families without such a norm"),
     Name(_BOTH, "blocks.{}.attn.hook_q", "q"),
     Name((BRIDGE,), "blocks.{}.attn.q.hook_out", "q"),
     Name((BRIDGE,), "blocks.{}.attn.q_norm.hook_in", "q"),
@@ -215,8 +223,6 @@ REFUSED: dict[str, str] = {
     "ln2_post.hook_normalized": "it lies inside the norm, before the gain: say mlp_out.{} or mlp_out_post.{}",
 }
 _NEEDS = {  # points that stand for a norm's other side, and exist where that norm does
-    "blocks.{}.ln1_post.hook_out": "attn_out_norm_scale",
-    "blocks.{}.ln2_post.hook_out": "mlp_out_norm_scale",
     "blocks.{}.attn.q_norm.hook_in": "q_norm_out",
     "blocks.{}.attn.k_norm.hook_in": "k_norm_out",
     "q_norm_in.{}": "q_norm_out",
@@ -236,7 +242,7 @@ def translate(text: str, view: View) -> str | None:
     form, layer = _parse(text)
     name = _FORMS.get(form)
     if name is None:
-        if not form.startswith("blocks."):
+        if not form.startswith("blocks.") and not form.endswith("[{}]"):
             return None
         if (reason := REFUSED.get(form.removeprefix("blocks.{}."))) is not None:
             raise InputError(f"{text} has no point here: {reason.replace('{}', str(layer))}.")
