@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-NAMES = ("gpt2", "clip", "stories260k", "digits", "words")
+NAMES = ("gpt2", "clip", "stories260k", "digits", "words", "threes")
 
 
 @cache
@@ -19,7 +19,14 @@ def tokenizer(name: str) -> Any:
     folder = {"gpt2": "tokenizers/gpt2", "clip": "tokenizers/clip", "stories260k": "stories260k"}.get(name)
     if folder is not None and not (DATA / folder).is_dir():
         pytest.skip(f"{name}'s tokenizer is not beside the repository (../shared/data/{folder})")
-    return {"gpt2": _gpt2, "clip": _clip, "stories260k": _stories, "digits": _digits, "words": _words}[name]()
+    return {
+        "gpt2": _gpt2,
+        "clip": _clip,
+        "stories260k": _stories,
+        "digits": _digits,
+        "words": _words,
+        "threes": _threes,
+    }[name]()
 
 
 def _gpt2() -> Any:
@@ -30,8 +37,7 @@ def _gpt2() -> Any:
 
 def _clip() -> Any:
     """CLIP's: lower case, a mark at the end of each word instead of a space before it, <|endoftext|> after a text."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from tokenizers import Regex
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     with gzip.open(DATA / "tokenizers" / "clip" / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as file:
@@ -87,6 +93,25 @@ def _digits() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
 
 
+def _threes() -> Any:
+    """Words with the space before them, and numbers in threes from the left, as GPT-4's and Llama 3's: 173|2."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from cutaway.tasks.in_english import words
+
+    listed = _all_words(words)
+    numbers = [f"{i:0{width}d}" for width in (1, 2, 3) for i in range(10**width)]
+    tokens = ["<unk>", "Ġ", *numbers, *(f"Ġ{w}" for w in listed), *listed]
+    made = Tokenizer(models.WordLevel({t: i for i, t in enumerate(dict.fromkeys(tokens))}, unk_token="<unk>"))
+    pattern = Regex(r"\d{1,3}| ?[A-Za-z]+| ?[^A-Za-z\d\s]| ")
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
+
+
 def _words() -> Any:
     """One token a word, without any sign of spaces: Whitespace and WordLevel."""
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -101,11 +126,11 @@ def _words() -> Any:
 
 
 def _all_words(words: Any) -> list[str]:
-    from cutaway.tasks.in_english import facts, patterns, sentences
+    from cutaway.tasks.in_english import facts, greater_than, patterns, sentences
 
     found = [w for v in vars(words).values() if isinstance(v, tuple) for w in v]
     flat = [part for w in found for x in (w if isinstance(w, (list, tuple)) else (w,)) for part in x.split("/")]
-    frames = [*sentences.INDIRECT_OBJECTS, *sentences.GREATER_THAN, *patterns.ADDITION, *patterns.COLOURED]
+    frames = [*sentences.INDIRECT_OBJECTS, *greater_than.GREATER_THAN, *patterns.ADDITION, *patterns.COLOURED]
     frames += [f for f, *_ in (*sentences.PRONOUNS, *sentences.AGREEMENT, *facts.ONE_HOP, *facts.TWO_HOP)]
     frames += [*facts.ANTONYMS]
     import re

@@ -11,6 +11,7 @@ from cutaway.tasks.in_english import facts as english_facts
 from cutaway.tasks.in_english import patterns as english_patterns
 from cutaway.tasks.in_english import sentences as english_sentences
 from cutaway.tasks.in_english.drafts import Drawer
+from cutaway.tasks.in_english.greater_than import greater_than
 from cutaway.tasks.in_small_world import facts as small_facts
 from cutaway.tasks.in_small_world import patterns as small_patterns
 from cutaway.tasks.in_small_world import sentences as small_sentences
@@ -89,7 +90,7 @@ ENTRIES = (
         "Hanna et al. 2023, How does GPT-2 compute greater-than?",
         {"01": "the start year becomes 01, after which all years are right", "year": "the start year becomes another"},
         Small(small_sentences.greater_than, sentences.GREATER_THAN, "a fifth of (event, century, year)"),
-        english_sentences.greater_than,
+        greater_than,
     ),
     Entry(
         "pronouns",

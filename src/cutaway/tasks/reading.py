@@ -72,6 +72,10 @@ class Reader:
         """The tokens of each word in mid-sentence."""
         return self.continuations([LEAD] * len(words), [glue + w for w in words])
 
+    def own(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The ids without a first token that is a space alone, as some tokenizers put before a number."""
+        return ids[1:] if len(ids) > 1 and not self.strings(ids[:1])[0].strip(" ▁") else ids
+
     def one_token(self, words: Iterable[str], glue: str = " ") -> dict[str, int]:
         """The words that are one token in mid-sentence, each with its id. The unknown token does not count."""
         listed = list(dict.fromkeys(words))

@@ -18,13 +18,14 @@ def addition(reader: Reader, kind: str) -> Drawer:
 
     Where numbers are cut into digits, both sums have two digits and the answer is the first of them.
     """
-    known = reader.one_token([str(i) for i in range(10, 199)])
+    numbers = [str(i) for i in range(10, 199)]
+    cut = {number: reader.own(ids or ()) for number, ids in zip(numbers, reader.pieces(numbers))}
+    known = {number for number, ids in cut.items() if len(ids) == 1 and not reader.unknown(ids)}
     digits = len(known) < 100
-    ends = reader.pieces(["41", "57", "93"])
-    if digits and not all(t is not None and len(t) == len(ends[0] or ()) for t in ends):
+    if digits and any(len(ids) != 2 or reader.unknown(ids) for ids in list(cut.values())[:90]):
         raise InputError(
-            f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has "
-            f"{len(known)} of 189 as one token."
+            f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has {len(known)} of 189 "
+            f"as one token and cuts 57 as {'|'.join(reader.strings(cut['57']))!r}."
         )
 
     def draw(rng: np.random.Generator) -> Draft:
@@ -37,7 +38,7 @@ def addition(reader: Reader, kind: str) -> Drawer:
             differ = a + b != c + d
             if digits:
                 differ = max(a + b, c + d) < 100 and (a + b) // 10 != (c + d) // 10
-            elif not {str(i) for i in (a, b, c, d, a + b, c + d)} <= set(known):
+            elif not {str(i) for i in (a, b, c, d, a + b, c + d)} <= known:
                 continue
             if differ:
                 break

@@ -1,4 +1,4 @@
-"""Indirect objects, greater-than, pronouns and agreement in English."""
+"""Indirect objects, pronouns and agreement in English."""
 
 from __future__ import annotations
 
@@ -52,93 +52,6 @@ def indirect_objects(reader: Reader, kind: str) -> Drawer:
         return Draft(INDIRECT_OBJECTS[where], slots, other, indirect, subject, told, where, places)
 
     return Drawer(draw, INDIRECT_OBJECTS, noted(note))
-
-
-# ---------------------------------------------------------------- greater-than (after Hanna et al. 2023)
-GREATER_THAN = (
-    "The {noun} lasted from the year {XX}{YY} to the year {XX}",
-    "The {noun} began in the year {XX}{YY} and ended in the year {XX}",
-    "They say that the {noun} went on from the year {XX}{YY} until the year {XX}",
-)
-CENTURIES = tuple(str(c) for c in range(11, 18))
-YEARS = tuple(f"{y:02d}" for y in range(100))
-
-
-def greater_than(reader: Reader, kind: str) -> Drawer:
-    """01: the start year becomes 01, as Hanna et al. do. year: it becomes another year, at least ten away.
-
-    Where a year is cut into its century and two digits, the right answers are the later two-digit years. Where it is
-    cut into digits, they are the later decades, and the start's own decade counts as neither right nor wrong.
-    """
-    cut = {cc: reader.continuations([f"to the year {cc}"] * 100, YEARS) for cc in CENTURIES}
-    whole = {cc: {y: t[0] for y, t in zip(YEARS, tails) if t is not None and len(t) == 1} for cc, tails in cut.items()}
-    kept = {cc: years for cc, years in whole.items() if len(years) >= 60 and "01" in years}
-    if kept:
-        return _two_digits(kept, kind)
-    if all(t is not None and len(t) == 2 for t in cut["17"]):
-        return _digits(cut, kind)
-    shown = "|".join(reader.strings(reader.pieces(["1732"])[0] or ()))
-    raise InputError(
-        f"greater-than needs years cut into century and two digits, or into single digits; {reader.whose} "
-        f"cuts 1732 as {shown.strip()!r}."
-    )
-
-
-def _two_digits(kept: dict[str, dict[str, int]], kind: str) -> Drawer:
-    lost = sum(100 - len(y) for y in kept.values())
-    note = (
-        f"years: {sum(map(len, kept.values()))} of {100 * len(kept)} are cut as century|year; the others are left out"
-    )
-
-    def draw(rng: np.random.Generator) -> Draft:
-        century = pick(rng, tuple(kept))[0]
-        years = kept[century]
-        starts = [y for y in years if 2 <= int(y) <= 97]
-        start = pick(rng, starts)[0]
-        later = [y for y in years if y > start]
-        earlier = [y for y in years if y <= start]
-        other = "01" if kind == "01" else pick(rng, [y for y in starts if abs(int(y) - int(start)) >= 10])[0]
-        if not later:
-            return draw(rng)
-        return _years(rng, century, start, other, pick(rng, later)[0], pick(rng, earlier)[0],
-                      tuple(years[y] for y in later), tuple(years[y] for y in earlier))  # fmt: skip
-
-    return Drawer(draw, GREATER_THAN, noted(note if lost else None))
-
-
-def _digits(cut: dict[str, list[tuple[int, ...] | None]], kind: str) -> Drawer:
-    digit = {YEARS[i][0]: (tail or (0,))[0] for i, tail in enumerate(cut["17"])}
-
-    def draw(rng: np.random.Generator) -> Draft:
-        start = f"{int(rng.integers(10, 90)):02d}"
-        far = [y for y in YEARS[10:90] if abs(int(y) - int(start)) >= 10]
-        other = "01" if kind == "01" else pick(rng, far)[0]
-        later, earlier = [d for d in digit if d > start[0]], [d for d in digit if d < start[0]]
-        return _years(rng, pick(rng, CENTURIES)[0], start, other, pick(rng, later)[0], pick(rng, earlier)[0],
-                      tuple(digit[d] for d in later), tuple(digit[d] for d in earlier))  # fmt: skip
-
-    note = "years are cut into digits: the answer is the digit of the decade, and the start's own decade is neither"
-    return Drawer(draw, GREATER_THAN, (note,))
-
-
-def _years(
-    rng: np.random.Generator,
-    century: str,
-    start: str,
-    other: str,
-    right: str,
-    wrong: str,
-    valid: tuple[int, ...],
-    invalid: tuple[int, ...],
-) -> Draft:
-    where = int(rng.integers(len(GREATER_THAN)))
-    slots = {"noun": pick(rng, words.EVENTS)[0], "XX": century, "YY": start}
-    places = {"noun": ("noun", 0, 0), "XX": ("XX", 0, 0), "YY": ("YY", 0, 0)}
-    if len(valid) + len(invalid) < 12:  # digits: the year is its last two tokens
-        places = {"noun": ("noun", 0, 0), "XX": ("XX", 0, 0), "Y": ("YY", 0, -1), "YY": ("YY", 0, 0)}
-    return Draft(
-        GREATER_THAN[where], slots, {**slots, "YY": other}, right, wrong, None, where, places, "", valid, invalid
-    )
 
 
 # ---------------------------------------------------------------- gendered pronouns
