@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.model.freeze import Frozen
 from cutaway.model.interventions import Intervention, patch
 from cutaway.model.tokens import Batch
 
@@ -85,6 +86,7 @@ def integrated_gradients(
     steps: int = 16,
     *,
     interventions: Sequence[Intervention] = (),
+    freeze: Frozen | None = None,
 ) -> IntegratedGradients:
     """(x - x') times the mean gradient of `of(logits)` on the straight way from x', the baseline's value at `at`, to x.
 
@@ -93,22 +95,25 @@ def integrated_gradients(
 
     `clean`: a prompt, or a run of it. `baseline`: a prompt of the same shape or its run, a tensor that broadcasts to
     the point, or a number. `of`: logits [batch, position, vocab] -> one number, or one for each row. `interventions`
-    are made in every forward. Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
+    are made, and what `freeze` (cw.freeze of a run) holds is held, in every forward. A router switches experts on the
+    way, and near a zero baseline a norm turns sharply: there `error` stays large; hold the router, or take a prompt. Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number of at least 1; given {steps!r}.")
+    if freeze is not None and (not isinstance(freeze, Frozen) or freeze.values is None):
+        raise InputError("freeze= holds parts at a run's values: cw.freeze(run, 'router'). Detached, nothing adds up.")
     (address,) = model.addresses(at)
     batch = clean.batch if hasattr(clean, "addresses") else model.batch(clean)
-    run = model.run(batch, read=[address], interventions=interventions)
+    run = model.run(batch, read=[address], interventions=interventions, freeze=freeze)
     x = run[address]
     x0 = _baseline(model, baseline, address, x, batch, interventions)
     total = torch.zeros_like(x)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     for node, weight in zip((nodes + 1) / 2, weights / 2):
         here = [*interventions, patch(address, x0 + float(node) * (x - x0))]
-        found = model.run(batch, interventions=here, grad=[address], of=of)
+        found = model.run(batch, interventions=here, grad=[address], of=of, freeze=freeze)
         total += float(weight) * found.grad[address]
-    start = model.run(batch, interventions=[*interventions, patch(address, x0)])
+    start = model.run(batch, interventions=[*interventions, patch(address, x0)], freeze=freeze)
     with torch.no_grad():
         change = (of(run.logits) - of(start.logits)).reshape(-1)
     return IntegratedGradients(

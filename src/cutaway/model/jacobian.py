@@ -76,7 +76,7 @@ def jvp(
                 read=[] if to == "logits" else [to],
                 interventions=[*interventions, last],
                 freeze=held,
-                logits=to == "logits",
+                logits=to == "logits" or not _in_order(model, address, to),
                 keep_graph=True,
             )
         except NotImplementedError as error:
@@ -155,6 +155,12 @@ def _held(path: str, freeze: Any) -> Any:
             raise InputError("give path='frozen' or freeze=, not both.")
         return freeze
     return LINEAR if path == "frozen" else None
+
+
+def _in_order(model: Model, at: str, to: str) -> bool:
+    """Whether `at` is surely reached by a forward that stops after `to`."""
+    here, there = model.site(at), model.site(to)
+    return here.name == "embeddings" or (here.layer is not None and (there.layer is None or here.layer <= there.layer))
 
 
 def _apart(at: str, to: str, held: Any) -> str:
