@@ -96,7 +96,8 @@ def integrated_gradients(
     `clean`: a prompt, or a run of it. `baseline`: a prompt of the same shape or its run, a tensor that broadcasts to
     the point, or a number. `of`: logits [batch, position, vocab] -> one number, or one for each row. `interventions`
     are made, and what `freeze` (cw.freeze of a run) holds is held, in every forward. A router switches experts on the
-    way, and near a zero baseline a norm turns sharply: there `error` stays large; hold the router, or take a prompt. Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
+    way, and near a zero baseline a norm turns sharply: there `error` stays large; hold the router, or take a prompt.
+    Costs steps + 2 forwards and `steps` backwards; one more forward for a baseline prompt.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number of at least 1; given {steps!r}.")
