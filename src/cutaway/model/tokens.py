@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 from unicodedata import category
 
@@ -36,12 +37,22 @@ class Batch:
     def pixels(self) -> bool:
         return self.ids.is_floating_point()
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
-        mask = self.mask.cpu()
-        lengths = mask.sum(-1).tolist()
-        starts = mask.int().argmax(-1).tolist()
-        return Layout(tuple(starts), tuple(lengths), mask.shape[1])
+        """Where each row's tokens lie. Raises InputError where a mask has holes or an empty row: positions would not
+        be what they say."""
+        mask = self.mask.cpu().bool()
+        if mask.ndim != 2 or (not self.pixels and mask.shape != self.ids.shape):
+            raise InputError(
+                f"a mask is [batch, position], as the ids {list(self.ids.shape)}; given {list(mask.shape)}."
+            )
+        counts = mask.sum(-1)
+        starts = mask.int().argmax(-1)
+        whole = torch.arange(mask.shape[1])[None] - starts[:, None]
+        for row in ((whole >= 0) & (whole < counts[:, None]) != mask).any(-1).logical_or(counts == 0).nonzero():
+            shown = "".join(str(int(i)) for i in mask[int(row)][:40])
+            raise InputError(f"row {int(row)} of the mask is {shown}: a row's tokens stand side by side, at least one.")
+        return Layout(tuple(starts.tolist()), tuple(counts.tolist()), mask.shape[1])
 
 
 def encode(
