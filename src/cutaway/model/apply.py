@@ -46,7 +46,7 @@ def change(op: Op, x: Tensor, layout: Layout, seen: Mapping[str, Tensor]) -> tup
     `seen` holds other points of the same forward, for what is computed from them. Raises InputError.
     """
     intervention, site = op.intervention, op.site
-    axes = site.axes if len(site.axes) == x.ndim else ("batch", *(f"axis {i}" for i in range(1, x.ndim)))
+    axes = site.named(x.ndim)
     what = f"{intervention.kind} at {site.address}"
     place = intervention.select.place(what, axes, tuple(x.shape), layout, x.device, op.when)
     old = place.get(x)

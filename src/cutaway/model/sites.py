@@ -20,6 +20,12 @@ SCALE: Axes = ("batch", "position", "one")
 VOCAB: Axes = ("batch", "position", "vocab")
 OTHER: Axes = ("batch", "position", "width")
 
+_FREE: dict[int, Axes] = {
+    2: ("batch", "neuron"),
+    3: ("batch", "position", "neuron"),
+    4: ("batch", "neuron", "height", "width"),
+}
+
 # How the tensor is reached: a module's input or output, inside the attention function, inside a norm.
 Via = Literal["input", "output", "attention", "norm"]
 
@@ -70,6 +76,12 @@ class Site:
             lead = x.shape[:2] if raw.ndim == 3 else raw.shape[:1]
             return raw.index_copy(-1, self.columns.to(raw.device), x.reshape(*lead, -1).to(raw.dtype))
         return x.reshape(raw.shape).to(raw.dtype)
+
+    def named(self, ndim: int) -> Axes:
+        """The axes of a tensor of `ndim` here. A module path's may be of any rank: units or channels are neurons."""
+        if self.free and ndim in _FREE:
+            return _FREE[ndim]
+        return self.axes if len(self.axes) == ndim else ("batch", *(f"axis {i}" for i in range(1, ndim)))
 
     @property
     def raw_axes(self) -> Axes:
