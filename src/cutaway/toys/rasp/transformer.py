@@ -192,7 +192,10 @@ class RaspForCausalLM(RaspPreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        use_cache: bool = False,
+        return_dict: bool = True,
     ) -> CausalLMOutput:
+        del use_cache, return_dict  # callers of any causal LM pass them; nothing is cached, and it is always a dict
         return CausalLMOutput(logits=self.lm_head(self.model(input_ids, attention_mask, position_ids)))
 
 
