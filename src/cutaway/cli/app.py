@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from cutaway import __version__
-from cutaway.cli import dictionary, exam, heads, lens, models, organism, probe, steer, tasks, toy, trace, view
+from cutaway.cli import dictionary, exam, heads, lens, models, organism, probe, steer, sweep, tasks, toy, trace, view
 
 app = typer.Typer(
     help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
@@ -36,6 +36,7 @@ def _root(
 app.command("trace", short_help="Show what a model did, and test it.")(trace.trace)
 app.command("view")(view.view)
 app.command("lens", short_help="What each layer would say next.")(lens.lens)
+app.command("sweep", short_help="Which parts carry a behaviour: change each by itself.")(sweep.sweep)
 app.command("heads", short_help="What each attention head looks at.")(heads.heads)
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 How = Literal["restart", "whole", "one"]
 # Tokens in one batch: at most, and as many as make it worth computing some columns for nothing (docs/performance.md).
 COMPARED = 8  # kinds of points at most, in the comparison with plain runs
-TOKENS = {"cpu": (1024, 64), "cuda": (65_536, 4096)}
+TOKENS = {"cpu": (512, 64), "cuda": (65_536, 4096)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,9 +183,9 @@ def plan(
     `memory`: bytes that one batch may take, or text as "2GB"; by default a quarter of what is free (three quarters on
     CUDA). `tokens`: at most so many in a batch. `how`: "restart", "whole" or "one", in place of the best that works.
 
-    Equal to one run a cell to 1e-5 of the logits' scale (in float32). Costs up to five forwards of the base prompts:
-    the base run, the same by blocks, and the comparison. Holds for each row the residual stream, keys and values of all
-    layers, and the points that cells touch.
+    Equal to one run a cell to 1e-5 of the logits' scale (in float32). Costs about four forwards of the base prompts
+    (the base run, the same by blocks, and the comparison), two more for each other kind of point. Holds for each row
+    the residual stream, keys and values of all layers, and the points that cells touch.
     Raises InputError as a run with the interventions would.
     """
     given = model.batch(batch)
@@ -233,7 +233,7 @@ def _checked(
         executor = Executor(model, base, replay if way == "restart" else None, end)
         if way == "one":
             break
-        error, size = _compare(executor, cells, way, end)
+        error, size = _compare(executor, measure, cells, way, end)
         if error <= tolerance:
             limit = max(1, int(allowed / size)) if size > 0 else most
             chosen = min(tokens or most, limit)
@@ -250,30 +250,31 @@ def _checked(
     )
 
 
-def _compare(executor: Executor, cells: list[Cell], way: How, end: int) -> tuple[float, float]:
-    """(the largest error over the largest logit, bytes a token) of a few cells beside plain runs of them."""
-    live = [cell for cell in cells if cell.rows]
+def _compare(executor: Executor, measure: Measure, cells: list[Cell], way: How, end: int) -> tuple[float, float]:
+    """(the largest error over the largest logit, bytes a token) of a cell of each kind beside plain runs of them."""
     base = executor.base
-    if not live:
-        return 0.0, 0.0
-    # Of each kind of point the one with most to do, and one that begins in the middle.
     kinds: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in sorted(live, key=lambda cell: (cell.stage, cell.first, -len(cell.rows), cell.number)):
-        kinds.setdefault(tuple(sorted({op.site.name for op in cell.ops})), []).append(cell)
-    groups = list(kinds.values())[:COMPARED]
+    for cell in sorted(cells, key=lambda cell: (cell.stage, cell.first, -len(cell.rows), cell.number)):
+        if cell.rows:
+            kinds.setdefault(tuple(sorted({op.site.name for op in cell.ops})), []).append(cell)
     worst, size = 0.0, 0.0
-    for cell in {id(c): c for group in groups for c in (group[0], group[len(group) // 2])}.values():
+    for group in list(kinds.values())[:COMPARED]:
+        cell = group[len(group) // 3]
         some = Cell(cell.number, cell.ops, cell.stage, cell.rows[:8], cell.first, cell.last, cell.local)
         if way == "whole" or cell.stage < 0:
             some = _from_the_start(some)
         (chunk,) = chunks([some], end, 1 << 60, 1)
         found: list[Any] = []
         width = (base.width if some.stage < 0 else end + 1 - some.first) * len(some.rows)
-        held = measured.peak(lambda: found.append(executor.logits(chunk)), executor.model.device)  # noqa: B023
+        held = measured.peak(lambda: found.append(executor.logits(chunk, measure)), executor.model.device)  # noqa: B023
         size = max(size, held / width)
+        mine = found[0]
         plain = one_at_a_time(executor.model, base, list(cell.ops))[list(some.rows)]
+        if isinstance(mine, tuple):
+            assert measure.few is not None
+            plain, mine = plain.gather(1, measure.few.tokens[list(some.rows)].to(plain.device)), mine[0]
         scale = base.logits.abs().max().clamp(min=1e-12)
-        worst = max(worst, float((found[0] - plain).abs().max() / scale))
+        worst = max(worst, float((mine - plain).abs().max() / scale))
     return worst, size
 
 

@@ -145,7 +145,7 @@ class Sweep:
         nulls, not_done = [], []
         if self.null is None:
             why = (
-                "null=None was asked for"
+                ("no item has another to take values from" if self.null_name else "null=None was asked for")
                 if self.how in ("denoise", "noise")
                 else (f"{self.how} takes no values from prompts; give null=cutaway.evidence.rerandomise(model)")
             )
@@ -154,7 +154,8 @@ class Sweep:
             flat = self._flat(self.null)
             nulls.append(self._compared(f"{self.null_name}, same part", flat[best], change[best]))
             most = int(effects(flat, self.gap).abs().nan_to_num(-1.0).argmax())
-            nulls.append(Comparison(estimate=self._estimate(f"{self.null_name}, its largest part", flat[most])))
+            if most != best:
+                nulls.append(self._compared(f"{self.null_name}, its largest part", flat[most], change[best]))
         others = torch.cat([change[:best], change[best + 1 :]])
         baselines = []
         if len(others):

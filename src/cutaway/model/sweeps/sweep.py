@@ -88,7 +88,8 @@ def sweep(
                 f"{how} takes nothing from the item's own prompts; give null= a model that learned nothing."
             )
         label = "values from another prompt"
-        beside = work.values(None if folder is None else folder / "null-batches", shuffled=True)
+        if not bool(work._lacking().all()):
+            beside = work.values(None if folder is None else folder / "null-batches", shuffled=True)
     elif isinstance(null, Model):
         label = null.name
         other = _Work(null, task, at, each, how, metric, positions, memory, tokens, plan_how, seed, progress)
@@ -135,14 +136,17 @@ class _Work:
     def values(self, folder: Path | None, shuffled: bool = False) -> Tensor:
         """The metric of every cell and item, [*axes, item]; NaN where an item has no such position.
 
-        `shuffled`: each item's values come from another item of its length.
+        `shuffled`: each item's values come from another item.
         """
         found = []
         for number, items in enumerate(self.groups):
             where = None if folder is None else folder / f"{number:04}"
             found.append(self._group(items, where, shuffled))
         values = torch.cat(found, -1)
-        return values.masked_fill(~self.axes.present(self.n), float("nan"))
+        absent = ~self.axes.present(self.n)
+        if shuffled or self.how == "resample":
+            absent |= self._lacking()
+        return values.masked_fill(absent, float("nan"))
 
     def _group(self, items: list[int], folder: Path | None, shuffled: bool) -> Tensor:
         task, model = self.task, self.model
@@ -190,24 +194,56 @@ class _Work:
             return self._mean_values(items), seen.logits
         values = seen.read
         if shuffled or self.how == "resample":
-            order = self._others(items)
-            values = {address: x[order] for address, x in values.items()}
+            order, starts = self._others(items), some.layout.starts
+            values = {address: self._moved(x, items, order, starts) for address, x in values.items()}
         return values, seen.logits
 
     def _others(self, items: list[int]) -> list[int]:
-        """For each item of a group the row of another of the same length and template, drawn by the seed; its own
-        where there is none."""
-        template = getattr(self.task, "template", None)
+        """For each item of a group the row of another, drawn by the seed; its own where there is none.
+
+        Positions told apart are matched by what they are called, so any item serves; else one of the same length.
+        """
         generator = torch.Generator().manual_seed(self.seed)
-        kinds: dict[tuple[int, int], list[int]] = {}
+        kinds: dict[int, list[int]] = {}
         for row, item in enumerate(items):
-            kinds.setdefault((self.lengths[item], 0 if template is None else int(template[item])), []).append(row)
+            kinds.setdefault(0 if self._by_position else self.lengths[item], []).append(row)
         order = list(range(len(items)))
         for rows in kinds.values():
             shuffled = [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
             for a, b in zip(shuffled, [*shuffled[1:], shuffled[0]]):  # a cycle: nobody keeps its own
                 order[a] = b
         return order
+
+    @property
+    def _by_position(self) -> bool:
+        site = self.model.site(self.axes.addresses[0])
+        return bool(self.axes.positions) and site.axes[1] == "position"
+
+    def _moved(self, x: Tensor, items: list[int], order: list[int], starts: Sequence[int]) -> Tensor:
+        """x [row, column, …] with each row's values from row order[row], at the positions that are called the same."""
+        if not self._by_position:
+            return x[order]
+        moved = x.clone()
+        for _, at in self.axes.positions:
+            for row, other in enumerate(order):
+                here, there = at[items[row]], at[items[other]]
+                if here is not None and there is not None:
+                    moved[row, starts[row] + here] = x[other, starts[other] + there]
+        return moved
+
+    def _lacking(self) -> Tensor:
+        """Truth values [*axes, item]: no other item has a value for this cell of this item."""
+        lacking = torch.zeros(*self.axes.shape, self.n, dtype=torch.bool)
+        for items in self.groups:
+            for row, other in enumerate(self._others(items)):
+                if other == row:
+                    lacking[..., items[row]] = True
+                elif self._by_position:
+                    axis = self.axes.names.index("position")
+                    for number, (_, at) in enumerate(self.axes.positions):
+                        if at[items[other]] is None:
+                            lacking.movedim(axis, 0)[number, ..., items[row]] = True
+        return lacking
 
     def _mean_values(self, items: list[int]) -> dict[str, Tensor]:
         """Means over all items of one template and length, at each position: [item, position, …]."""

@@ -1,0 +1,119 @@
+"""`cutaway sweep`: which parts of a model carry a behaviour, by changing each of them by itself."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, say, step
+
+if TYPE_CHECKING:
+    from cutaway.model import Model
+
+
+def sweep(
+    task: str | None = typer.Argument(None, help="A task by name (cutaway tasks lists them), or a CSV of pairs."),
+    model: str = typer.Option(
+        "almanac", "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id."
+    ),
+    at: str = typer.Option("resid_pre.*", "--at", help="The point, `*` for every layer: resid_pre.*, z.*, mlp_out.*"),
+    each: str = typer.Option(
+        "position", "--each", help="Told apart in a layer: position, head, neuron, or two: head,position"
+    ),
+    how: str = typer.Option("denoise", "--how", help="denoise, noise, zero, mean or resample (see below)."),
+    clean: list[str] = typer.Option([], "--clean", help="In place of a task: a prompt; repeatable."),
+    counterfactual: list[str] = typer.Option([], "--counterfactual", help="Its counterfactual, of as many tokens."),
+    answer: list[str] = typer.Option(
+        [], "--answer", help="The right next token of each clean prompt (or one for all)."
+    ),
+    wrong: list[str] = typer.Option([], "--wrong", help="The token it is compared with."),
+    metric: str | None = typer.Option(None, help="Of a task: logit_difference, probability, …"),
+    positions: str | None = typer.Option(None, help="Only these, by name or number: S2,end or 0,5,-1"),
+    n: int = typer.Option(32, "--n", help="Items of the task."),
+    quick: bool = typer.Option(False, "--quick", help="Leave the null out (half the work), and say so."),
+    memory: str | None = typer.Option(
+        None, help="What one batch may take, as 2GB. Default: a quarter of what is free."
+    ),
+    seed: int = typer.Option(0, help="For the task's items, the null and the intervals."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Write the sweep here; killed, the same command goes on."
+    ),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings."),
+    as_json: bool = JSON,
+) -> None:
+    """Change each part of a model by itself and measure what that does to a behaviour.
+
+    denoise puts clean values into the counterfactual's run (which parts suffice), noise the other way round (which
+    are needed); zero, mean and resample take a part out of the clean run. Every value is exact: that of a run with the
+    one change. Beside it stands the null: the same with values from another prompt (denoise, noise), or the same on
+    the model with its weights re-randomised.
+
+    Example:  cutaway sweep ioi --at z.* --each head,position
+    """
+    from cutaway.core import InputError
+
+    if (task is None) == (not clean):
+        raise InputError("name a task, or give prompts with --clean, --counterfactual, --answer (and --wrong).")
+    if out is not None and out.is_file():
+        raise InputError(f"--out {out} is a file; name a folder.")
+    with step(f"Loading {model}"):
+        import cutaway as cw
+
+        loaded = cw.load(model, trust_remote_code=trust_remote_code)
+        what = _pairs(loaded, clean, counterfactual, answer, wrong) if task is None else _task(loaded, task, n, seed)
+    null: Any = None if quick else "auto"
+    if not quick and how not in ("denoise", "noise"):
+        from cutaway.evidence import rerandomise
+
+        null = rerandomise(loaded, seed=seed)
+    with step(f"Sweeping {at}"):
+        found = cw.sweep(
+            loaded,
+            what,
+            at=at,
+            each=tuple(name for name in each.split(",") if name),
+            how=how,
+            metric=metric,
+            positions=None if positions is None else [_position(p) for p in positions.split(",")],
+            null=null,
+            memory=memory,
+            seed=seed,
+            out=out,
+        )
+    if as_json:
+        print_json("cutaway.sweep/1", {**found.to_json(), "out": str(out) if out else None})
+    else:
+        print(found)
+    if out is not None:
+        from cutaway.core import write_json
+
+        write_json(out / "command.json", {"command": shlex.join(["cutaway", *sys.argv[1:]]), "model": loaded.name})
+        say(f"\nWrote {out}/sweep.json and {out}/sweep.safetensors (the metric of every item)")
+    elif not as_json:
+        say("\n(--out DIR keeps the values of every item; --json prints all effects with their intervals)")
+
+
+def _task(model: Model, name: str, n: int, seed: int) -> Any:
+    from cutaway.tasks import Task, task
+
+    if name.endswith(".csv"):
+        return Task.from_csv(model, name)
+    return task(name, model, n=n, seed=seed)
+
+
+def _pairs(model: Model, clean: list[str], counterfactual: list[str], answer: list[str], wrong: list[str]) -> Any:
+    import cutaway as cw
+    from cutaway.core import InputError
+
+    if not answer:
+        raise InputError("--answer is needed: the right next token of each clean prompt, or one for all.")
+    return cw.pairs(model, clean, counterfactual or None, answer, wrong or None)
+
+
+def _position(text: str) -> str | int:
+    text = text.strip()
+    return int(text) if text.lstrip("-").isdigit() else text
