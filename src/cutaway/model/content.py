@@ -38,6 +38,8 @@ class Content:
                 value = torch.as_tensor(value, dtype=None if isinstance(value, np.ndarray) else torch.float32)
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"{what} must be a tensor or numbers; given {type(value).__name__}.") from error
+        if value.is_meta:
+            raise InputError(f"{what} lies on the meta device and holds no numbers.")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(f"{what} holds NaN or infinity.")
         return cls(value)

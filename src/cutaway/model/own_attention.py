@@ -68,6 +68,8 @@ class _Inside(TorchFunctionMode):
             (h for name in ("num_heads", "num_attention_heads", "n_head") if (h := getattr(module, name, None))), 0
         )
         self.heads = int(heads)
+        # None where the weights are quantised and say nothing of what is computed in.
+        self.dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
         self.multiplied = self.done = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,6 +115,8 @@ class _Inside(TorchFunctionMode):
         return query, key
 
     def _pattern(self, pattern: Tensor) -> Tensor:
+        if self.dtype is not None:
+            pattern = pattern.to(self.dtype)  # as the family does right after its softmax
         if self.tap.stored is not None:
             pattern = self.tap.stored.to(pattern).expand(pattern.shape[0], -1, -1, -1)
         return self.tap.edit("attn_probs", pattern)
