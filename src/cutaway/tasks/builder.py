@@ -238,7 +238,8 @@ def _ids(
             continue
         ids.append(0)
         cut = options[0] or options[1]
-        why = f"{strings[i]!r} merges with the prompt"
+        why = f"{strings[i]!r} joins the last token of the prompt"
+        why += " (the prompt ends with a space)" if texts[i].endswith(" ") else ""
         if cut:
             why = f"{strings[i]!r} is {len(cut)} tokens ({'|'.join(found.strings(cut))})"
         bad.append((numbers[i] if numbers else i, f"{why} after {shorten(texts[i])!r}"))

@@ -24,8 +24,8 @@ def addition(reader: Reader, kind: str) -> Drawer:
     digits = len(known) < 100
     if digits and any(len(ids) != 2 or reader.unknown(ids) for ids in list(cut.values())[:90]):
         raise InputError(
-            f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has {len(known)} of 189 "
-            f"as one token and cuts 57 as {'|'.join(reader.strings(cut['57']))!r}."
+            f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has {len(known)} of "
+            f"189 as one token and cuts 57 as {'|'.join(reader.strings(cut['57']))!r}."
         )
 
     def draw(rng: np.random.Generator) -> Draft:
