@@ -11,6 +11,7 @@ from model.five import FIVE, Sparse, five
 
 import cutaway.model as cw
 from cutaway.core import InputError
+from cutaway.model.families import CAUSAL, tiny
 
 ROWS = [[5, 6, 7, 8, 9], [10, 11, 17], [12, 13, 14, 15]]
 V = torch.randn(48, generator=torch.Generator().manual_seed(1))
@@ -55,6 +56,23 @@ def test_a_cache_changes_nothing(family: str, when: Any) -> None:
                 x, y = x.transpose(1, 2), y.transpose(1, 2)
             assert x.shape[:2] == own.shape
             assert close(x[own].clamp(min=-1e9), y[own].clamp(min=-1e9), 2e-5), (name, address)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_every_family_that_generates_keeps_what_was_changed_in_its_cache(family: str) -> None:
+    m = cw.load(tiny(family))
+    changes = [
+        cw.add("resid_post.0", V),
+        cw.scale("k_rot.1", 1.5),
+        cw.scale("value.1", 0.5, kv_head=0),
+        cw.knock_out("attn_probs.1", head=1, key=0, query=slice(1, None)),
+        cw.zero("z.1", head=2),
+    ]
+    changes = [change for change in changes if m.refuses(change.at) is None]
+    cached, again = (m.generate(ROWS, 4, changes, stop=(), cache=c) for c in (True, False))
+    assert close(cached.logits, again.logits, 2e-5)
+    alone = m.generate(ROWS[1], 4, changes, stop=())
+    assert close(alone.logits[0], cached.logits[1], 2e-5)
 
 
 @pytest.mark.parametrize("family", FIVE)
@@ -225,5 +243,6 @@ def test_what_cannot_be_generated_is_refused() -> None:
     with pytest.raises(InputError, match="was not read while generating"):
         made["z.2"]
     bare = cw.load(torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9)))
-    with pytest.raises(InputError, match="no causal language model"):
-        bare.generate([1, 2], 3)
+    for other in (bare, cw.load(tiny("bert")), cw.load(tiny("t5"))):
+        with pytest.raises(InputError, match="no causal language model"):
+            other.generate([1, 2], 3)

@@ -12,6 +12,7 @@ from model.five import FIVE, Sparse, double, five
 
 import cutaway.model as cw
 from cutaway.core import InputError
+from cutaway.model.families import tiny
 from cutaway.model.frozen import frozen_path
 from cutaway.model.linear_path import apply_norm
 
@@ -163,6 +164,13 @@ def test_products_that_cannot_be() -> None:
         ]:
             with pytest.raises(InputError, match=match):
                 make(m, tokens, *args, **how)
+
+
+def test_a_family_without_forward_derivatives_says_so() -> None:
+    m = cw.load(tiny("bloom"))  # its GELU is written as a function with a backward alone
+    with pytest.raises(InputError, match="no forward derivative.*vjp needs none"):
+        cw.jvp(m, ids(1, 6), "resid_pre.1", "resid_post.2", torch.ones(48))
+    assert cw.vjp(m, ids(1, 6), "resid_pre.1", "resid_post.2", torch.ones(48)).shape == (1, 6, 48)
 
 
 # ---- integrated gradients

@@ -186,7 +186,7 @@ class _Feed:
 def _checked(model: Model, prompt: Any, n: int) -> Batch:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"n is how many tokens to generate, at least 1; given {n!r}.")
-    if model.architecture is None or getattr(model.facts, "reads", "tokens") != "tokens":
+    if model.architecture is None or model.facts.reads != "tokens" or not model.facts.causal:
         raise InputError(f"{model.name} is no causal language model, and generates no text.")
     if "past_key_values" not in model._signature:
         raise InputError(f"{model.name} takes no cache of keys and values.")

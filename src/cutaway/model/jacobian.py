@@ -80,7 +80,7 @@ def jvp(
                 keep_graph=True,
             )
         except NotImplementedError as error:
-            raise InputError(f"{model.name} has no forward derivative: {error}") from error
+            raise InputError(f"{model.name} has no forward derivative ({error}); vjp needs none.") from error
         primal = run.logits if to == "logits" else run[to]
         tangent: Tensor | None = forward_ad.unpack_dual(primal).tangent  # type: ignore[no-untyped-call]
         if tangent is None:
