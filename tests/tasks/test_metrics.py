@@ -19,7 +19,7 @@ SIGN = torch.tensor([[1, 0, -1], [1, 1, -1], [-1, -1, 1], [0, 1, -1], [-1, 1, 1]
 
 
 def by_hand(name: str, row: int, sets: bool) -> float:
-    x = LOGITS[row].float()
+    x = LOGITS[row]
     p = x.exp() / x.exp().sum()
     right = [int(ANSWERS[row])]
     bad = [int(WRONG[row])]
@@ -49,8 +49,8 @@ def test_each_metric_is_its_definition(name: str, sets: bool) -> None:
 
 
 def test_kl_is_zero_at_the_reference_and_its_sum_elsewhere() -> None:
-    other = torch.randn(N, VOCABULARY, generator=torch.Generator().manual_seed(1))
-    p, q = other.softmax(-1), LOGITS.float().softmax(-1)
+    other = torch.randn(N, VOCABULARY, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    p, q = other.softmax(-1), LOGITS.softmax(-1)
     metric = bind("kl", Target(ANSWERS, reference=other.log_softmax(-1)))
     assert metric(other).abs().max() < 1e-6
     assert torch.allclose(metric(LOGITS), (p * (p / q).log()).sum(-1), atol=1e-5)
@@ -88,7 +88,7 @@ def test_custom_metrics_take_logits_or_logits_and_target() -> None:
 
     metric = bind(answer_logit, target)
     assert metric.name == "answer_logit"
-    assert torch.equal(metric(LOGITS[rows], rows), LOGITS[rows].float()[[0, 1], ANSWERS[rows]])
+    assert torch.equal(metric(LOGITS[rows], rows), LOGITS[rows][[0, 1], ANSWERS[rows]])
 
 
 def test_a_metric_of_another_shape_is_an_error() -> None:

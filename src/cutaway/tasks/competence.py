@@ -157,7 +157,8 @@ def check(task: Task, model: Model, *, null: bool = True, seeds: Sequence[int] =
     groups = []
     for number in sorted(set(task.template.tolist())):
         of = task.template == number
-        text = task.templates[number] if number < len(task.templates) else f"template {number}"
+        like = task.items[int(of.nonzero()[0])].clean
+        text = task.templates[number] if number < len(task.templates) else f"such as: {like}"
         groups.append((text, int(of.sum()), float(correct.cpu()[of].mean())))
     found = Competence(
         model.name, task.summary(), clean.cpu(), other.cpu(), correct.cpu(), correct_other, does, tuple(evidence),
@@ -188,7 +189,7 @@ def _logits(task: Task, model: Model, prompts: Batch, size: int) -> Tensor:
         ids, mask = prompts.ids[start : start + size], prompts.mask[start : start + size]
         width = int(mask.sum(-1).max())
         part = Batch(ids[:, :width], mask[:, :width])
-        out.append(model.run(part).at("logits").float())
+        out.append(model.run(part).at("logits"))
     logits = torch.cat(out)
     if not bool(torch.isfinite(logits).all()):
         bad = [(i, shorten(task.items[i].clean)) for i in (~torch.isfinite(logits).all(-1)).nonzero()[:, 0].tolist()]

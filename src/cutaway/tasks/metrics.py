@@ -158,7 +158,10 @@ class Metric:
                 f"a metric takes the logits at the end, [{len(target)}, vocab]; given {list(logits.shape)}. "
                 "(task.at_end(run) reads them.)"
             )
-        value = self.function(logits.float(), target.to(logits.device))
+        exact = (
+            logits if logits.dtype == torch.float64 else logits.float()
+        )  # half precision is too coarse to compare in
+        value = self.function(exact, target.to(logits.device))
         if not isinstance(value, Tensor) or value.shape != (len(target),):
             shown = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"the metric {self.name} must give one number an item, [{len(target)}]; it gave {shown}.")
