@@ -199,7 +199,6 @@ def plan(
     measure = Measure(metric, base.rows, base.logits)
     found = resolve(model, cells, ops, base.read, base.layout, given.mask.cpu())
     end = int(columns.max())
-    found = [cell if not cell.rows else _until(cell, columns, model.facts.n_layers) for cell in found]
     replay, reason = None, ""
     if how in (None, "restart"):
         try:
@@ -233,12 +232,14 @@ def _checked(
         executor = Executor(model, base, replay if way == "restart" else None, end)
         if way == "one":
             break
-        error, size = _compare(executor, measure, cells, way, end)
+        # A block that could be restarted has shown that it does not look ahead.
+        mine = [_until(cell, base.columns, model.facts.n_layers) for cell in cells] if way == "restart" else cells
+        error, size = _compare(executor, measure, mine, way, end)
         if error <= tolerance:
             limit = max(1, int(allowed / size)) if size > 0 else most
             chosen = min(tokens or most, limit)
             return Plan(
-                model, base, measure, tuple(cells), way, reason if way != "restart" else "", error, allowed, size,
+                model, base, measure, tuple(mine), way, reason if way != "restart" else "", error, allowed, size,
                 chosen, min(least, chosen), end, executor,
             )  # fmt: skip
         apart = f"a cell run that way differs from a plain run by {error:.1e} of the largest logit"
