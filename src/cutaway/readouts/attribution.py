@@ -129,6 +129,7 @@ def direct_effects(
     Costs one forward of the prompts; `ablate` x (heads + layers) rows of forwards, as much again for each of
     `null_seeds`. Raises InputError where the family has no such points, CutawayError where the sum does not hold.
     """
+    _possible(model)
     batch, answers, wrongs = _asked(model, prompt, answer, wrong)
     components, direct, difference, error = decompose(model, batch, answers, wrongs)
     names = dict(
@@ -150,13 +151,8 @@ def decompose(
 ) -> tuple[tuple[str, ...], Floats, Floats, float]:
     """(components, direct [n, components], difference [n], relative error of the sum). One forward."""
     layers = range(model.facts.n_layers)
-    norm = model.norms.get("final_norm_scale")
-    needed = ["resid_pre.0", *(f"{s}_out_post.{i}" for i in layers for s in ("attn", "mlp")), "lm_head"]
-    for point in needed:
-        if (reason := model.refuses(point)) is not None:
-            raise InputError(f"{model.name} cannot be taken apart: no {point}: {reason}")
-    if norm is None:
-        raise InputError(f"{model.name}'s final norm cannot be taken apart: {model.refuses('final_norm_scale')}")
+    needed = _possible(model)
+    norm = model.norms["final_norm_scale"]
     heads = [i for i in layers if model.refuses(f"z.{i}") is None]
     posts = [f"attn_out_norm_scale.{i}" for i in heads if f"attn_out_norm_scale.{i}" in model.norms]
     run = model.run(batch, read=[*needed, *(f"z.{i}" for i in heads), *posts, "final_norm_scale"])
@@ -213,6 +209,16 @@ def decompose(
     # An attention bias that no head carries is left out where there is none.
     keep = [i for i, name in enumerate(names) if not name.startswith("attention bias") or effects[i].abs().max() > 1e-6]
     return tuple(names[i] for i in keep), stacked[:, keep].cpu().numpy(), difference.cpu().numpy(), worst
+
+
+def _possible(model: Model) -> list[str]:
+    """The points that every decomposition reads. Raises InputError, with the reason, where one does not exist."""
+    layers = range(model.facts.n_layers)
+    needed = ["resid_pre.0", *(f"{s}_out_post.{i}" for i in layers for s in ("attn", "mlp")), "lm_head"]
+    for point in (*needed, "final_norm_scale"):
+        if (reason := model.refuses(point)) is not None:
+            raise InputError(f"{model.name} cannot be taken apart: no {point}: {reason}")
+    return needed
 
 
 def _heads(model: Model, run: Any, layer: int, direction: Tensor) -> Tensor:
@@ -300,7 +306,7 @@ def _evidence(
         how="Each head (z) and MLP output set to zero, one at a time, all later ones free to react. The direct effect "
         "holds them still, so the two differ where later layers read the component or make up for it.",
         settings={"prompts": len(total), "components": int(able.sum())},
-        not_done=() if nulls else (NotDone(what=NULL, why="no seed was given for it"),),
+        not_done=() if nulls else (NotDone(what=NULL, why="it was asked to be left out"),),
     )
 
 

@@ -196,3 +196,21 @@ class Scores:
         """The interval of self - other on the same items, paired."""
         low, high = (float(x) for x in np.quantile(self.draws(seed) - other.draws(seed), [0.025, 0.975]))
         return Interval(low=low, high=high, method="percentile bootstrap over groups of test items, paired")
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores on the test items."""
+
+    label: Ints
+    group: Ints
+    classes: int
+    parts: Split
+
+    def of(self, predicted: Ints, truth: Ints | None = None) -> Scores:
+        label = self.label if truth is None else truth
+        test = self.parts.test
+        return Scores.of(predicted, label[test], self.group[test], self.classes)
+
+    def test(self, classifier: Linear, x: Rows, truth: Ints | None = None) -> Scores:
+        return self.of(classifier.predict(x[self.parts.test]), truth)

@@ -143,6 +143,7 @@ def head_scores(
     """
     if sequences < 4 or repeats < 2:
         raise InputError(f"at least 4 sequences and 2 repeats are needed; given {sequences} and {repeats}.")
+    _possible(model)
     ids, m = _sequences(model, sequences, tokens, repeats, seed, vocabulary)
     weights_of = _copying(model)
     main, loss = _measure(model, ids, m, repeats)
@@ -165,6 +166,12 @@ def head_scores(
         loss=loss,
         evidence=tuple(_evidence(kind, main, nulls, places, uniform[kind], tuple(null_seeds), seed) for kind in TESTED),
     )
+
+
+def _possible(model: Model) -> None:
+    for layer in range(max(1, model.facts.n_layers)):
+        if (reason := model.refuses(f"attn_probs.{layer}")) is not None:
+            raise InputError(f"the patterns of {model.name} cannot be read: no attn_probs.{layer}: {reason}")
 
 
 def _sequences(
@@ -208,9 +215,6 @@ def _ordinary(model: Model) -> list[int]:
 def _measure(model: Model, ids: Tensor, m: int, repeats: int) -> tuple[dict[str, Floats], tuple[float, float]]:
     """({kind: [heads, sequences]}, loss in the first pass and later), a few sequences a forward."""
     layers = range(model.facts.n_layers)
-    for layer in layers:
-        if (reason := model.refuses(f"attn_probs.{layer}")) is not None:
-            raise InputError(f"the patterns of {model.name} cannot be read: no attn_probs.{layer}: {reason}")
     width = ids.shape[1]
     step = max(1, _CELLS // (model.facts.n_layers * model.facts.n_heads * width * width))
     keys = _keys(width, m, repeats).to(model.device)
@@ -310,7 +314,7 @@ def _evidence(
         how="The best head on half of the sequences, measured on the other half; so for the null. Attention on random "
         "tokens says where a head looks, not what it is for.",
         settings={"sequences measured on": len(values)},
-        not_done=() if nulls else (NotDone(what=NULL, why="no seed was given for it"),),
+        not_done=() if nulls else (NotDone(what=NULL, why="it was asked to be left out"),),
     )
 
 

@@ -208,7 +208,7 @@ def _answers(model: Model, answer: Any, rows: int) -> torch.Tensor | None:
 def _nulls(model: Model, tuned: TunedLens | None, seeds: Sequence[int], read: Any, targets: Any) -> Any:
     if tuned is None:
         found = [read(rerandomise(model, seed=seed), None, None, targets) for seed in seeds]
-        return found, () if found else (NotDone(what=NULL, why="no seed was given for it"),)
+        return found, () if found else (NotDone(what=NULL, why="it was asked to be left out"),)
     if tuned.twin is None:
         return [], (NotDone(what=NULL, why="the tuned lens was trained without its twin"),)
     arm = rerandomise(model, seed=int(tuned.settings["seed"]))

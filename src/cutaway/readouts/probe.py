@@ -22,10 +22,10 @@ from cutaway.core.table import columns
 from cutaway.evidence import permuted, rerandomise
 from cutaway.model import Model
 from cutaway.readouts.classify import (
-    Floats,
     Ints,
     Linear,
     Rows,
+    Scorer,
     Scores,
     Split,
     bag_of_tokens,
@@ -36,10 +36,9 @@ from cutaway.readouts.classify import (
 )
 from cutaway.readouts.examples import Encode, Examples, Where, activations, examples
 from cutaway.readouts.labelled import Labelled
+from cutaway.readouts.sparse_probe import UNTRAINED, SparseScore, sparse_evidence, sparse_probe
 
 SCHEMA = "cutaway.probe/1"
-UNTRAINED = "re-randomised model"
-RANDOM_DRAWS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +53,6 @@ class PointScore:
     means: Estimate  # difference in means
     untrained: Estimate | None
     C: float
-
-
-@dataclass(frozen=True, eq=False)
-class SparseScore:
-    """k coordinates of the chosen point, beside as many drawn at random and the untrained model's best k."""
-
-    k: int
-    coordinates: tuple[int, ...]
-    test: Estimate
-    random: Estimate
-    untrained: Estimate | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -200,20 +188,13 @@ def probe(
     controls = _control_labels(made, parts, seed)
     arm = rerandomise(model, seed=seed) if null else None
     other = None if arm is None else activations(arm, made, points, encode)
-    score = _Scorer(made, parts)
-    sweep, fitted, untrained = [], [], []
-    for point in points:
-        row, classifier, theirs = _one_point(
-            point, x[point], None if other is None else other[point], score, controls, seed
-        )
-        sweep.append(row)
-        fitted.append(classifier)
-        untrained.append(theirs)
-    best = max(range(len(points)), key=lambda i: sweep[i].validation)
-    null_best = max(range(len(points)), key=lambda i: untrained[i][1]) if other is not None else None
+    score = Scorer(made.label, made.group, len(made.classes), parts)
+    fitted = [_fit(point, x[point], None if other is None else other[point], score, controls, seed) for point in points]
+    best = max(range(len(points)), key=lambda i: fitted[i].row.validation)
+    theirs = None if other is None else max(range(len(points)), key=lambda i: fitted[i].untrained_validation)
     bag = score.of(bag_of_tokens(made.bags, made.label, parts))
-    their_x = None if other is None or null_best is None else other[points[null_best]]
-    sparse = [_sparse(x[points[best]], their_x, size, score, seed) for size in sorted(set(k))]
+    their_x = None if other is None or theirs is None else other[points[theirs]]
+    sparse = [sparse_probe(x[points[best]], their_x, size, score, seed) for size in sorted(set(k))]
     settings = {
         "at": list(points),
         "level": "word" if made.word_level else "text",
@@ -228,23 +209,21 @@ def probe(
     if dictionary:
         raw = activations(model, made, [points[best]])[points[best]]
         dense = score.test(chosen(raw, made.label, parts)[0], raw)
-    null_scores = None
-    if null_best is not None and other is not None:
-        null_scores = score.test(untrained[null_best][0], other[points[null_best]])
-    main = score.test(fitted[best], x[points[best]])
-    records = [_evidence(sweep, best, main, null_scores, bag, dense, score, x, fitted, controls, seed, settings)]
+    control = "a random label for each word type" if made.word_level else "permuted labels"
+    untrained = None if theirs is None else fitted[theirs].untrained
+    records = [_evidence(fitted[best], untrained, bag, dense, score, control, seed, settings)]
     if sparse:
-        records.append(_sparse_evidence(sparse[0], sweep[best].point, seed, settings))
+        records.append(sparse_evidence(sparse[0], points[best], seed, settings))
     return Probe(
         model=model.name,
         data=data.name,
         classes=made.classes,
         n=(len(parts.train), len(parts.validation), len(parts.test)),
-        sweep=tuple(sweep),
+        sweep=tuple(item.row for item in fitted),
         best=best,
         bag=bag.estimate("bag of tokens", seed),
         sparse=tuple(row for row, _ in sparse),
-        classifier=fitted[best],
+        classifier=fitted[best].classifier,
         settings=settings,
         evidence=tuple(records),
     )
@@ -281,79 +260,66 @@ def _control_labels(made: Examples, parts: Split, seed: int) -> Ints:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scorer:
-    """Scores on the test items."""
+class _Fitted:
+    """All that was fitted at one point, with scores on the test items."""
 
-    made: Examples
-    parts: Split
-
-    def of(self, predicted: Ints, truth: Ints | None = None) -> Scores:
-        label = self.made.label if truth is None else truth
-        test = self.parts.test
-        return Scores.of(predicted, label[test], self.made.group[test], len(self.made.classes))
-
-    def test(self, classifier: Linear, x: Rows, truth: Ints | None = None) -> Scores:
-        return self.of(classifier.predict(x[self.parts.test]), truth)
+    row: PointScore
+    classifier: Linear
+    main: Scores
+    control: Scores
+    means: Scores
+    untrained: Scores | None
+    untrained_validation: float
 
 
-def _one_point(
-    point: str, x: Rows, other: Rows | None, score: _Scorer, controls: Ints, seed: int
-) -> tuple[PointScore, Linear, tuple[Linear, float]]:
-    label, parts = score.made.label, score.parts
+def _fit(point: str, x: Rows, other: Rows | None, score: Scorer, controls: Ints, seed: int) -> _Fitted:
+    label, parts = score.label, score.parts
     classifier, C, validation = chosen(x, label, parts)
     main = score.test(classifier, x)
-    random = score.test(logistic(x[parts.train], controls[parts.train], C), x, controls)
+    control = score.test(logistic(x[parts.train], controls[parts.train], C), x, controls)
     means = score.test(centroids(x[parts.train], label[parts.train]), x)
-    theirs, untrained = (classifier, 0.0), None
+    untrained, theirs = None, 0.0
     if other is not None:
-        fitted, _, value = chosen(other, label, parts)
-        theirs, untrained = (fitted, value), score.test(fitted, other).estimate(UNTRAINED, seed)
+        fitted, _, theirs = chosen(other, label, parts)
+        untrained = score.test(fitted, other)
     row = PointScore(
         point=point,
         validation=validation,
         test=main.estimate(f"balanced accuracy at {point}", seed),
-        control=random.estimate("control task", seed),
-        selectivity=main.less(random, seed),
+        control=control.estimate("control task", seed),
+        selectivity=main.less(control, seed),
         means=means.estimate("difference in means", seed),
-        untrained=untrained,
+        untrained=None if untrained is None else untrained.estimate(UNTRAINED, seed),
         C=C,
     )
-    return row, classifier, theirs
+    return _Fitted(row, classifier, main, control, means, untrained, theirs)
 
 
 def _evidence(
-    sweep: Sequence[PointScore],
-    best: int,
-    main: Scores,
+    best: _Fitted,
     untrained: Scores | None,
     bag: Scores,
     dense: Scores | None,
-    score: _Scorer,
-    x: Mapping[str, Rows],
-    fitted: Sequence[Linear],
-    controls: Ints,
+    score: Scorer,
+    control: str,
     seed: int,
     settings: dict[str, Any],
 ) -> Evidence:
-    row, made, parts = sweep[best], score.made, score.parts
-    here = x[row.point]
-    control = score.test(logistic(here[parts.train], controls[parts.train], row.C), here, controls)
-    means = score.test(centroids(here[parts.train], made.label[parts.train]), here)
-    kind = "a random label for each word type" if made.word_level else "permuted labels"
+    row, main = best.row, best.main
 
     def beside(name: str, other: Scores) -> Comparison:
         return Comparison(estimate=other.estimate(name, seed), difference=main.less(other, seed))
 
-    nulls = [beside(f"control task ({kind})", control)]
+    nulls = [beside(f"control task ({control})", best.control)]
     if untrained is not None:
         nulls.insert(0, beside(f"{UNTRAINED}, its own best point", untrained))
-    level = 1 / len(made.classes)
+    level = 1 / score.classes
     span = row.test.interval
     apart = None if span is None else Interval(low=span.low - level, high=span.high - level, method=span.method)
     baselines = [
         beside("bag of tokens", bag),
-        beside("difference in means, same point", means),
-        Comparison(estimate=Estimate(name="majority class", value=level, n=len(parts.test)), difference=apart),
+        beside("difference in means, same point", best.means),
+        Comparison(estimate=Estimate(name="majority class", value=level, n=len(score.parts.test)), difference=apart),
     ]
     if dense is not None:
         baselines.insert(0, beside("the activations themselves, same point", dense))
@@ -363,65 +329,11 @@ def _evidence(
         nulls=tuple(nulls),
         baselines=tuple(baselines),
         seeds=(seed,),
-        how=f"Standardised logistic regression, classes weighted alike; the point (of {len(sweep)}) and the strength "
-        "of regularisation chosen on validation items, reported once on test items; no group on two sides. That a "
-        "label can be read does not say that the model uses it.",
+        how=f"Standardised logistic regression, classes weighted alike; the point (of {len(settings['at'])}) and the "
+        "strength of regularisation chosen on validation items, reported once on test items; no group on two sides. "
+        "That a label can be read does not say that the model uses it.",
         settings=settings,
         not_done=() if untrained is not None else (NotDone(what=UNTRAINED, why="it was asked to be left out"),),
-    )
-
-
-# ------------------------------------------------------------------------------------------------------ k-sparse
-
-
-_Sparse = tuple[SparseScore, tuple[Scores, Scores, Scores | None]]
-
-
-def ranked(x: Rows, y: Ints) -> Ints:
-    """Coordinates by the largest difference, over classes, of the class's mean from the others', in units of spread."""
-    scale = x.std(0, dtype=np.float64)
-    scale = np.where(scale > 1e-8, scale, np.inf)
-    gaps = [np.abs(x[y == c].mean(0, dtype=np.float64) - x[y != c].mean(0, dtype=np.float64)) for c in np.unique(y)]
-    return np.argsort(-np.max(gaps, axis=0) / scale, kind="stable")
-
-
-def _sparse(x: Rows, other: Rows | None, k: int, score: _Scorer, seed: int) -> _Sparse:
-    label, parts = score.made.label, score.parts
-
-    def fit(values: Rows, at: Ints) -> Scores:
-        return score.test(chosen(values[:, at], label, parts)[0], values[:, at])
-
-    best = ranked(x[parts.train], label[parts.train])[:k]
-    main = fit(x, best)
-    rng = np.random.default_rng(seed)
-    drawn = [fit(x, rng.choice(x.shape[1], k, replace=False)) for _ in range(RANDOM_DRAWS)]
-    hits: Floats = np.mean([d.hits for d in drawn], axis=0)
-    random = Scores(hits, drawn[0].counts)
-    theirs = None if other is None else fit(other, ranked(other[parts.train], label[parts.train])[:k])
-    row = SparseScore(
-        k=k,
-        coordinates=tuple(map(int, best)),
-        test=main.estimate(f"balanced accuracy of {k}", seed),
-        random=random.estimate(f"{k} at random, mean of {RANDOM_DRAWS} draws", seed),
-        untrained=None if theirs is None else theirs.estimate(f"{UNTRAINED}, its best {k}", seed),
-    )
-    return row, (main, random, theirs)
-
-
-def _sparse_evidence(found: _Sparse, point: str, seed: int, settings: dict[str, Any]) -> Evidence:
-    row, (main, random, theirs) = found
-    nulls = [Comparison(estimate=row.random, difference=main.less(random, seed))]
-    if theirs is not None and row.untrained is not None:
-        nulls.append(Comparison(estimate=row.untrained, difference=main.less(theirs, seed)))
-    what = "One coordinate" if row.k == 1 else f"{row.k} coordinates"
-    return Evidence(
-        claim=f"{what} of {point} ({', '.join(map(str, row.coordinates[:8]))}) hold the labels",
-        effect=row.test,
-        nulls=tuple(nulls),
-        seeds=(seed,),
-        how="The coordinates with the largest difference in means on training items, a classifier fitted on these.",
-        settings={**settings, "k": row.k},
-        not_done=() if theirs is not None else (NotDone(what=UNTRAINED, why="it was asked to be left out"),),
     )
 
 

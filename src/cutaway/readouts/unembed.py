@@ -62,8 +62,11 @@ def unembedding(model: Model) -> Unembedding:
     ids = torch.randint(model.facts.vocab_size, (2, 3), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         run = model.run(ids, read=[last])
-        expected, got = run.logits.float(), found(run[last])
-    error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+        expected = run.logits.float()
+        try:
+            error = float((found(run[last]) - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+        except RuntimeError:  # the output matrix is of another width than the stream
+            error = float("inf")
     tolerance = 1e-4 if found.dtype in (torch.float32, torch.float64) else 3e-2
     if not error <= tolerance:
         raise InputError(

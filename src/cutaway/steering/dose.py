@@ -355,7 +355,7 @@ def _effect(
     if null is not None:
         nulls.append(beside(NULL, null))
     else:
-        not_done.append(NotDone(what=NULL, why="the steering was given, not learnt from prompts"))
+        not_done.append(NotDone(what=NULL, why="not asked for, or the steering was not learnt from prompts"))
     if by_prompt is None:
         not_done.append(NotDone(what=PROMPT, why="no instruction was given to put in front of the prompts"))
     baselines = [] if by_rows is None else [beside(ROWS, by_rows)]
