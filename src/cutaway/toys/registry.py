@@ -63,6 +63,7 @@ TOYS: dict[str, Toy] = {
     "rasp": Toy(
         "RASP programs compiled to transformer weights; every variable and edge is known", "cutaway.toys.rasp.toy"
     ),
+    "siit": Toy("networks trained to be a compiled program, by interchange; minutes each", "cutaway.toys.siit.toy"),
 }
 
 

@@ -9,13 +9,27 @@ program.json         name, source, vocabulary, inputs, options (schema cutaway.r
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers.utils import logging
 
 from cutaway.core import atomic_folder, write_json
 from cutaway.toys.rasp.program import CompiledProgram
 from cutaway.toys.rasp.vocabulary import spelled
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights, config and tokenizer, without transformers' progress bar."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
 
 
 def save(compiled: CompiledProgram, folder: str | Path) -> Path:
@@ -25,8 +39,7 @@ def save(compiled: CompiledProgram, folder: str | Path) -> Path:
     for kind in ("exists", "structural", "causal"):
         tensors[f"edges/{kind}"] = getattr(truth.edges, kind).to(torch.uint8)
     with atomic_folder(folder) as made:
-        compiled.model.save_pretrained(made)
-        compiled.tokenizer.save_pretrained(made)
+        save_model(compiled.model, compiled.tokenizer, made)
         write_json(made / "truth.json", truth.to_json(), indent=1)
         save_file(tensors, made / "truth.safetensors")
         write_json(

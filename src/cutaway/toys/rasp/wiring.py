@@ -89,6 +89,12 @@ class Wiring:
         known = {name: x for name, x in messages.items() if self.time(name) < start}
         return self._go_on(ids, known, at, change)
 
+    def exchanged(self, ids: Tensor, messages: dict[str, Tensor], source: str, message: Tensor) -> Tensor:
+        """Logits when `source` writes `message` [row, position, width] instead of its own, for all that read it."""
+        at = self.time(source)
+        known = {name: x for name, x in messages.items() if self.time(name) <= at}
+        return self._go_on(ids, {**known, source: message}, None, None)
+
     def _go_on(self, ids: Tensor, known: dict[str, Tensor], at: str | None, change: Tensor | None) -> Tensor:
         """Compute every component that is not in `known` (which is filled), then the logits."""
         if "tokens" not in known:
