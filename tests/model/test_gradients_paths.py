@@ -168,7 +168,7 @@ def test_products_that_cannot_be() -> None:
 
 def test_a_family_without_forward_derivatives_says_so() -> None:
     m = cw.load(tiny("bloom"))  # its GELU is written as a function with a backward alone
-    with pytest.raises(InputError, match="no forward derivative.*vjp needs none"):
+    with pytest.raises(InputError, match=r"no forward derivative.*vjp needs none"):
         cw.jvp(m, ids(1, 6), "resid_pre.1", "resid_post.2", torch.ones(48))
     assert cw.vjp(m, ids(1, 6), "resid_pre.1", "resid_post.2", torch.ones(48)).shape == (1, 6, 48)
 

@@ -64,11 +64,11 @@ class Fired:
         if not self.touches:
             return "no interventions"
         rows = self.rows
-        lines = [f"{'intervention':44} {'at':18} {'times':>5} {'entries':>9} {'rms change':>11}"]
-        for row in rows[:40]:
-            lines.append(
-                f"{str(row.intervention)[:44]:44} {row.address:18} {row.times:5} {row.entries:9} {row.rms:11.4g}"
-            )
+        names = [str(row.intervention)[:60] for row in rows[:40]]
+        wide = max(12, *map(len, names))
+        lines = [f"{'intervention':{wide}} {'at':18} {'times':>5} {'entries':>9} {'rms change':>11}"]
+        for name, row in zip(names, rows):
+            lines.append(f"{name:{wide}} {row.address:18} {row.times:5} {row.entries:9} {row.rms:11.4g}")
         if len(rows) > 40:
             lines.append(f"… and {len(rows) - 40} more")
         return "\n".join(lines)

@@ -38,8 +38,9 @@ class FeatureEdit:
         return a
 
     def __str__(self) -> str:
-        some = ", ".join(f"{f} {'=' if self.how == 'set' else '*='} {v:g}" for f, v in zip(self.features, self.values))
-        return f"features {some if len(self.features) <= 4 else f'{self.features[:4]}…'}"
+        sign = "=" if self.how == "set" else "*="
+        some = " ".join(f"a[{feature}]{sign}{value:g}" for feature, value in list(zip(self.features, self.values))[:3])
+        return some + (" …" if len(self.features) > 3 else "")
 
     def to_json(self) -> dict[str, Any]:
         return {"how": self.how, "features": list(self.features), "values": list(self.values)}

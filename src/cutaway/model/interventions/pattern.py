@@ -35,7 +35,8 @@ class KnockOut(Intervention):
         )
 
     def __str__(self) -> str:
-        return f"{super().__str__()} {Selection(keys=self.keys)}".strip()
+        shown = f"{super().__str__()} {Selection(keys=self.keys)}".strip()
+        return shown.replace("positions=", "query=").replace("keys=", "key=")
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "keys": None if self.keys is None else to_json(self.keys)}
