@@ -13,7 +13,6 @@ from cutaway.evidence import proportion
 from cutaway.toys.siit.lessons import Lesson, draw
 from cutaway.toys.siit.network import Network
 
-
 POOLED = {
     "iia": "interchange accuracy, circuit nodes",
     "changed": "interchange accuracy where the answer changes",
