@@ -57,12 +57,12 @@ def test_the_null_can_be_left_out_and_it_is_said(almanac: cw.Model) -> None:
 
 
 def test_it_is_json_and_reads_back(almanac: cw.Model) -> None:
-    found = cw.task("greater-than", almanac, n=10).check(almanac)
+    found = cw.task("greater-than", almanac, n=30).check(almanac)
     body = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert body["schema"] == "cutaway.competence/1"
     assert cw.Evidence.from_json(body["evidence"][0]) == found.evidence[0]
     assert body["items"]["correct_counterfactual"] is None
-    assert len(body["items"]["metric_clean"]) == 10
+    assert len(body["items"]["metric_clean"]) == 30
 
 
 def test_a_constant_metric_is_an_error(almanac: cw.Model) -> None:
@@ -99,3 +99,36 @@ def test_a_sound_check_warns_of_nothing(almanac: cw.Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cw.task("ioi", almanac, n=10).check(almanac)
+
+
+def test_the_commonest_answer_is_right_on_almost_every_item_of_greater_than(almanac: cw.Model) -> None:
+    """So its accuracy says little, and the baseline beside it says so."""
+    task = cw.task("greater-than", almanac, n=40)
+    found = task.check(almanac)
+    last = max(range(len(task.target.candidates)), key=lambda c: int((task.target.sign[:, c] > 0).sum()))
+    assert found.evidence[0].baselines[0].estimate.value == float((task.target.sign[:, last] > 0).double().mean())
+    assert found.evidence[0].baselines[0].estimate.value > 0.95
+
+
+def test_always_saying_a_late_year_is_not_doing_greater_than(almanac: cw.Model) -> None:
+    """Logits that do not know the start year are right each time, and the model does not do the task."""
+    task = cw.task("greater-than", almanac, n=40)
+    best = int(task.target.candidates[(task.target.sign > 0).sum(0).argmax()])
+
+    class Always(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(1873, 4)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+            logits = torch.zeros(*input_ids.shape, 1873)
+            logits[..., best] += (
+                8.0 + self.embed(input_ids)[..., 0].abs()
+            )  # the last token, the century, tells a little
+            return logits
+
+    found_on = cw.load(Always(), tokenizer=almanac.tokenizer)
+    with pytest.warns(TaskWarning, match="right on 100 % of the clean prompts, but one token is right on 100 %"):
+        found = task.check(found_on, null=False)
+    assert found.accuracy == 1
+    assert found.does == "no"

@@ -32,7 +32,7 @@ class Competence:
     clean, counterfactual: the metric of each item [n]. correct, correct_counterfactual: whether the likeliest token is
     right [n] (None where the counterfactual determines no answer). does: "yes" where it is right on 90 % of the clean
     prompts and above its null, "partly" where it surely puts the right answer above the wrong one more often than not,
-    else "no".
+    else "no". Where many tokens are right an item, the probabilities must follow the change to the counterfactual too.
     """
 
     model: str
@@ -44,6 +44,7 @@ class Competence:
     does: Does
     evidence: tuple[Evidence, ...]
     templates: tuple[tuple[str, int, float], ...]  # text, n, accuracy
+    but: str = ""  # what stands against "yes"
 
     @property
     def accuracy(self) -> float:
@@ -51,16 +52,16 @@ class Competence:
 
     @property
     def verdict(self) -> str:
-        name, share = self.task["name"], f"{100 * self.accuracy:.0f} %"
+        name, share = (
+            self.task["name"],
+            f"its likeliest token is right on {100 * self.accuracy:.0f} % of the clean prompts",
+        )
         if self.does == "yes":
-            return f"{self.model} does {name}: its likeliest token is right on {share} of the clean prompts."
+            return f"{self.model} does {name}: {share}."
         if self.does == "partly":
-            return (
-                f"{self.model} does {name} in part: it puts the right answer above the wrong one more often than not, "
-                f"but its likeliest token is right on {share} of the clean prompts only."
-            )
+            return f"{self.model} does {name} in part: {self.but}; {share}."
         return (
-            f"{self.model} DOES NOT DO {name}: its likeliest token is right on {share} of the clean prompts. "
+            f"{self.model} DOES NOT DO {name}: {share}{', but ' + self.but if self.but else ''}. "
             "How it does the task cannot be found out from it."
         )
 
@@ -154,6 +155,17 @@ def check(task: Task, model: Model, *, null: bool = True, seeds: Sequence[int] =
         )
     )
     does = _does(evidence[0], None if preferred is None else evidence[1 + (correct_other is not None)])
+    but = "it puts the right answer above the wrong one more often than not" if does == "partly" else ""
+    if task.target.sign is not None and does != "no":
+        # One token may be right on every item (a late year): then being right says little, and what must show is that
+        # the probabilities follow what the counterfactual changes.
+        mass = bind("mass_difference", task.target)
+        moved = _mean("", (mass(at_clean) - mass(at_other)).detach(), "")
+        if moved.interval is None or moved.interval.low <= 0:
+            does = "partly" if moved.value > 0 else "no"
+            surely = "surely " if moved.value > 0 else ""
+            share = f"one token is right on {100 * made.constant:.0f} %"
+            but = f"{share}, and the probabilities do not {surely}follow the prompt"
     groups = []
     for number in sorted(set(task.template.tolist())):
         of = task.template == number
@@ -162,11 +174,18 @@ def check(task: Task, model: Model, *, null: bool = True, seeds: Sequence[int] =
         groups.append((text, int(of.sum()), float(correct.cpu()[of].mean())))
     found = Competence(
         model.name, task.summary(), clean.cpu(), other.cpu(), correct.cpu(), correct_other, does, tuple(evidence),
-        tuple(groups),
+        tuple(groups), but,
     )  # fmt: skip
     if does == "no":
         warn(found.verdict)
     return found
+
+
+def _commonest(task: Task) -> int:
+    """On how many items the one token is right that is right most often."""
+    if task.target.sign is not None:
+        return int((task.target.sign > 0).sum(0).max())
+    return Counter(task.answers.tolist()).most_common(1)[0][1]
 
 
 def _does(accuracy: Evidence, preference: Evidence | None) -> Does:
@@ -234,12 +253,17 @@ class _Making:
     settings: dict[str, Any]
     not_done: tuple[NotDone, ...]
 
+    @property
+    def constant(self) -> float:
+        """The share of items on which the one token is right that is right most often."""
+        return _commonest(self.task) / len(self.task)
+
     def share(
         self, name: str, values: Tensor, nulls: Sequence[tuple[str, Tensor]], commonest: bool = False
     ) -> Evidence:
         baselines: tuple[Comparison, ...] = ()
         if commonest:
-            (_, count) = Counter(self.task.answers.tolist()).most_common(1)[0]
+            count = _commonest(self.task)
             baselines = (Comparison(estimate=proportion(count, len(self.task), name=COMMONEST)),)
         return self._evidence(name, _share(name, values), values, [(n, _share(n, v), v) for n, v in nulls], baselines)
 
