@@ -28,6 +28,13 @@ def test_half_precision_keeps_its_points_and_outputs(family: str) -> None:
         assert close(everything.logits.float(), model(family).run(batch).logits, 0.1)
 
 
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "bloom", "gemma3"])
+def test_double_precision_is_that_of_the_model_too(family: str) -> None:
+    m = cw.load(module(family), dtype="float64")
+    assert m.run(ids()).logits.dtype == torch.float64
+    assert close(m.run(ids(), read=m.points()).logits, model(family).run(ids()).logits.double())
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2", "gptj", "bert"])
 def test_layers_in_eight_bits_are_read_as_they_run(family: str) -> None:
     with warnings.catch_warnings():

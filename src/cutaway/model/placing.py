@@ -74,6 +74,10 @@ def placed(hf: nn.Module, dtype: torch.dtype | None, device: str | torch.device 
         if len(devices := {str(p.device) for p in hf.parameters()}) > 1:
             raise InputError(f"the module is spread over {', '.join(sorted(devices))}; load it without device=.")
         hf = hf.to(device_named(device))
+    switch: Any = getattr(hf, "set_experts_implementation", None)
+    chosen = getattr(getattr(hf, "config", None), "_experts_implementation", None)
+    if switch is not None and chosen == "grouped_mm" and getattr(hf, "dtype", None) == torch.float64:
+        switch("eager")  # torch's grouped product takes no float64: the experts are run one by one
     return hf
 
 
