@@ -1,0 +1,172 @@
+"""The edges there are: from what writes to the residual stream to what reads it later.
+
+    sources        input (what enters the first block: token and position embeddings), a3.h5 (a head), m2 (an MLP)
+    ports          a3.h5<q>, a3.h5<k>, a3.h5<v>, m2, logits: each reads a stream of its own. Where key and value heads
+                   are shared (GQA) theirs are a3.kv1<k> and a3.kv1<v>
+    destinations   the ports themselves (split), or a head's three ports as one: a3.h5, or a3.kv1 for the query heads
+                   that share a key head, with it
+
+An edge exists where the source writes before the destination reads. In a block whose attention and MLP run side by side
+(GPT-NeoX, GPT-J, Falcon) none leads from its heads to its MLP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cutaway.core import InputError, UnknownName
+
+INPUT, LOGITS = "input", "logits"
+_LAYER = re.compile(r"^[am](\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Names and order of a model's sources, ports and destinations. Equal graphs have equal names.
+
+    `writes` [S], `reads` [P]: times; an edge needs writes < reads. `of_port` [P]: the destination of each port.
+    """
+
+    sources: tuple[str, ...]
+    ports: tuple[str, ...]
+    destinations: tuple[str, ...]
+    writes: Tensor
+    reads: Tensor
+    of_port: Tensor
+    split: bool
+
+    @cached_property
+    def exists(self) -> Tensor:
+        """[source, destination] of booleans."""
+        when = torch.zeros(len(self.destinations), dtype=torch.long)
+        when[self.of_port] = self.reads
+        return self.writes[:, None] < when[None]
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.exists.sum())
+
+    def ported(self, mask: Tensor) -> Tensor:
+        """[…, source, destination] -> […, source, port]: what each port takes of each source."""
+        return mask[..., self.of_port.to(mask.device)]
+
+    def gathered(self, scores: Tensor) -> Tensor:
+        """[…, source, port] -> [..., source, destination]: the scores of a destination's ports added up."""
+        found = scores.new_zeros(*scores.shape[:-1], len(self.destinations))
+        return found.index_add_(-1, self.of_port.to(scores.device), scores)
+
+    def source(self, name: str) -> int:
+        if name not in self.sources:
+            raise UnknownName("source", name, self.sources)
+        return self.sources.index(name)
+
+    def destination(self, name: str) -> int:
+        if name not in self.destinations:
+            raise UnknownName("destination", name, self.destinations)
+        return self.destinations.index(name)
+
+    def edge(self, source: str, destination: str) -> tuple[int, int]:
+        """The indices of an edge. Raises UnknownName; InputError where the source runs too late."""
+        s, d = self.source(source), self.destination(destination)
+        if not self.exists[s, d]:
+            raise InputError(f"no edge {source}->{destination}: {source} writes after {destination} has read.")
+        return s, d
+
+    def mask(self, edges: Iterable[tuple[str, str]]) -> Tensor:
+        """[source, destination] of booleans, True at these edges."""
+        found = torch.zeros_like(self.exists)
+        for source, destination in edges:
+            found[self.edge(source, destination)] = True
+        return found
+
+    def pairs(self, mask: Tensor) -> list[tuple[str, str]]:
+        """The edges of a mask, by source and then destination."""
+        return [(self.sources[s], self.destinations[d]) for s, d in mask.nonzero().tolist()]
+
+    def writer(self, destination: int) -> int | None:
+        """The source that a destination computes (a3.h5<k> -> a3.h5), or None: the logits, a shared key head."""
+        stem = self.destinations[destination].partition("<")[0]
+        return self.sources.index(stem) if stem in self.sources else None
+
+    def on_paths(self, mask: Tensor) -> Tensor:
+        """The edges of a mask that lie on some path of it from the input to the logits."""
+        owners = self._owners  # [D, S]: destination d feeds source s
+        forward = torch.zeros(len(self.sources), dtype=torch.bool)
+        forward[0] = True
+        backward = torch.zeros(len(self.destinations), dtype=torch.bool)
+        backward[-1] = True
+        while True:
+            reached = (mask & forward[:, None]).any(0)
+            wanted = (mask & backward[None]).any(1)
+            after = forward | (owners & reached[:, None]).any(0), backward | (owners & wanted[None]).any(1)
+            if bool((after[0] == forward).all() and (after[1] == backward).all()):
+                return mask & forward[:, None] & backward[None]
+            forward, backward = after
+
+    @cached_property
+    def _owners(self) -> Tensor:
+        """[destination, source] True where the destination is (part of) what the source computes from."""
+        found = torch.zeros(len(self.destinations), len(self.sources), dtype=torch.bool)
+        shared = self.shared
+        for d, name in enumerate(self.destinations):
+            stem = name.partition("<")[0]
+            for source in shared.get(stem, (stem,)):
+                if source in self.sources:
+                    found[d, self.sources.index(source)] = True
+        return found
+
+    @cached_property
+    def shared(self) -> dict[str, tuple[str, ...]]:
+        """a3.kv1 -> the heads that use this key and value head."""
+        found: dict[str, tuple[str, ...]] = {}
+        stems = dict.fromkeys(name.partition("<")[0] for name in (*self.ports, *self.destinations) if ".kv" in name)
+        for stem in stems:
+            layer, _, number = stem.partition(".kv")
+            heads = [name for name in self.sources if name.startswith(f"{layer}.h")]
+            groups = len({name for name in self.ports if name.startswith(f"{layer}.kv") and name.endswith("<k>")})
+            each = len(heads) // groups
+            found[stem] = tuple(heads[int(number) * each : (int(number) + 1) * each])
+        return found
+
+    @property
+    def layers(self) -> list[int | None]:
+        """The layer of each source; None for the input."""
+        return [None if (m := _LAYER.match(name)) is None else int(m.group(1)) for name in self.sources]
+
+
+def graph_of(heads: Sequence[tuple[int, int]], parallel: Sequence[bool], split: bool = True) -> Graph:
+    """The graph of a model with (heads, key-value heads) in each layer; `parallel`: whether its MLP runs beside."""
+    sources, writes = [INPUT], [0]
+    ports: list[str] = []
+    reads: list[int] = []
+    owner: list[str] = []  # each port's destination
+    for layer, ((n, kv), beside) in enumerate(zip(heads, parallel)):
+        at, mlp = 4 * layer + 1, 4 * layer + (1 if beside else 3)
+        sources += [f"a{layer}.h{h}" for h in range(n)] + [f"m{layer}"]
+        writes += [at + 1] * n + [mlp + 1]
+        key = "h" if kv == n else "kv"
+        each = n // kv
+        for h in range(n):
+            ports.append(f"a{layer}.h{h}<q>")
+            owner.append(f"a{layer}.{key}{h // each}")
+        for kind in "kv":
+            ports += [f"a{layer}.{key}{h}<{kind}>" for h in range(kv)]
+            owner += [f"a{layer}.{key}{h}" for h in range(kv)]
+        ports.append(f"m{layer}")
+        owner.append(f"m{layer}")
+        reads += [at] * (n + 2 * kv) + [mlp]
+    ports.append(LOGITS)
+    owner.append(LOGITS)
+    reads.append(4 * len(heads) + 1)
+    names = tuple(ports) if split else tuple(dict.fromkeys(owner))
+    place = {name: i for i, name in enumerate(names)}
+    of_port = [place[name] for name in (ports if split else owner)]
+    return Graph(
+        tuple(sources), tuple(ports), names, torch.tensor(writes), torch.tensor(reads), torch.tensor(of_port), split
+    )

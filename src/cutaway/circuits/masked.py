@@ -1,0 +1,186 @@
+"""One forward in which any subset of edges carries what its source now writes and the others what it writes when
+ablated.
+
+    stream of port p  =  sum over sources s before p of  ablated_s + mask[s, p] (current_s - ablated_s)  +  constants
+
+`current_s` is computed from such streams itself, so a changed message goes on. The model runs in place: only what each
+port reads is replaced. Masks need not be 0 or 1, and the result is differentiable in them. Where each row of the batch
+has a mask of its own, many circuits share a forward.
+
+Source of the form: Conmy et al. 2023 (ACDC); as one sum a destination, Miller et al. 2024 (auto-circuit).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.circuits.graph import Graph
+from cutaway.circuits.senders import Senders, ablated, chunks, record
+from cutaway.circuits.taps import Tap, at_site, entering, tapped
+from cutaway.circuits.wires import Wires, normed, rows_of, wires_of
+from cutaway.core import InputError
+from cutaway.model import Model
+
+TOLERANCE = 1e-4
+BYTES = 256 * 2**20  # of the messages held in one forward
+
+
+def opened(model: Model) -> Wires:
+    """A model's wires, checked: with every edge in, the masked forward gives the model's own logits, to 1e-4 of their
+    largest. Two forwards of one short prompt. Raises InputError where they differ."""
+    wires = wires_of(model)
+    ids = (torch.arange(6, device=model.device) * 7 + 3)[None] % model.facts.vocab_size
+    batch = model.batch(ids)
+    graph = wires.split
+    logits = model.run(batch).logits
+    assert logits is not None
+    other = record(wires, model.batch(ids.flip(-1)))
+    found = masked_logits(wires, batch, other, graph.exists.to(ids.device, logits.dtype), torch.tensor([5]))
+    error = float((found - logits[:, -1]).abs().max() / logits[:, -1].abs().max().clamp(min=1e-30))
+    if not error <= TOLERANCE:
+        raise InputError(
+            f"{model.name} is not the sum of its components: with every edge in, the masked forward gives other logits "
+            f"(relative difference {error:.2g}, at most {TOLERANCE:g}). It computes in {logits.dtype}; in half "
+            "precision load it with dtype=torch.float32."
+        )
+    return wires
+
+
+def masked_logits(wires: Wires, batch: Any, other: Senders, mask: Tensor, ends: Tensor) -> Tensor:
+    """Logits [batch, vocab] at the columns `ends` [batch], with edges at `mask` ([batch,] source, port).
+
+    `other`: what each source writes when ablated. Entries of the mask where no edge exists are ignored.
+    One forward, and sources * ports * d_model multiply-adds a token; holds sources * d_model floats a token.
+    """
+    work = _Masked(wires, other, mask * wires.split.exists.to(mask))
+    size = len(other.start)
+    taps = [at_site(wires.start, size, work.start)]
+    for i, layer in enumerate(wires.layers):
+        for kind, projection in layer.projections.items():
+            taps.append(
+                at_site(projection.site, size, lambda _, i=i, kind=kind: work.project(i, kind))  # type: ignore[misc]
+            )
+        taps += [
+            at_site(layer.z, size, lambda z, i=i: work.heads(i, z)),  # type: ignore[misc]
+            at_site(layer.mlp_in, size, lambda _, i=i: work.mlp(i)),  # type: ignore[misc]
+            at_site(layer.mlp_out, size, lambda x, i=i: work.mlp_wrote(i, x)),  # type: ignore[misc]
+        ]
+    taps += [entering(wires.final_module, lambda _: work.final()), at_ends(wires, ends)]
+    with tapped(taps):
+        logits = wires.model.run(batch, keep_graph=mask.requires_grad).logits
+    assert logits is not None
+    return logits[:, 0]
+
+
+def at_ends(wires: Wires, ends: Tensor) -> Tap:
+    """The unembedding computed at the columns `ends` [batch] alone: logits [batch, 1, vocab]."""
+
+    def gather(x: Tensor) -> Tensor:
+        x = x.reshape(len(ends), -1, x.shape[-1])
+        return x[torch.arange(len(ends), device=x.device), ends.to(x.device)][:, None]
+
+    return entering(wires.unembedding, gather)
+
+
+class _Masked:
+    """The streams of one masked forward, as they grow."""
+
+    def __init__(self, wires: Wires, other: Senders, mask: Tensor) -> None:
+        self.wires, self.other, self.mask = wires, other, mask
+        self.written: list[tuple[int, Tensor]] = []  # (first source, current - ablated [batch, n, position, d])
+        self.base = other.start
+        self.pending: list[tuple[int, Tensor, Tensor]] = []
+        heads = [layer.n_heads for layer in wires.layers]
+        kv = [layer.projections["k"].weight.shape[0] for layer in wires.layers]
+        self.first_source = [1 + sum(n + 1 for n in heads[:i]) for i in range(len(heads))]
+        self.first_port = [sum(n + 2 * k + 1 for n, k in zip(heads[:i], kv[:i])) for i in range(len(heads) + 1)]
+        self.heads_of, self.kv_of = heads, kv
+
+    # ---- writing
+
+    def start(self, x: Tensor) -> None:
+        self.written.append((0, (x - self.other.start)[:, None]))
+
+    def heads(self, i: int, z: Tensor) -> None:
+        layer = self.wires.layers[i]
+        u = layer.scaled(z)
+        ablated_sum = torch.einsum("bphc,hcd->bpd", self.other.u[i], layer.w_out) + layer.constant
+        self._write(self.first_source[i], layer.messages(u - self.other.u[i]), ablated_sum)
+
+    def mlp_wrote(self, i: int, x: Tensor) -> None:
+        first = self.first_source[i] + self.heads_of[i]
+        self._write(first, (x - self.other.mlp[i])[:, None], self.other.mlp[i])
+
+    def _write(self, first: int, difference: Tensor, other: Tensor) -> None:
+        self.pending.append((first, difference, other))
+        if self.wires.parallel and len(self.pending) < 2:
+            return  # what runs beside it must not read it
+        for source, delta, x in sorted(self.pending, key=lambda item: item[0]):
+            self.written.append((source, delta))
+            self.base = self.base + x
+        self.pending = []
+
+    # ---- reading
+
+    def stream(self, first: int, n: int) -> Tensor:
+        """What ports first … first + n - 1 read, [batch, n, position, d]."""
+        total = self.base[:, None]
+        for source, delta in self.written:
+            m = self.mask[..., source : source + delta.shape[1], first : first + n].transpose(-1, -2)
+            total = total + (m @ delta.flatten(2)).unflatten(-1, delta.shape[2:])
+        return total
+
+    def project(self, i: int, kind: str) -> Tensor:
+        n, kv = self.heads_of[i], self.kv_of[i]
+        skip, many = {"q": (0, n), "k": (n, kv), "v": (n + kv, kv)}[kind]
+        layer = self.wires.layers[i]
+        return layer.projections[kind](normed(layer.attn_norm, self.stream(self.first_port[i] + skip, many)))
+
+    def mlp(self, i: int) -> Tensor:
+        last = self.first_port[i + 1] - 1
+        return normed(self.wires.layers[i].mlp_norm, self.stream(last, 1)[:, 0])
+
+    def final(self) -> Tensor:
+        return self.stream(self.first_port[-1], 1)[:, 0]
+
+
+def measure(
+    wires: Wires, graph: Graph, task: Any, masks: Tensor, ablation: str, *, bytes_: int = BYTES, tokens: int = 2048
+) -> Tensor:
+    """The task's metric of each item under each mask: masks [m, source, destination] (or one of them) -> [m, n].
+
+    Costs m * n masked forwards of one row, `tokens` at a time, and one forward an item for what is ablated.
+    """
+    single = masks.ndim == 2
+    masks = graph.ported(masks[None] if single else masks)
+    dtype = next(wires.model.hf.parameters()).dtype
+    width = task.clean.ids.shape[1]
+    each = width * len(graph.sources) * wires.d_model * dtype.itemsize * 2
+    at_once = max(1, min(bytes_ // each, tokens // width))
+    other_of = ablated(wires, task, ablation)
+    ends = columns(task)
+    found = torch.empty(len(masks), len(task), dtype=torch.float64)
+    with torch.no_grad():
+        for rows in chunks(len(task), at_once):
+            other = other_of(rows)
+            for some in chunks(len(masks), at_once // len(rows)):
+                again = rows.repeat(len(some))
+                index = torch.arange(len(rows)).repeat(len(some))
+                batch = rows_of(wires.model, task.clean, again)
+                mask = masks[some].to(wires.model.device, dtype)
+                mask = mask[0] if len(some) == 1 else mask.repeat_interleave(len(rows), 0)
+                logits = masked_logits(wires, batch, other.take(index), mask, ends[again])
+                values = task.take(again).metric(logits).double().cpu()
+                found[some[:, None], rows[None]] = values.reshape(len(some), len(rows))
+    return found[0] if single else found
+
+
+def columns(task: Any) -> Tensor:
+    """[n] the column of the batch at which each item's answer is read."""
+    if "end" not in task.positions:
+        raise InputError(f"{task.name} names no position 'end', where its answer is read.")
+    starts = torch.tensor(task.clean.layout.starts)
+    return starts + torch.as_tensor(task.positions["end"]).cpu()

@@ -1,0 +1,125 @@
+"""What every source writes in a run, in lean form; and what it writes when it is ablated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cutaway.circuits.wires import Wires, rows_of
+from cutaway.core import InputError, UnknownName
+
+Ablation = Literal["resample", "mean", "zero"]
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
+
+
+@dataclass(frozen=True, eq=False)
+class Senders:
+    """The messages of one run: `start` [batch, position, d] enters the first block; `u` of each layer's heads [batch,
+    position, head, c], whose messages are W_O' u; `mlp` of each layer [batch, position, d].
+
+    Bytes: (1 + layers) d_model + layers * heads * c floats a token; not heads * d_model.
+    """
+
+    start: Tensor
+    u: tuple[Tensor, ...]
+    mlp: tuple[Tensor, ...]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Senders:
+        return Senders(change(self.start), tuple(change(x) for x in self.u), tuple(change(x) for x in self.mlp))
+
+    def join(self, other: Senders, how: Callable[[Tensor, Tensor], Tensor]) -> Senders:
+        return Senders(
+            how(self.start, other.start),
+            tuple(how(a, b) for a, b in zip(self.u, other.u)),
+            tuple(how(a, b) for a, b in zip(self.mlp, other.mlp)),
+        )
+
+    def take(self, rows: Tensor) -> Senders:
+        return self.map(lambda x: x[rows.to(x.device)])
+
+    def __sub__(self, other: Senders) -> Senders:
+        return self.join(other, torch.sub)
+
+    def streams(self, wires: Wires) -> list[Tensor]:
+        """The residual stream [batch, position, d] that these messages make where each layer's attention reads it and
+        where its MLP does, in turn, then at the end: 2 layers + 1 of them."""
+        x, found = self.start, []
+        for layer, u, mlp in zip(wires.layers, self.u, self.mlp):
+            found.append(x)
+            middle = x + torch.einsum("bphc,hcd->bpd", u, layer.w_out) + layer.constant
+            found.append(x if wires.parallel else middle)
+            x = middle + mlp
+        return [*found, x]
+
+    def messages(self, wires: Wires) -> Tensor:
+        """Every source's message by itself, [batch, source, position, d]."""
+        parts = [self.start[:, None]]
+        for layer, u, mlp in zip(wires.layers, self.u, self.mlp):
+            parts += [layer.messages(u), mlp[:, None]]
+        return torch.cat(parts, 1)
+
+
+def record(wires: Wires, batch: Any) -> Senders:
+    """What every source writes on these prompts. One forward."""
+    layers = range(len(wires.layers))
+    names = ["resid_pre.0", *(f"z.{i}" for i in layers), *(f"mlp_out_post.{i}" for i in layers)]
+    run = wires.model.run(batch, read=names, logits=False)
+    return Senders(
+        run["resid_pre.0"],
+        tuple(layer.scaled(run[f"z.{i}"]) for i, layer in enumerate(wires.layers)),
+        tuple(run[f"mlp_out_post.{i}"] for i in layers),
+    )
+
+
+def ablated(wires: Wires, task: Any, kind: str, tokens: int = 2048) -> Callable[[Tensor], Senders]:
+    """rows [m] of a task -> what every source writes there when ablated.
+
+    resample  what it writes on the item's own counterfactual (one forward each time it is asked)
+    mean      its mean over the task's counterfactuals, at each position, within the item's template (Wang et al. 2022)
+    zero      nothing; the biases of W_O and of norms stay, being no source's
+
+    Raises UnknownName; InputError for a task without counterfactuals.
+    """
+    if kind not in ABLATIONS:
+        raise UnknownName("ablation", kind, ABLATIONS)
+    if kind == "zero":
+        return lambda rows: record(wires, rows_of(wires.model, task.clean, rows)).map(torch.zeros_like)
+    if task.counterfactual is None:
+        raise InputError(f"{kind} ablation takes values from counterfactual prompts, and {task.name} has none.")
+    if kind == "resample":
+        return lambda rows: record(wires, rows_of(wires.model, task.counterfactual, rows))
+    return _means(wires, task, tokens)
+
+
+def _means(wires: Wires, task: Any, tokens: int) -> Callable[[Tensor], Senders]:
+    template = getattr(task, "template", None)
+    template = torch.zeros(len(task), dtype=torch.long) if template is None else torch.as_tensor(template).cpu()
+    kinds, which = torch.unique(template, return_inverse=True)
+    width = task.clean.ids.shape[1]
+    total: Senders | None = None
+    count = torch.zeros(len(kinds), width, device=wires.model.device)
+    for rows in chunks(len(task), max(1, tokens // width)):
+        batch = rows_of(wires.model, task.counterfactual, rows)
+        mask = batch.mask
+        one = torch.zeros(len(kinds), len(rows), device=mask.device)
+        one[which[rows].to(mask.device), torch.arange(len(rows), device=mask.device)] = 1.0
+        count += one @ mask.to(one)
+
+        def summed(x: Tensor, one: Tensor = one, mask: Tensor = mask) -> Tensor:
+            kept = x * mask.reshape(*mask.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+            return torch.einsum("kb,b...->k...", one.to(x.dtype), kept)
+
+        part = record(wires, batch).map(summed)
+        total = part if total is None else total.join(part, torch.add)
+    assert total is not None
+    mean = total.map(lambda x: x / count.clamp(min=1).reshape(*count.shape, *[1] * (x.ndim - 2)).to(x.dtype))
+    return lambda rows: mean.take(which[rows])
+
+
+def chunks(n: int, size: int) -> Sequence[Tensor]:
+    """The numbers 0 … n - 1 in order, at most `size` at a time."""
+    return torch.arange(n).split(max(1, size))

@@ -1,0 +1,61 @@
+"""A circuit as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cutaway.core.table import columns
+
+if TYPE_CHECKING:
+    from cutaway.circuits.circuit import Circuit
+
+EDGES, NODES = 16, 24
+
+
+def render(circuit: Circuit, edges: int = EDGES) -> str:
+    """What it is of, its heads and MLPs, its strongest edges, what its scoring found, and the evidence."""
+    c, graph = circuit.choices, circuit.graph
+    unit = c.get("unit") or c.get("metric", "")
+    on_paths = int(graph.on_paths(circuit.members).sum())
+    lines = [
+        f"Circuit of {c.get('task')} in {c.get('model')}: {circuit.size:,} of {graph.n_edges:,} edges "
+        f"({circuit.share:.1%}), {on_paths:,} of them on a path from the input to the logits",
+        f"by {c.get('method')} on {c.get('n')} items; metric {c.get('metric')}, {c.get('ablation')} ablation, "
+        f"{'queries, keys and values apart' if graph.split else 'a head as one destination'}, all positions, "
+        f"seed {c.get('seed')}",
+        "",
+        *_nodes(circuit),
+        "",
+        f"Strongest edges; score: what {c.get('metric')} ({unit}) is estimated to lose when the edge is ablated",
+    ]
+    shown = circuit.edges[:edges]
+    rows = [("from", "to", "score"), *((s, d, f"{score:+.3g}") for s, d, score in shown)]
+    lines += columns(rows, right=(2,))
+    if circuit.size > len(shown):
+        lines.append(f"  … and {circuit.size - len(shown):,} more (.edges has them all)")
+    for part in circuit.parts.values():
+        lines += ["", str(part)]
+    for item in circuit.evidence:
+        lines += ["", str(item)]
+    return "\n".join(lines)
+
+
+def _nodes(circuit: Circuit) -> list[str]:
+    """Heads and MLPs on paths, each with how many of its edges are in, the strongest first."""
+    graph = circuit.graph
+    kept = graph.on_paths(circuit.members)
+    scores = circuit.node_scores
+    inside = [s for s, there in enumerate(kept.any(1).tolist()) if there and s]
+    if not inside:
+        return ["No path leads from the input to the logits: the circuit carries nothing."]
+    inside.sort(key=lambda s: -abs(float(scores[s])))
+    heads = sum(graph.sources[s].startswith("a") for s in inside)
+    every = sum(name.startswith("a") for name in graph.sources)
+    mlps = len(inside) - heads
+    lines = [f"{heads} of {every} heads and {mlps} of {len(graph.sources) - 1 - every} MLPs lie on its paths"]
+    rows = [("node", "edges out", "score")]
+    rows += [(graph.sources[s], str(int(kept[s].sum())), f"{float(scores[s]):+.3g}") for s in inside[:NODES]]
+    lines += columns(rows, right=(1, 2))
+    if len(inside) > NODES:
+        lines.append(f"  … and {len(inside) - NODES} more")
+    return lines

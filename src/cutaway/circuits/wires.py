@@ -1,0 +1,197 @@
+"""A model as wires: where each source is written, with which matrices and norms each port reads.
+
+A head's message is W_O' u: u its output before W_O, over the denominator of the norm after attention where there is one
+(Gemma 2, OLMo 2), with that norm's gain and centring and the family's multiplier in W_O'. So a layer's messages and one
+constant (the bias of W_O, or of that norm) add up to what attention adds to the stream, in every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.circuits.graph import Graph, graph_of
+from cutaway.core import InputError
+from cutaway.model import Model
+from cutaway.model.norms import NormParts
+from cutaway.model.observed import linear_map
+from cutaway.model.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Queries, keys or values of a layer: heads [n, c, d] read the normed stream."""
+
+    site: Site
+    weight: Tensor  # [n, c, d]
+    bias: Tensor | None  # [n, c]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[batch, head, position, d] -> [batch, position, head, c]: each head from a stream of its own."""
+        y = torch.einsum("bhpd,hcd->bphc", x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWires:
+    projections: Mapping[str, Projection]  # q, k, v
+    attn_norm: NormParts | None  # before attention
+    attn_after: NormParts | None  # after it
+    mlp_norm: NormParts | None
+    attention: nn.Module
+    z: Site
+    attn_out: Site  # what attention adds to the stream
+    mlp_in: Site
+    mlp_out: Site  # what the MLP adds to the stream
+    w_out: Tensor  # W_O' [head, c, d]
+    raw_out: tuple[Tensor, Tensor | None]  # W_O [d, head * c] and its bias
+    constant: Tensor  # [d]
+
+    @property
+    def n_heads(self) -> int:
+        return self.w_out.shape[0]
+
+    def scaled(self, z: Tensor) -> Tensor:
+        """z [batch, position, head, c] -> u, the same shape."""
+        if self.attn_after is None:
+            return z
+        weight, bias = self.raw_out
+        written = z.flatten(2) @ weight.T
+        scale = self.attn_after.scale(written if bias is None else written + bias)  # [batch, position, 1]
+        return (z / scale[..., None]).to(z.dtype)
+
+    def messages(self, u: Tensor) -> Tensor:
+        """u [batch, position, head, c] -> [batch, head, position, d]."""
+        return torch.einsum("bphc,hcd->bhpd", u, self.w_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Wires:
+    model: Model
+    layers: tuple[LayerWires, ...]
+    final_norm: NormParts | None
+    final_module: nn.Module
+    unembedding: nn.Module
+    start: Site  # what enters the first block
+    parallel: bool
+
+    @cached_property
+    def split(self) -> Graph:
+        return self.graph(True)
+
+    def graph(self, split: bool = True) -> Graph:
+        heads = [(layer.n_heads, layer.projections["k"].weight.shape[0]) for layer in self.layers]
+        return graph_of(heads, [self.parallel] * len(heads), split)
+
+    @property
+    def d_model(self) -> int:
+        return self.model.facts.d_model
+
+    def groups(self) -> Iterator[tuple[str, int]]:
+        """The groups of sources that write together, in order: ("input", 0), ("heads", 0), ("mlp", 0), …"""
+        yield "input", 0
+        for layer in range(len(self.layers)):
+            yield "heads", layer
+            yield "mlp", layer
+
+
+def wires_of(model: Model) -> Wires:
+    """Raises InputError for what is no causal or bidirectional language model with these points, with the reason."""
+    architecture = model.architecture
+    if architecture is None:
+        raise InputError(f"{model.name} has no circuit's components: {model.contract.why}.")
+    needed = ["resid_pre.0", "final_norm", "lm_head"]
+    for layer in range(model.facts.n_layers):
+        needed += [f"{point}.{layer}" for point in ("q", "k", "value", "z", "attn_out_post", "mlp_in", "mlp_out_post")]
+    for point in needed:
+        if (why := model.refuses(point)) is not None:
+            raise InputError(f"{model.name} cannot be taken into a circuit's components: it has no {point}: {why}")
+    layers = tuple(_layer(model, layer) for layer in range(model.facts.n_layers))
+    final = model.site("final_norm").module
+    norm = model.norms.get("final_norm_scale")
+    if norm is None:
+        raise InputError(f"{model.name}'s final norm is neither a LayerNorm nor an RMSNorm; its edges have no form.")
+    return Wires(
+        model, layers, norm, final, model.site("lm_head").module, model.site("resid_pre.0"), model.facts.parallel
+    )
+
+
+def _layer(model: Model, layer: int) -> LayerWires:
+    d = model.facts.d_model
+    assert model.architecture is not None
+    sites = {kind: model.site(f"{name}.{layer}") for kind, name in (("q", "q"), ("k", "k"), ("v", "value"))}
+    z, out = model.site(f"z.{layer}"), model.site(f"attn_out_post.{layer}")
+    weight, bias = linear_map(z.module, _width(z))
+    after = model.norms.get(f"attn_out_norm_scale.{layer}")
+    rows, constant = weight.T, torch.zeros_like(weight[:, 0]) if bias is None else bias  # rows [head * c, d]
+    if after is not None:
+        if bias is not None:
+            raise InputError(
+                f"{model.name}, layer {layer}: W_O has a bias and its output is normed; no share of it is constant."
+            )
+        rows = after.centre(rows) if after.gain is None else after.centre(rows) * after.gain
+        constant = constant if after.bias is None else after.bias
+    heads = _heads(z)
+    return LayerWires(
+        projections={kind: _projection(site, d) for kind, site in sites.items()},
+        attn_norm=model.norms.get(f"attn_norm_scale.{layer}"),
+        attn_after=after,
+        mlp_norm=model.norms.get(f"mlp_norm_scale.{layer}"),
+        attention=model.architecture.attention(layer),
+        z=z,
+        attn_out=out,
+        mlp_in=model.site(f"mlp_in.{layer}"),
+        mlp_out=model.site(f"mlp_out_post.{layer}"),
+        w_out=(rows * out.factor).to(weight.dtype).reshape(*heads, d),
+        raw_out=(weight, bias),
+        constant=(constant * out.factor).to(weight.dtype),
+    )
+
+
+def _projection(site: Site, d_model: int) -> Projection:
+    weight, bias = linear_map(site.module, d_model)
+    if site.columns is not None:
+        columns = site.columns.to(weight.device)
+        weight, bias = weight[columns], None if bias is None else bias[columns]
+    heads = _heads(site)
+    return Projection(site, weight.reshape(*heads, d_model), None if bias is None else bias.reshape(heads))
+
+
+def _heads(site: Site) -> tuple[int, int]:
+    if site.heads is None:
+        raise InputError(f"{site.address} does not divide into heads; its edges have no form.")
+    return site.heads
+
+
+def _width(site: Site) -> int:
+    heads, width = _heads(site)
+    return heads * width
+
+
+def normed(norm: NormParts | None, x: Tensor) -> Tensor:
+    """A norm's output of a stream [..., d]; the stream itself where there is no norm."""
+    return x if norm is None else norm.output(norm.centre(x) / norm.scale(x), x.dtype)
+
+
+def through_norm(norm: NormParts | None, x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient at a norm's output [batch, n, position, d] -> at its input x [batch, position, d], analytically.
+
+    y = g o n + b,  n = C x / s,  s = sqrt(mean((C x)^2) + eps)   =>   J^T y' = (C(g o y') - n (n . (g o y')) / d) / s
+    """
+    if norm is None:
+        return gradient
+    scale = norm.scale(x)
+    n = (norm.centre(x) / scale).to(x.dtype)[:, None]
+    u = gradient if norm.gain is None else gradient * norm.gain.to(gradient.dtype)
+    along = (n * u).mean(-1, keepdim=True)
+    return (norm.centre(u).to(u.dtype) - n * along) / scale.to(u.dtype)[:, None]
+
+
+def rows_of(model: Model, batch: Any, rows: Tensor) -> Any:
+    """Some rows of a batch of tokens, repeated or not."""
+    return replace(batch, ids=batch.ids[rows].to(model.device), mask=batch.mask[rows].to(model.device))
