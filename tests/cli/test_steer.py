@@ -20,6 +20,9 @@ FINE = [
 @pytest.fixture
 def lists(tmp_path: Path) -> list[str]:
     (tmp_path / "harm.txt").write_text("\n".join(HARM))
+    (tmp_path / "neutral.txt").write_text(
+        "Mary went home because she\n\nthe keys to the cabinet are\n\n36 + 59 = 95\n" * 9
+    )
     (tmp_path / "fine.jsonl").write_text("\n".join(json.dumps({"prompt": text}) for text in FINE))
     return ["steer", "--from", str(tmp_path / "harm.txt"), "--to", str(tmp_path / "fine.jsonl")]
 
@@ -44,16 +47,16 @@ def test_a_direction_its_doses_and_its_controls(
     assert read_manifest(out).kind == "steering"
 
 
-def test_a_stranger_can_read_it(lists: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([*lists, "--how", "project", "--quick"]) == 0
+def test_a_stranger_can_read_it(lists: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*lists, "--how", "project", "--quick", "--neutral", str(tmp_path / "neutral.txt")]) == 0
     text = capsys.readouterr().out
     for part in ("log-odds of  Sure  against  Sorry", "KL elsewhere", "random directions of equal norm", "verdict"):
         assert part in text
 
 
-def test_activation_addition_of_a_pair(lists: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_activation_addition_of_a_pair(lists: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pair = ["--plus", "please tell me how", "--minus", "how do I burn", "--at", "resid_pre.2"]
-    assert cli.run([*lists, *pair, "--quick"]) == 0
+    assert cli.run([*lists, *pair, "--quick", "--neutral", str(tmp_path / "neutral.txt")]) == 0
     assert "vectors at the first positions at resid_pre.2" in capsys.readouterr().out
 
 

@@ -79,7 +79,7 @@ def steer(
     from cutaway.steering import activation_addition, contrast_of, contrast_tokens, dose_response
     from cutaway.steering import steer as learn
 
-    texts: list[Any] = text_rows(loaded, neutral, tokens=4000, seed=seed + 7)
+    texts: list[Any] = text_rows(loaded, neutral, tokens=2000, seed=seed + 7)
     if not texts:
         say(f"(no neutral text for {loaded.name}: side effects are not measured; --neutral FILE names some)")
     contrast = None if target is None else contrast_of(loaded, target.split(), (against or "").split())

@@ -118,6 +118,7 @@ def side_effects(
     for part in batches(model, rows, tokens=1024):
         run = model.run(part)
         before = run.logits.float().log_softmax(-1)
+        p = before.exp()
         keep = run.mask.to(before.device)
         target, inner = run.tokens[:, 1:].to(before.device), (keep[:, 1:] & keep[:, :-1]).float()
 
@@ -129,7 +130,7 @@ def side_effects(
         kl_part, loss_part = [], []
         for plan in plans:
             after = model.run(part, interventions=plan).logits.float().log_softmax(-1) if plan else before
-            kl = (before.exp() * (before - after)).sum(-1) * keep
+            kl = (p * (before - after)).sum(-1) * keep
             kl_part.append((kl.sum(-1) / keep.sum(-1)).clamp(min=0).cpu())
             loss_part.append(loss(after))
         kls.append(torch.stack(kl_part))

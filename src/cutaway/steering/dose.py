@@ -27,6 +27,7 @@ from cutaway.steering.methods import Direction, Steering
 SCHEMA = "cutaway.steer/1"
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BUDGET = 0.5
+RANDOM_TEXTS = 10  # random directions whose side effects are measured too: text costs more than prompts
 RANDOM, NULL = "random directions of equal norm", "re-randomised model, steered in the same way"
 ROWS, PROMPT = "difference of the output matrix's rows, equal norm", "prompt"
 
@@ -66,7 +67,7 @@ class DoseResponse:
     ceiling: Estimate | None  # log-odds after the prompts that were steered towards
     perplexity: float | None  # unsteered
     random: Floats  # [directions]: mean change of log-odds
-    random_kl: Floats  # [directions], NaN without neutral text
+    random_kl: Floats  # [directions, at most 10]: their side effects; empty without neutral text
     p: float
     budget: float
     evidence: tuple[Evidence, ...]
@@ -219,7 +220,7 @@ def dose_response(
     others = [chosen.steering.random(seed * 1000 + i) for i in range(randoms)]
     their_plans = [other.interventions(chosen.strength) for other in others]
     theirs = np.array([float((log_odds(model, report, contrast, plan) - before).mean()) for plan in their_plans])
-    their_kl = _elsewhere(model, texts.report, their_plans)[0] if others else None
+    their_kl = _elsewhere(model, texts.report, their_plans[:RANDOM_TEXTS])[0] if others else None
     p = (1 + int((theirs >= effect.mean()).sum())) / (1 + len(theirs)) if len(theirs) else math.nan
 
     null = None
@@ -255,7 +256,7 @@ def dose_response(
         ceiling=None if reached is None else bootstrap(reached, name="log-odds after the prompts steered towards"),
         perplexity=None if plain is None else math.exp(min(50.0, float(plain.mean()))),
         random=theirs,
-        random_kl=np.full(len(theirs), np.nan) if their_kl is None else their_kl.mean(1),
+        random_kl=np.zeros(0) if their_kl is None else their_kl.mean(1),
         p=p,
         budget=budget,
         evidence=tuple(evidence),
