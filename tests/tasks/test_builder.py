@@ -242,6 +242,7 @@ def test_resample_gives_another_items_prompt_with_another_answer(almanac: cw.Mod
     for item in task.items:
         assert item.counterfactual in ASKED
         assert item.counterfactual != item.clean
+        assert item.counterfactual_answer == item.wrong == SAID[ASKED.index(item.counterfactual)]
     with pytest.raises(InputError, match="1 of 1 items have no other item of their length"):
         cw.Task.from_pairs(almanac, ASKED[:1], resample(), SAID[:1])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from cutaway.core import InputError
 from cutaway.tasks.assemble import assemble
 from cutaway.tasks.checks import named, shorten, warn
-from cutaway.tasks.corruptions import Corruption
+from cutaway.tasks.corruptions import Corruption, resample
 from cutaway.tasks.items import Item, Pair
 from cutaway.tasks.reading import Reader, reader
 from cutaway.tasks.task import Task
@@ -45,7 +45,7 @@ def from_pairs(
     model: a cutaway model, a tokenizer, or a name that `cw.load` takes.
     clean: prompts that end just before the answer, without a space at the end.
     counterfactual: prompts of as many tokens each; or a corruption (`cutaway.tasks.corruptions`: swap_words, shuffle,
-    resample, random_token) that makes them of the clean ones with `seed`.
+    resample, random_token) that makes them of the clean ones with `seed`; resample also gives the other item's answer.
     answers, wrong, counterfactual_answers: words of one token each, with or without their leading space (it is found
     out), or token ids. `first_token` takes the first token of longer ones.
     positions: name -> a word in each prompt (its last token, where it stands last), or a position that counts the
@@ -74,6 +74,11 @@ def from_pairs(
     if hasattr(counterfactual, "rows"):
         other_rows = counterfactual.rows(rows, texts, right, found, seed)
         other_texts = [found.text(row) for row in other_rows]
+        if isinstance(counterfactual, resample) and "counterfactual_answers" not in others:
+            # The other item's answer is known, and is the natural one to compare with.
+            known = dict(zip(rows, right))
+            others["counterfactual_answers"] = [known[row] for row in other_rows]
+            others.setdefault("wrong", others["counterfactual_answers"])
         more.setdefault("counterfactual_kind", type(counterfactual).__name__)
         more.setdefault("seed", seed)
     else:

@@ -144,4 +144,4 @@ def shorten(text: str, most: int = 70) -> str:
 
 
 def _tokens(strings: Sequence[str]) -> str:
-    return "|".join(strings)
+    return "|".join(s.strip(" ") or "␣" for s in strings)
