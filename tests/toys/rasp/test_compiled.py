@@ -53,6 +53,27 @@ def test_random_programs_compile_to_what_they_mean(seed):
                 assert decoded[name][row] == values, (given_, name)
 
 
+@pytest.mark.parametrize("name", program_names())
+def test_every_model_opens_with_all_its_points(name):
+    model = cw.load(compile_program(program(name)).model)
+    assert not any(one.failed for one in model.contract.checks)
+    assert not model.contract.unfreezable
+    for point in ("resid_mid", "attn_scores", "attn_probs", "q", "k", "value", "z", "mlp_act", "mlp_out", "attn_out"):
+        assert model.refuses(f"{point}.0") is None
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+@pytest.mark.parametrize("name", ["reverse", "induction"])
+def test_prompts_of_different_lengths_in_one_batch(name, padding):
+    compiled = compile_program(program(name))
+    model = compiled.load()
+    prompts = ["abcab", "ab", "c"]
+    logits = model.run([" ".join(prompt) for prompt in prompts], padding=padding).logits
+    for row, prompt in enumerate(prompts):
+        part = logits[row, -len(prompt) :] if padding == "left" else logits[row, 1 : len(prompt) + 1]
+        assert [compiled.vocabulary.decode(i) for i in part.argmax(-1).tolist()] == compiled.expected(prompt)
+
+
 def test_a_check_that_finds_something_says_what():
     compiled = compile_program(program("hist"))
     with torch.no_grad():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cutaway.toys.rasp import compile_program, program
+from cutaway.toys.rasp import Program, compile_program, indices, program, sequence_map, tokens
+from cutaway.toys.rasp.resample import true_edges
 from cutaway.toys.rasp.wiring import wiring
 
 KNOWN = {"hist": (13, 4, 4), "double_hist": (32, 7, 7), "reverse": (34, 9, 2), "sort": (36, 9, 7)}
@@ -96,6 +97,20 @@ def test_resampling_an_edge_that_is_not_causal_changes_no_output(compiled):
             change = messages[e.sources[s]][other] - messages[e.sources[s]]
             logits = wires.logits(ids, dict(messages), e.destinations[d], change)
             assert torch.equal(logits.argmax(-1)[:, 1:], plain), (e.sources[s], e.destinations[d])
+
+
+def test_a_message_that_varies_without_effect_is_tried_on_every_pair():
+    """The token is read by the MLP and ignored: structural, not causal, and proven by exhaustion or left unproven."""
+    ignores = sequence_map(lambda token, index: index, tokens, indices)
+    p = Program("ignores", "", "", ignores, ("a", "b"), 3)
+    c = compile_program(p)
+    edge = c.truth.edges.sources.index("tokens"), c.truth.edges.destinations.index("m0")
+    e = c.truth.edges
+    assert (bool(e.structural[edge]), bool(e.causal[edge]), bool(e.proven[edge])) == (True, False, True)
+    assert int(e.tried[edge]) >= sum(4**length for length in (1, 2, 3))
+    few = true_edges(wiring(c.compiled, c.vocabulary), p, c.vocabulary, most=10)
+    assert (bool(few.causal[edge]), bool(few.proven[edge])) == (False, False)
+    assert "not found in" in str(few)
 
 
 def test_merged_edges_are_the_union_of_both_embeddings(compiled):

@@ -72,7 +72,7 @@ class Variable:
 @dataclass(frozen=True, eq=False)
 class Truth:
     """All that is known of a compiled program. `variables` in the order of the program, its output last; `edges` is
-    worked out when it is first asked for (resampling: up to a few seconds)."""
+    worked out when it is first asked for (resampling: up to two seconds)."""
 
     program: str
     output: str
