@@ -64,9 +64,8 @@ class _Inside(TorchFunctionMode):
         self.tap = tap
         kv_heads = getattr(module, "num_kv_heads", None)
         self.kv_heads = int(kv_heads) if kv_heads else None
-        heads = next(
-            (h for name in ("num_heads", "num_attention_heads", "n_head") if (h := getattr(module, name, None))), 0
-        )
+        names = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+        heads = next((found for name in names if (found := getattr(module, name, None))), 0)
         self.heads = int(heads)
         # None where the weights are quantised and say nothing of what is computed in.
         self.dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
@@ -88,10 +87,12 @@ class _Inside(TorchFunctionMode):
                 return func(bias, *self._product(left, right), **kwargs)
         if func in _SOFTMAX and self.multiplied:
             self.done = True
-            scores = args[0].clamp(min=torch.finfo(args[0].dtype).min)  # GPT-Neo masks twice, to -inf
+            given: Tensor = args[0]  # [batch, head, query, key], or [batch * head, query, key]
+            scores = given.reshape(-1, self.heads, *given.shape[-2:])
+            scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # GPT-Neo masks twice, to -inf
             if self.tap.stored is None:
                 scores = self.tap.edit("attn_scores", scores)
-            return self._pattern(func(scores, *args[1:], **kwargs))
+            return self._pattern(func(scores, *args[1:], **kwargs)).reshape(given.shape)
         return func(*args, **kwargs)
 
     def _product(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
