@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -140,6 +141,12 @@ def test_each_intervention_its_own_time_and_a_report_of_what_fired_when() -> Non
     assert [row.entries for row in made.fired.rows] == [4 * 48, 4 * 8, 8 * 48, 2 * 48]
     for part in ("prompt + new 1-4", "new 1-4", "prompt + new 3", "add resid_post.0", "1 row, 5 new tokens"):
         assert part in str(made)
+    written = json.loads(json.dumps(made.to_json()))
+    assert written["schema"] == "cutaway.generation/1"
+    assert written["prompts"] == [[5, 6, 7, 8]]
+    assert written["new_tokens"] == made.new_tokens
+    assert [row["steps"] for row in written["fired"]] == [list(row.steps) for row in made.fired.rows]
+    assert [item["when"] for item in written["interventions"]] == ["prompt", "new", "both", "both"]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

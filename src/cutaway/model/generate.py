@@ -32,6 +32,7 @@ from cutaway.model.ops import resolve
 from cutaway.model.positions import Layout, PerRow, When
 from cutaway.model.run import Fired
 from cutaway.model.sites import Site
+from cutaway.model.threads import suited
 from cutaway.model.tokens import Batch
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def generate(
     logits: list[Tensor] = []
     done = torch.zeros(len(lengths), dtype=torch.bool)
     finished = torch.zeros(len(lengths), dtype=torch.long)  # how many of its new tokens are text
-    with torch.no_grad():
+    with suited(model.facts.d_model, batch.mask.numel(), model.device), torch.no_grad():
         for number in range(n):
             last = feed(new[-1] if new else None)
             logits.append(last)
@@ -105,6 +106,7 @@ def generate(
         prompt_lengths=lengths,
         logits=torch.stack(logits, 1),
         interventions=tuple(interventions),
+        when=tuple(whens),
         fired=Fired(tuple(interventions), tuple(forward.touches)),
         _read=feed.read(reads),
     )

@@ -14,7 +14,9 @@ from cutaway.model.tokens import Batch
 
 if TYPE_CHECKING:
     from cutaway.model.model import Model
-    from cutaway.model.positions import Layout
+    from cutaway.model.positions import Layout, When
+
+SCHEMA = "cutaway.generation/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +33,7 @@ class Generation:
     prompt_lengths: tuple[int, ...]
     logits: Tensor
     interventions: tuple[Intervention, ...]
+    when: tuple[When, ...]  # of each intervention
     fired: Fired
     _read: dict[str, Tensor]
 
@@ -70,6 +73,24 @@ class Generation:
                 f"with read=[{str(address)!r}]."
             )
         return self._read[names[0]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Prompts, new tokens and what fired when; interventions as they print."""
+        first = self.batch.ids.shape[1] - self.logits.shape[1]
+        prompts = [ids[:first][mask[:first]].tolist() for ids, mask in zip(self.batch.ids, self.batch.mask)]
+        return {
+            "schema": SCHEMA,
+            "model": {"name": self.model.name, "fingerprint": self.model.fingerprint},
+            "prompts": prompts,
+            "new_tokens": self.new_tokens,
+            "text": self.text,
+            "interventions": [{"what": str(i), "when": when} for i, when in zip(self.interventions, self.when)],
+            "fired": [
+                {"what": str(row.intervention), "at": row.address, "steps": list(row.steps), "entries": row.entries,
+                 "rms": row.rms}
+                for row in self.fired.rows
+            ],
+        }  # fmt: skip
 
     def __str__(self) -> str:
         count = len(self.prompt_lengths)

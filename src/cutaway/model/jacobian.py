@@ -23,6 +23,7 @@ from cutaway.model.content import Content
 from cutaway.model.freeze import Frozen
 from cutaway.model.interventions import Intervention
 from cutaway.model.selection import Place
+from cutaway.model.threads import suited
 
 if TYPE_CHECKING:
     from cutaway.model.model import Model
@@ -121,7 +122,8 @@ def vjp(
         raise InputError(f"the vector has shape {list(v.shape)}, {to} {list(reached.shape)}.") from error
     if not reached.requires_grad:
         raise InputError(_apart(address, to, held))
-    (gradient,) = torch.autograd.grad(reached, leaf, v, allow_unused=True)
+    with suited(model.facts.d_model, run.mask.numel(), model.device):
+        (gradient,) = torch.autograd.grad(reached, leaf, v, allow_unused=True)
     if gradient is None:
         raise InputError(_apart(address, to, held))
     return gradient

@@ -46,8 +46,7 @@ class Intervention:
 
     def check(self, model: str, at: Sequence[str]) -> None:
         """Raise InputError where this intervention cannot be made at the addresses `at` of a model of that name."""
-        for item in fields(self):
-            value = getattr(self, item.name)
+        for value in vars(self).values():
             if isinstance(value, Recorded) and (extra := [name for name in value.addresses if name not in at]):
                 raise InputError(
                     f"{self}: it holds values for {', '.join(extra[:4])}{' …' if len(extra) > 4 else ''} of "
