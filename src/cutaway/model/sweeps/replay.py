@@ -114,7 +114,7 @@ class Base:
 
 
 def first_tensor(output: Any) -> Tensor:
-    found: Tensor = output[0] if isinstance(output, (tuple, list)) else output
+    found: Tensor = output[0] if isinstance(output, (tuple, list)) or hasattr(output, "to_tuple") else output
     return found
 
 
