@@ -32,6 +32,7 @@ _FRONT = {
     "jvp": "cutaway.model",
     "vjp": "cutaway.model",
     "freeze": "cutaway.model",
+    "reduce": "cutaway.model",
     "sweep": "cutaway.model",
     "Sweep": "cutaway.model",
     "plan": "cutaway.model",

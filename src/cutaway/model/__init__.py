@@ -29,6 +29,7 @@ from cutaway.model.jacobian import jvp, vjp
 from cutaway.model.load import load
 from cutaway.model.model import Model
 from cutaway.model.module_file import load_module
+from cutaway.model.reduce import Reduce, reduce
 from cutaway.model.run import Run
 from cutaway.model.selection import Selection
 from cutaway.model.sweeps import LogitDifference, Pairs, Plan, Sweep, pairs, plan, sweep
@@ -42,6 +43,7 @@ __all__ = [
     "Model",
     "Pairs",
     "Plan",
+    "Reduce",
     "Run",
     "Selection",
     "Sweep",
@@ -60,6 +62,7 @@ __all__ = [
     "patch",
     "plan",
     "project_out",
+    "reduce",
     "resample",
     "runs",
     "scale",

@@ -5,7 +5,7 @@ At a place the order is: stored or detached values, interventions in list order,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from cutaway.model.attention import Tap, tapped
 from cutaway.model.freeze import Frozen
 from cutaway.model.norms import NormParts
 from cutaway.model.positions import Layout
+from cutaway.model.reduce import Reduce
 from cutaway.model.sites import Site
 
 __all__ = ["Forward", "Op", "Station", "Touch"]
@@ -57,10 +58,12 @@ class Forward:
         keep_graph: bool,
         stop: nn.Module | None,
         compare: bool = False,
+        reduced: Mapping[str, Reduce] | None = None,
     ) -> None:
         self.layout, self.batch = layout, len(layout.lengths)
         self.norms, self.frozen, self.configs = norms, frozen, configs
         self.keep_graph, self.stop, self.compare = keep_graph, stop, compare
+        self.reduced = reduced or {}  # by address, how a read is made small as it is taken
         self.read: dict[str, Tensor] = {}
         self.leaves: dict[str, Tensor] = {}
         self.touches: list[Touch] = []
@@ -183,11 +186,13 @@ class Forward:
 
         def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
             many = isinstance(output, (tuple, list))
-            raw = output[element] if many else output
+            raw = (output[element] if element < len(output) else None) if many else output
             if not isinstance(raw, Tensor):
-                raise InputError(
-                    f"{type(station.module).__name__} gives {type(raw).__name__}, not a tensor, and cannot be read."
-                )
+                reason = f"{type(station.module).__name__} gives {type(raw).__name__} there, not a tensor"
+                if self.compare:  # the survey refuses the point
+                    self.errors |= {site.address: reason for site in station.reads}
+                    return None
+                raise InputError(f"{reason}, and cannot be read.")
             new = self._visit(station, raw)
             if new is raw:
                 return None
@@ -275,8 +280,13 @@ class Forward:
 
     def _keep(self, site: Site, x: Tensor) -> None:
         x = self.leaves.get(site.address, x)
+        x = x if self.keep_graph else x.detach()
+        if (small := self.reduced.get(site.address)) is not None:
+            x = small(x, site, self.layout)
+            self.read[site.address] = x if small.to is None else small.stored(site.address, x)
+            return
         x = x.clone() if site.copies else x
-        self.read[site.address] = x if self.keep_graph else x.detach()
+        self.read[site.address] = x
         if self.compare:
             self.versions[site.address] = x._version
 

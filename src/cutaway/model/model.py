@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
 from cutaway.model.ops import refuse_idle, resolve
 from cutaway.model.points import GLOBAL, POINTS
+from cutaway.model.reduce import Kept, wanted
 from cutaway.model.run import Fired, Reads, Run, gradients
 from cutaway.model.sites import OTHER, Site
 from cutaway.model.survey import establish
@@ -207,23 +208,25 @@ class Model:
     def run(
         self,
         prompt: Prompt | Batch,
-        read: Sequence[Any] | str = (),
+        read: Sequence[Any] | Mapping[Any, Any] | str = (),
         interventions: Sequence[Intervention] = (),
         *,
         grad: Sequence[Any] | str | None = None,
         of: Callable[[Tensor], Tensor] | None = None,
         freeze: Frozen | Sequence[str] | str | None = None,
         logits: bool = True,
+        stop_after: int | str | None = None,
         keep_graph: bool = False,
         padding: Side = "right",
     ) -> Run:
         """One forward.
 
-        `read`: addresses (`*` for every layer). `interventions`: applied in list order at each point. `grad`, `of`: the
-        gradient of `of(logits [batch, position, vocab])`, one number, at these addresses. `freeze`: ("pattern", "norm")
-        lets no gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's
-        values.
-        `logits=False` stops after the last layer that is read. `keep_graph=True` leaves what is read attached to
+        `read`: addresses (`*` for every layer), or a mapping from them to `cw.reduce(…)`, what is kept of each (None:
+        all). `interventions`: applied in list order at each point. `grad`, `of`: the gradient of
+        `of(logits [batch, position, vocab])`, one number, at these addresses. `freeze`: ("pattern", "norm") lets no
+        gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's values.
+        `logits=False` stops after the last layer that is read; `stop_after` after this block (a layer, or an address in
+        it), and then there are no logits. `keep_graph=True` leaves what is read attached to
         autograd, downstream of the points in `grad` (for Jacobians and one's own derivatives).
 
         Raises InputError: unknown or refused points, wrong shapes, an intervention that did not fire.
@@ -231,7 +234,8 @@ class Model:
         where they are wanted.
         """
         batch = self.batch(prompt, padding)
-        reads = self._sites(self._names(read))
+        small = {name: how for pattern, how in wanted(read).items() for name in self._names([pattern])}
+        reads = self._sites(small)
         leaves = self._sites(self._names(grad or ()))
         if leaves and of is None and not keep_graph:
             raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
@@ -248,7 +252,8 @@ class Model:
             frozen=frozen,
             configs=self.contract.configs,
             keep_graph=keep_graph,
-            stop=None if logits or leaves else self._stop(reads),
+            stop=self._stop_after(stop_after, bool(leaves)) or (None if logits or leaves else self._stop(reads)),
+            reduced={name: how for name, how in small.items() if how is not None},
         )
         forward.freeze({name: self.contract.sites[name] for name in held})
         one_thread = suited(self.facts.d_model, batch.mask.numel(), self.device)
@@ -259,10 +264,12 @@ class Model:
             grads = gradients(of, whole, forward.leaves, keep_graph) if of is not None and whole is not None else {}
         if whole is not None and not keep_graph:
             whole = whole.detach()
-        ordered = {site.address: forward.read[site.address] for site in reads if site.address in forward.read}
+        ordered = Kept({site.address: forward.read[site.address] for site in reads if site.address in forward.read})
+        ordered.reduced = frozenset(forward.reduced)
         missing = [site.address for site in reads if site.address not in ordered]
         if missing:
-            raise InputError(f"never reached in this forward: {', '.join(missing)}.")
+            early = "" if stop_after is None else f" (it stopped after {stop_after})"
+            raise InputError(f"never reached in this forward: {', '.join(missing)}{early}.")
         return Run(
             self,
             batch,
@@ -289,6 +296,18 @@ class Model:
     def _ops(self, interventions: Sequence[Intervention], batch: Batch | None = None) -> list[Op]:
         return resolve(self, interventions, batch)
 
+    def _stop_after(self, where: int | str | None, leaves: bool) -> nn.Module | None:
+        """The block that `stop_after` means."""
+        if where is None:
+            return None
+        if leaves:
+            raise InputError("stop_after= leaves no logits, of which grad= could take the gradient.")
+        layer = self.site(where).layer if isinstance(where, str) else where
+        if self.architecture is None or layer is None or not 0 <= layer < self.facts.n_layers:
+            last = self.facts.n_layers - 1
+            raise InputError(f"stop_after= is a layer (0 … {last}) or an address in one; given {where!r}.")
+        return self.architecture.block(layer)
+
     def _stop(self, reads: list[Site]) -> nn.Module | None:
         """The block after which nothing is read."""
         layers = [site.layer for site in reads if site.layer is not None]
@@ -310,7 +329,7 @@ class Model:
         names = ", ".join(f"{op.intervention.kind} at {op.site.address}" for op in unfired[:5])
         why = "the forward never came there"
         if stopped:
-            why = "logits=False stopped the forward before it (nothing later is read)"
+            why = "logits=False or stop_after= stopped the forward before it"
         elif forward.frozen is not None and forward.frozen.values is not None:
             why = "the frozen values took its place"
         raise InputError(f"interventions that did not fire: {names}; {why}.")

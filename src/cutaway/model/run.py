@@ -13,6 +13,7 @@ from cutaway.core import InputError
 from cutaway.model.freeze import Frozen
 from cutaway.model.hooks import Touch
 from cutaway.model.interventions import Intervention
+from cutaway.model.reduce import Kept
 from cutaway.model.selection import Layout
 from cutaway.model.tokens import Batch
 
@@ -92,7 +93,7 @@ class Run:
     grad: Reads
     leaves: Reads  # with keep_graph: the tensors at the points in `grad`, to differentiate by
     _logits: Tensor | None
-    _read: dict[str, Tensor]
+    _read: Kept
 
     @property
     def tokens(self) -> Tensor:
@@ -109,7 +110,9 @@ class Run:
     @property
     def logits(self) -> Tensor:
         if self._logits is None:
-            raise InputError("this run was made with logits=False and stopped early; run again with logits=True.")
+            raise InputError(
+                "this run was made with logits=False (or stop_after=) and stopped early; run again with logits=True."
+            )
         return self._logits
 
     def __getitem__(self, address: Any) -> Tensor:
@@ -140,6 +143,8 @@ class Run:
     def at(self, address: Any, position: int = -1) -> Tensor:
         """One position of each row: [batch, …]. `address` may be "logits". Positions count a row's own tokens."""
         x = self.logits if address == "logits" else self[address]
+        if address != "logits" and self.model.addresses(address)[0] in self._read.reduced:
+            raise InputError(f"{address} was reduced as it was read; index what was kept: run[{str(address)!r}].")
         layout = self.layout
         rows = range(len(layout.lengths))
         columns = [layout.column(row, position, str(address)) for row in rows]
