@@ -48,6 +48,8 @@ def toy(
         print_json("cutaway.toy/1", {"toy": label, "passed": result.passed, "result": result.to_json()})
     else:
         print(result)
+        if (legend := getattr(result, "legend", None)) is not None:
+            say(f"\n{legend()}")
     if out is not None:
         say(f"wrote {out}")
     if not result.passed:

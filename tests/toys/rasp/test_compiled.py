@@ -11,7 +11,7 @@ from toys.rasp.random_programs import random_program
 import cutaway as cw
 from cutaway.core import InputError, UnknownName
 from cutaway.toys.rasp import Program, check, compile_program, indices, program, program_names, save, tokens
-from cutaway.toys.rasp.interpreter import Ambiguous
+from cutaway.toys.rasp.interpreter import Ambiguous, interpret
 
 LARGE = {"dyck2": 4, "balance": 5, "dyck1": 7}  # longest input tried here; the command tries all
 
@@ -97,6 +97,23 @@ def test_a_saved_program_loads_with_its_tokenizer_and_truth(tmp_path):
         assert torch.equal(truth[f"basis/{name}"], variable.basis)
     with pytest.raises(InputError, match="does not know"):
         model.run("a q")
+
+
+@pytest.mark.parametrize("name", ["hist", "pointer", "dyck1"])
+def test_drawn_pairs_are_inputs_of_one_length_with_different_outputs(name):
+    p = program(name)
+    pairs = p.pairs(20, seed=3)
+    assert pairs == p.pairs(20, seed=3) != p.pairs(20, seed=4)
+    for one, other in pairs:
+        assert p.admits(one)
+        assert p.admits(other)
+        assert len(one) == len(other) == p.longest
+        outputs = [interpret(p.output, given_, causal=p.causal)[p.output] for given_ in (one, other)]
+        assert outputs[0] != outputs[1]
+    with pytest.raises(InputError, match="no two inputs of 4 tokens whose outputs differ"):
+        program("length").pairs(1, length=4)
+    with pytest.raises(InputError, match="at all"):
+        p.pairs(1, length=40)
 
 
 def test_bad_input_is_refused():

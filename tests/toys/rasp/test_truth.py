@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys.rasp.random_programs import random_program
 
 import cutaway as cw
 from cutaway.core import UnknownName
@@ -16,9 +17,7 @@ PAIRS = 24
 
 
 def _pairs(p, n=PAIRS):
-    rows = [given for given in p.inputs() if len(given) == min(p.longest, max(p.shortest, 4))]
-    rng = random.Random(0)
-    return [(rng.choice(rows), rng.choice(rows)) for _ in range(n)]
+    return p.pairs(n, length=min(p.longest, max(p.shortest, 4)), differ=False)
 
 
 def _outputs(compiled, model, pairs, point, variable, positions=None):
@@ -52,6 +51,25 @@ def test_interchange_where_a_variable_is_whole_is_the_programs_intervention(name
                 tried += 1
                 assert got == expected[compiled.truth.output], (variable.name, point, base, source)
     assert tried > 2 * PAIRS
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10**6))
+def test_so_it_is_in_random_programs(seed):
+    p = random_program(seed)
+    compiled = compile_program(p)
+    model, pairs = compiled.load(), [(("a", "b", "c"), ("b", "b", "a")), (("c", "c", "a"), ("a", "c", "c"))]
+    for variable in compiled.truth.variables.values():
+        points = variable.points("whole") if variable.values else ()
+        for point in points[:1]:
+            found = _outputs(compiled, model, pairs, point, variable)
+            for (base, source), got in zip(pairs, found):
+                try:
+                    values = {variable.name: compiled.interpret(source)[variable.name]}
+                    expected = compiled.interpret(base, set_to=values)[compiled.truth.output]
+                except Ambiguous:
+                    continue
+                assert got == expected, (p.name, variable.name, point)
 
 
 @pytest.mark.parametrize("name", ["reverse", "hist", "pointer", "dyck1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +49,24 @@ class Program:
             for given in product(self.vocabulary, repeat=length):
                 if self.valid is None or self.valid(given):
                     yield given
+
+    def pairs(
+        self, n: int, *, seed: int = 0, length: int | None = None, differ: bool = True
+    ) -> list[tuple[tuple[Value, ...], tuple[Value, ...]]]:
+        """`n` pairs (input, counterfactual) of one length (the longest by default), drawn with repetition. `differ`:
+        only pairs whose outputs differ at some position. Raises InputError where there is no such pair."""
+        length = self.longest if length is None else length
+        rows = [given for given in self.inputs(length) if len(given) == length]
+        outputs = [interpret(self.output, given, causal=self.causal)[self.output] for given in rows] if differ else []
+        if not rows or (differ and all(output == outputs[0] for output in outputs)):
+            what = "whose outputs differ" if rows else "at all"
+            raise InputError(f"{self.name} has no two inputs of {length} tokens {what}.")
+        rng, found = random.Random(seed), list[tuple[tuple[Value, ...], tuple[Value, ...]]]()
+        while len(found) < n:
+            a, b = rng.randrange(len(rows)), rng.randrange(len(rows))
+            if not differ or outputs[a] != outputs[b]:
+                found.append((rows[a], rows[b]))
+        return found
 
     def admits(self, given: Sequence[Value]) -> bool:
         """Whether `given` is one of the inputs."""

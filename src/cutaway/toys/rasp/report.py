@@ -60,6 +60,14 @@ class Table:
         rule = "|" + "|".join("-" * (w + 1) + ("-" if c == 0 else ":") for c, w in enumerate(wide)) + "|"
         return "\n".join([line(head), rule, *map(line, cells[1:])])
 
+    def legend(self) -> str:
+        """What the columns mean, in three lines."""
+        return (
+            "heads: that compute something, in all layers. edges: from what writes the residual stream to what reads it\n"
+            "later; structural: what is written is read; causal: resampling that edge from an input of the same length\n"
+            "changes some output. inputs: all there are; checked: run through model and interpreter; wrong: they differ."
+        )
+
     __repr__ = __str__
 
     def to_json(self) -> dict[str, Any]:
@@ -140,8 +148,12 @@ class Shown:
             f"  model: {size}",
             "",
             str(self.truth),
+            "whole at: where exchanging the variable's subspace is exchanging the variable. read by: queries, keys, values",
+            "of a head (a2.h0<q>), an MLP (m1), the unembedding (logits).",
             "",
             str(self.truth.edges),
+            "structural: what is written is read. causal: resampling that edge from an input of the same length changes",
+            "some output.",
             "",
             self._traced(),
             "",
