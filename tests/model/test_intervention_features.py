@@ -15,6 +15,7 @@ from model.five import FIVE, Sparse, five
 import cutaway.features as features
 import cutaway.model as cw
 from cutaway.core import InputError
+from cutaway.model.families import tiny
 
 AT = "resid_post.1"
 D = Sparse()
@@ -89,6 +90,19 @@ def test_a_transcoder_reads_the_mlps_input_and_writes_its_output(family: str) ->
     y = moved["mlp_in.1"]
     expected = (y @ held.W_enc.T + held.b_enc).relu() @ held.W_dec[:, 0] + held.b_dec + y @ held.W_skip.T
     assert close(moved["mlp_out.1"], expected, 1e-4)
+
+
+def test_a_dictionary_computes_in_its_own_precision() -> None:
+    m = cw.load(tiny("llama").bfloat16())
+    x = m.run(ids(2, 7), read=[AT])[AT]
+    run = m.run(ids(2, 7), read=[AT], interventions=[cw.clamp_features(AT, D, 3, 2.0)])
+    expected = x.float() + (2.0 - D.encode(x.float())[..., 3:4]) * D.W_dec[3]
+    assert torch.equal(run[AT], expected.bfloat16())
+
+
+def test_a_dictionary_of_another_width_is_refused() -> None:
+    with pytest.raises(InputError, match=r"splice at resid_post\.1: the dictionary does not take .*\[2, 7, 48\]"):
+        five("llama").run(ids(2, 7), interventions=[cw.splice(AT, Sparse(width=47), keep_error=False)])
 
 
 def test_transcoders_where_they_do_not_belong() -> None:

@@ -72,6 +72,19 @@ class Spliced:
         """The address that a transcoder reads; None for a dictionary that reads the point it is at."""
         return None if self.layer is None else str(self.dictionary.input_point(self.layer))
 
+    @cached_property
+    def like(self) -> Tensor | None:
+        """One of the dictionary's own tensors of numbers, for the precision that it computes in and its device."""
+        return next((t for _, t in _tensors(self.dictionary, "") if t.is_floating_point()), None)
+
+    def taken(self, x: Tensor, what: str) -> Tensor:
+        """x as the dictionary takes it. Raises InputError where it is on another device."""
+        if self.like is None:
+            return x
+        if self.like.device != x.device:
+            raise InputError(f"{what}: the dictionary is on {self.like.device}, the model on {x.device}; move one.")
+        return x.to(self.like.dtype)
+
     def encode(self, x: Tensor) -> Tensor:
         a: Tensor = self.dictionary.encode(x) if self.layer is None else self.dictionary.activations(self.layer, x)
         return a
@@ -143,7 +156,15 @@ class Splice(Intervention):
                 f"{place.what}: its features are encoded from {held.reads}, which is not to be had where this runs; "
                 "use model.run."
             )
-        features = held.encode(entered)
+        try:
+            entered = held.taken(entered, place.what)
+            features = held.encode(entered)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                f"{place.what}: the dictionary does not take what is there, {list(entered.shape)}: {error}"
+            ) from error
         if features.isnan().any():
             raise InputError(f"{place.what}: the dictionary gave NaN for what is there.")
         edited = features if self.edit is None else self.edit(features)
@@ -152,7 +173,7 @@ class Splice(Intervention):
         if not self.keep_error:
             return held.decode(edited, entered)
         # decode is affine, so the difference of decodings carries the edit and x keeps what the dictionary misses.
-        return x if self.edit is None else x + held.decode(edited, entered) - held.decode(features, entered)
+        return x if self.edit is None else x + (held.decode(edited, entered) - held.decode(features, entered))
 
     def __str__(self) -> str:
         shown = str(self.edit) if isinstance(self.edit, FeatureEdit) else ""
