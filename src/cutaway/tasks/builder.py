@@ -246,7 +246,7 @@ def _ids(
         why = f"{strings[i]!r} joins the last token of the prompt"
         why += " (the prompt ends with a space)" if texts[i].endswith(" ") else ""
         if cut:
-            why = f"{strings[i]!r} is {len(cut)} tokens ({'|'.join(found.strings(cut))})"
+            why = f"{strings[i]!r} is {len(cut)} tokens ({found.cut(cut)})"
         bad.append((numbers[i] if numbers else i, f"{why} after {shorten(texts[i])!r}"))
     good = {i for i, o in enumerate(ids)}
     if bad:

@@ -35,10 +35,10 @@ def misaligned(pair: Pair, reader: Reader) -> str | None:
         (i for i, (a, b) in enumerate(zip(pair.clean, pair.counterfactual)) if a != b),
         min(len(pair.clean), len(pair.counterfactual)),
     )
-    here = [reader.strings(row[first : first + 4]) for row in (pair.clean, pair.counterfactual)]
+    here = [reader.cut(row[first : first + 4]) for row in (pair.clean, pair.counterfactual)]
     return (
         f"{len(pair.clean)} tokens against {len(pair.counterfactual)}, first apart at token {first}: "
-        f"{_tokens(here[0])} against {_tokens(here[1])} in {shorten(pair.item.clean)!r}"
+        f"{here[0]} against {here[1]} in {shorten(pair.item.clean)!r}"
     )
 
 
@@ -141,7 +141,3 @@ def _repeated(rows: Sequence[tuple[int, Pair]]) -> None:
 
 def shorten(text: str, most: int = 70) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
-
-
-def _tokens(strings: Sequence[str]) -> str:
-    return "|".join(s.strip(" ") or "␣" for s in strings)

@@ -93,6 +93,10 @@ class Reader:
             return [str(i) for i in ids]
         return [spelled(int(i), self.tokenizer) for i in ids]
 
+    def cut(self, ids: Sequence[int]) -> str:
+        """The tokens one beside another, for messages: `Jo|h|n`."""
+        return "|".join(text.strip(" ") or "␣" for text in self.strings(ids))
+
     def special(self) -> set[int]:
         return {int(i) for i in getattr(self.tokenizer, "all_special_ids", ())}
 

@@ -64,7 +64,7 @@ def keep(
     dropped = [w for w in words if w not in known]
     if len(kept) < least:
         cut = [
-            f"{word} ({'|'.join(reader.strings(ids)).strip()})" if ids else word
+            f"{word} ({reader.cut(ids)})" if ids else word
             for word, ids in zip(dropped[:6], reader.pieces(dropped[:6], glue))
         ]
         have = f" ({', '.join(kept[:6])})" if kept else ""
@@ -183,7 +183,7 @@ def _pair(
     word = draft.answer
     if any(len(t) != 1 for t in tails) and not (draft.first and all(tails)):
         bad = next(t for t in tails if len(t) != 1)
-        return f"an answer is {len(bad)} tokens ({'|'.join(reader.strings(bad))}) after {shorten(text)!r}"
+        return f"an answer is {len(bad)} tokens ({reader.cut(bad)}) after {shorten(text)!r}"
     ids = [t[0] for t in tails]
     if ids[0] in ids[1:]:
         return f"answers begin with the same token ({reader.strings(ids[:1])[0]!r}) after {shorten(text)!r}"

@@ -44,10 +44,8 @@ def greater_than(reader: Reader, kind: str) -> Drawer:
     if (decades := _three_digits(reader)) is not None:
         frames = tuple(frame.removesuffix(" {XX}") for frame in GREATER_THAN)
         return _decades(decades, kind, frames, " ", "after their third digit")
-    shown = "|".join(reader.strings(reader.pieces(["1732"])[0] or ()))
-    raise InputError(
-        f"greater-than needs years cut as 17|32, 1|7|3|2 or 173|2; {reader.whose} cuts 1732 as {shown.strip()!r}."
-    )
+    shown = reader.cut(reader.pieces(["1732"])[0] or ())
+    raise InputError(f"greater-than needs years cut as 17|32, 1|7|3|2 or 173|2; {reader.whose} cuts 1732 as {shown!r}.")
 
 
 def _two_digits(kept: dict[str, dict[str, int]], kind: str) -> Drawer:

@@ -25,7 +25,7 @@ def addition(reader: Reader, kind: str) -> Drawer:
     if digits and any(len(ids) != 2 or reader.unknown(ids) for ids in list(cut.values())[:90]):
         raise InputError(
             f"addition needs two-digit numbers as one token, or as their digits; {reader.whose} has {len(known)} of "
-            f"189 as one token and cuts 57 as {'|'.join(reader.strings(cut['57']))!r}."
+            f"189 as one token and cuts 57 as {reader.cut(cut['57'])!r}."
         )
 
     def draw(rng: np.random.Generator) -> Draft:
