@@ -52,7 +52,8 @@ def exact(
             whole = _metric(wires, task, rows, ends, ())
             for d in asked.any(0).nonzero()[:, 0].tolist():
                 sources = asked[:, d].nonzero()[:, 0]
-                for some in sources.split(max(1, at_once // len(rows))):
+                for picked in chunks(len(sources), at_once // len(rows)):
+                    some = sources[picked]
                     # Row r of the task with source s ablated is row s * len(rows) + r of the batch.
                     change = delta[:, some].transpose(0, 1)
                     taps = port_taps(wires, graph, d, streams, change)

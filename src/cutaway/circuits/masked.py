@@ -130,7 +130,7 @@ class _Masked:
         total = self.base[:, None]
         for source, delta in self.written:
             m = self.mask[..., source : source + delta.shape[1], first : first + n].transpose(-1, -2)
-            total = total + (m @ delta.flatten(2)).unflatten(-1, delta.shape[2:])
+            total = total + (m @ delta.flatten(2)).reshape(len(delta), n, *delta.shape[2:])
         return total
 
     def project(self, i: int, kind: str) -> Tensor:

@@ -125,7 +125,7 @@ def score_edges(
         )
     if not bool(known.any()):
         raise InputError(
-            f"{method} on {task.name}: every edge scores zero. The metric is constant here, or ablation changes nothing."
+            f"{method} on {task.name}: every edge scores zero. The metric is constant, or ablation changes nothing."
         )
     metric = getattr(task, "metric", None)
     summary = getattr(task, "summary", None)

@@ -94,13 +94,8 @@ def path_patching(
         drawn = torch.stack(draws)
         low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
         span = Interval(low=low, high=high, method=f"central 95% of {null} draws")
-        nulls = (
-            Comparison(
-                estimate=Estimate(
-                    name=f"{count} other heads as senders", value=float(drawn.mean()), interval=span, n=null
-                )
-            ),
-        )
+        beside = f"{count} other heads as senders"
+        nulls = (Comparison(estimate=Estimate(name=beside, value=float(drawn.mean()), interval=span, n=null)),)
     settings = {"through": through, "ablation": ablation, "positions": positions, "metric": _name(task)}
     why = "it was asked to be left out" if pool else "there is no other head before the receivers"
     evidence = Evidence(

@@ -122,4 +122,5 @@ def _means(wires: Wires, task: Any, tokens: int) -> Callable[[Tensor], Senders]:
 
 def chunks(n: int, size: int) -> Sequence[Tensor]:
     """The numbers 0 … n - 1 in order, at most `size` at a time."""
-    return torch.arange(n).split(max(1, size))
+    numbers, step = torch.arange(n), max(1, size)
+    return [numbers[start : start + step] for start in range(0, n, step)]

@@ -1,0 +1,207 @@
+"""`discover`: find a task's circuit on one half of its items, and judge it on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutaway.circuits.circuit import By, Circuit
+from cutaway.circuits.faithfulness import Faithfulness, curve, faithfulness, of_values, random_circuits, ratio
+from cutaway.circuits.judge import audit, stability
+from cutaway.circuits.masked import measure, opened
+from cutaway.circuits.methods import METHODS, score_edges
+from cutaway.circuits.senders import ABLATIONS
+from cutaway.circuits.wires import Wires
+from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
+from cutaway.model import Model
+
+SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+FAITHFUL = 0.85
+Check = Literal["full", "quick", "none"]
+Say = Callable[[str], None]
+
+
+def discover(
+    model: Model,
+    task: Any,
+    method: str = "eap-ig",
+    *,
+    size: int | None = None,
+    ablation: str = "resample",
+    split: bool = True,
+    steps: int = 5,
+    by: By = "absolute",
+    check: Check = "full",
+    seed: int = 0,
+    say: Say | None = None,
+) -> Circuit:
+    """The circuit of a task: scores by a method (see METHODS), the top `size` edges, and the evidence.
+
+    Items are cut in two by `seed`: scores and, where it is not given, the size come from one half (the smallest of a
+    list whose faithfulness there reaches 0.85), everything that is reported from the other.
+    `split`: queries, keys and values are destinations of their own. `by`: edges by |score| or by score.
+    `check`: "full": 100 random circuits of the same size, the same method on the re-randomised model, the baseline
+    that ranks edges by how far messages move, three ablations, a curve, bootstrap stability and an audit by exact
+    patching; "quick": a fifth of the random circuits and of the audit; "none": the scores and the size alone.
+    Costs the method (see METHODS), then about 150 masked forwards of half the items in full.
+    Raises UnknownName, InputError.
+    """
+    tell = say or (lambda _: None)
+    if check not in ("full", "quick", "none"):
+        raise InputError(f"check is 'full', 'quick' or 'none'; given {check!r}.")
+    wires = opened(model)
+    found_on, judged_on, halved = _halves(task, seed)
+    how: dict[str, Any] = {"ablation": ablation, "split": split, "steps": steps, "seed": seed}
+    tell(f"Scoring {wires.graph(split).n_edges:,} edges by {method}")
+    scored = score_edges(wires, found_on, method, **how)
+    given = size is not None
+    if size is None:
+        tell("Choosing a size")
+        size = _size(wires, scored, found_on, by)
+    circuit = scored.top(size, by)
+    choices = {**circuit.choices, "by": by, "size_given": given, "judged_on": len(judged_on), "halved": halved}
+    circuit = replace(circuit, choices=choices)
+    if check == "none":
+        return circuit
+    full = check == "full"
+    parts: dict[str, Any] = {}
+    evidence = list(_faithful(wires, circuit, judged_on, found_on, how, 100 if full else 20, by, parts, halved, tell))
+    tell("Faithfulness over sizes")
+    parts["curve"] = curve(wires, circuit, judged_on)
+    if circuit.per_item is not None and method != "random":
+        evidence.append(stability(circuit, by=by, resamples=200 if full else 50, seed=seed))
+    if METHODS[method].level == "edge" and not METHODS[method].exact:
+        tell("Ablating a sample of edges for real")
+        audited = audit(
+            wires, circuit, judged_on.take(range(min(len(judged_on), 16))), sample=60 if full else 12, seed=seed
+        )
+        parts["audit"] = audited
+        evidence += audited.evidence
+    return replace(circuit, evidence=tuple(evidence), parts=parts)
+
+
+def _halves(task: Any, seed: int) -> tuple[Any, Any, bool]:
+    """(items to find on, items to judge on, whether they differ)."""
+    n = len(task)
+    if n < 8:
+        return task, task, False
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return task.take(order[: n // 2].sort().values), task.take(order[n // 2 :].sort().values), True
+
+
+def _size(wires: Wires, scored: Circuit, task: Any, by: By) -> int:
+    """The smallest size whose faithfulness reaches FAITHFUL on these items; half of all where none does."""
+    found = curve(wires, scored, task, shares=SHARES)
+    values = found.absolute if by == "absolute" else found.signed
+    return next((size for size, f in zip(found.sizes, values) if f >= FAITHFUL), found.sizes[-1])
+
+
+def _faithful(
+    wires: Wires, circuit: Circuit, task: Any, found_on: Any, how: dict[str, Any], draws: int, by: By,
+    parts: dict[str, Any], halved: bool, tell: Say,
+) -> list[Evidence]:  # fmt: skip
+    """What the circuit does by itself, beside random circuits, the baseline and the re-randomised model."""
+    graph, ablation, seed = circuit.graph, str(how["ablation"]), int(how["seed"])
+    nodes = circuit.level == "node"
+    size = int(circuit.members.any(1).sum()) - 1 if nodes else circuit.size
+    tell(f"{draws} random circuits of the same size")
+    simple = replace(score_edges(wires, found_on, "change", **how), level=circuit.level).top(size)
+    fixed = [circuit.members, torch.zeros_like(circuit.members), graph.exists, simple.members]
+    masks = torch.cat([torch.stack(fixed), random_circuits(graph, circuit, draws, seed)])
+    values = measure(wires, graph, task, masks, ablation)
+    c, e, m, baseline = values[:4]
+    drawn = values[4:]
+    main = of_values(ablation, c, e, m, seed)
+    tell("The other ablations, and the same method on the re-randomised model")
+    others = [faithfulness(wires, circuit, task, kind, seed=seed) for kind in ABLATIONS if kind != ablation]
+    parts["faithfulness"] = Ablations((main, *others))
+    beside = ratio(drawn.numpy(), e[None].numpy(), m[None].numpy())
+    gap = np.stack([c.numpy(), e.numpy(), m.numpy()]), np.stack([baseline.numpy(), e.numpy(), m.numpy()])
+    simplest = bootstrap(
+        baseline.tolist(), e.tolist(), m.tolist(), statistic=ratio, name="edges whose messages move most", over="items",
+        seed=seed,
+    )  # fmt: skip
+    unit = f" {circuit.choices['unit']}" if circuit.choices.get("unit") else ""
+    random = _drawn(f"{draws} random circuits of this size", torch.as_tensor(beside))
+    settings = {key: circuit.choices[key] for key in ("method", "ablation", "split", "positions", "data", "size_given")}
+    same = () if halved else (NotDone(what="other items than it was found on", why="the task has fewer than 8"),)
+    better = int((torch.as_tensor(beside) < main.estimate.value).sum())
+    found = [
+        Evidence(
+            claim=f"{circuit.size:,} of {graph.n_edges:,} edges do what the model does on {task.name}",
+            effect=main.estimate,
+            nulls=(Comparison(estimate=random),),
+            baselines=(
+                Comparison(
+                    estimate=simplest,
+                    difference=bootstrap_difference(*gap, paired=True, statistic=ratio, over="items", seed=seed),
+                ),
+            ),
+            seeds=(seed,),
+            how=f"(m(C) - m(all ablated)) / (m(N) - m(all ablated)), {ablation} ablation; ratio of means, bootstrap "
+            f"over items. More faithful than {better} of {draws} random circuits.",
+            settings=settings,
+            not_done=same,
+        )
+    ]
+    recovered = bootstrap(
+        (c - e).tolist(), name="metric recovered, m(C) - m(all ablated)", over="items", unit=unit, seed=seed
+    )
+    null, missing = _rerandomised(wires, circuit, task, found_on, how, size, by, unit)
+    found.append(
+        Evidence(
+            claim="What the circuit recovers was learned",
+            effect=recovered,
+            nulls=() if null is None else (Comparison(estimate=null),),
+            seeds=(seed,),
+            how="The same method, size and items on the re-randomised model (embeddings kept), judged by its own "
+            "metric.",
+            settings=settings,
+            not_done=missing,
+        )
+    )
+    return found
+
+
+def _rerandomised(
+    wires: Wires, circuit: Circuit, task: Any, found_on: Any, how: dict[str, Any], size: int, by: By, unit: str
+) -> tuple[Estimate | None, tuple[NotDone, ...]]:
+    seed = int(how["seed"])
+    try:
+        null = opened(rerandomise(wires.model, seed=seed))
+        other = score_edges(null, found_on, str(circuit.choices["method"]), **how).top(size, by)
+        graph = other.graph
+        masks = torch.stack([other.members, torch.zeros_like(other.members)])
+        c, e = measure(null, graph, task, masks, str(how["ablation"]))
+    except InputError as error:
+        return None, (NotDone(what="the same method on the re-randomised model", why=str(error)),)
+    name = "the same method on the re-randomised model"
+    return bootstrap((c - e).tolist(), name=name, over="items", unit=unit, seed=seed), ()
+
+
+def _drawn(name: str, values: Tensor) -> Estimate:
+    low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
+    span = Interval(low=low, high=high, method=f"middle 95% of {len(values)} circuits")
+    return Estimate(name=name, value=float(values.mean()), interval=span, n=len(values))
+
+
+class Ablations(tuple[Faithfulness, ...]):
+    """Faithfulness under each ablation, its own first."""
+
+    def __new__(cls, items: tuple[Faithfulness, ...]) -> Ablations:
+        return super().__new__(cls, items)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [item.to_json() for item in self]
+
+    def __str__(self) -> str:
+        n = len(self[0].circuit)
+        return "\n".join([f"By itself, on {n} items held out", *(f"  {item}" for item in self)])
+
+    __repr__ = __str__
