@@ -35,7 +35,7 @@ class Checked:
         return self.inputs > 0 and self.wrong == 0
 
     def __str__(self) -> str:
-        scope = "every input" if self.whole else "part of the inputs"
+        scope = "every input" if self.whole else "not all: --exhaustive checks the rest"
         text = (
             f"{self.program}: {self.inputs:,} inputs ({scope}), {self.positions:,} positions: {self.wrong} with wrong "
             f"outputs; {self.wrong_variables} variables decoded wrongly"

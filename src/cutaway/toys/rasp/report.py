@@ -63,9 +63,9 @@ class Table:
     def legend(self) -> str:
         """What the columns mean, in three lines."""
         return (
-            "heads: that compute something, in all layers. edges: from what writes the residual stream to what reads it\n"
-            "later; structural: what is written is read; causal: resampling that edge from an input of the same length\n"
-            "changes some output. inputs: all there are; checked: run through model and interpreter; wrong: they differ."
+            "heads: that compute something, in all layers. edges: from what writes the residual stream to what reads\n"
+            "it later; structural: what is written is read; causal: resampling that edge from an input of the same\n"
+            "length changes some output. inputs: all there are; checked: run through model and interpreter."
         )
 
     __repr__ = __str__
@@ -148,12 +148,12 @@ class Shown:
             f"  model: {size}",
             "",
             str(self.truth),
-            "whole at: where exchanging the variable's subspace is exchanging the variable. read by: queries, keys, values",
-            "of a head (a2.h0<q>), an MLP (m1), the unembedding (logits).",
+            "whole at: where exchanging the variable's subspace is exchanging the variable. read by: a head's queries,",
+            "keys or values (a2.h0<q>), an MLP (m1), the unembedding (logits).",
             "",
             str(self.truth.edges),
-            "structural: what is written is read. causal: resampling that edge from an input of the same length changes",
-            "some output.",
+            "structural: what is written is read. causal: resampling that edge from an input of the same length",
+            "changes some output.",
             "",
             self._traced(),
             "",
@@ -173,9 +173,7 @@ class Shown:
                 lines.append(["  in the model", *map(spelled, self.model[name])])
         lines.append(["model's output", *map(spelled, self.output)])
         wide = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))]
-        text = [
-            "one input, each variable at each position (interpreter's and model's values agree unless both are shown)"
-        ]
+        text = ["one input: each variable at each position, by the interpreter (and in the model, where it differs)"]
         text += ["  ".join(x.ljust(w) for x, w in zip(line, wide, strict=True)).rstrip() for line in lines]
         return "\n".join(text)
 
