@@ -12,17 +12,27 @@ from cutaway.cli.output import JSON, print_json, step
 
 def models(
     name: str | None = typer.Argument(None, help="One model in full: a shipped name, a folder or a hub id."),
+    module: str | None = typer.Option(
+        None, "--module", help="A module of one's own, as file.py:factory. The file is run.", metavar="FILE.PY:FACTORY"
+    ),
     as_json: bool = JSON,
 ) -> None:
     """List the models that ship, with their dictionaries and prompts to try; or show which points a model has.
 
     A folder or hub id is loaded, and what is printed is which points hold in it, how exactly, and why others do not.
 
+    With --module FILE.PY:FACTORY it is a module of one's own; what is no known family is read by its module paths.
+
     Example:  cutaway models almanac
     """
-    from cutaway.core import UnknownName
+    from cutaway.core import InputError, UnknownName
     from cutaway.core.registry import shipped_models
 
+    if module is not None:
+        if name is not None:
+            raise InputError("give a model's name or --module, not both.")
+        _loaded(module, as_json, own=True)
+        return
     found = shipped_models()
     if name is not None and name not in found:
         if "/" not in name and not Path(name).exists():
@@ -37,21 +47,27 @@ def models(
         print(_render(row, full=name is not None))
 
 
-def _loaded(name: str, as_json: bool) -> None:
+def _loaded(name: str, as_json: bool, own: bool = False) -> None:
     """A model of the user's own: its shape and its points."""
     import cutaway as cw
     from cutaway.core.registry import trained_dictionaries
 
     with step(f"Loading {name}"):
-        model = cw.load(name)
+        model = cw.load(cw.load_module(name) if own else name)
     dictionaries = trained_dictionaries(model.fingerprint)
     if as_json:
         facts = {key: value for key, value in vars(model.facts).items() if isinstance(value, (int, float, str, bool))}
         body = {"name": name, "fingerprint": model.fingerprint, "facts": facts, "points": list(model.points())}
+        body["paths"] = [f"path.{path}" for path, _ in model.hf.named_modules() if path]
         body |= {"refused": dict(model.contract.refused), "dictionaries": {k: str(v) for k, v in dictionaries.items()}}
         print_json("cutaway.models/1", {"models": [body]})
         return
     print(model)
+    if model.architecture is None:
+        for path, part in model.hf.named_modules():
+            if path:
+                print(f"  path.{path:40} {type(part).__name__}")
+        return
     print(model.contract)
     kept = ", ".join(dictionaries) or "none (cutaway dictionary train --model … --text … makes one)"
     print(f"dictionaries trained here: {kept}")
