@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -69,3 +71,14 @@ def test_a_folder_loads_without_remote_code(tmp_path):
     assert model.hf.config.causal is False
     ids = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(1))
     assert torch.equal(model.run(ids).logits, module(ids).logits)
+
+
+def test_a_process_that_never_heard_of_programs_loads_one(tmp_path):
+    """load looks the folder's model type up; nothing of this room is imported before."""
+    _module(causal=True).save_pretrained(tmp_path)
+    code = (
+        "import sys, cutaway as cw; cw.Model; assert not any('toys' in name for name in sys.modules);"
+        f"print(cw.load({str(tmp_path)!r}).facts.family)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "cutaway_rasp", done.stderr
