@@ -33,6 +33,7 @@ _FRONT = {
     "vjp": "cutaway.model",
     "freeze": "cutaway.model",
     "reduce": "cutaway.model",
+    "Shards": "cutaway.model",
     "sweep": "cutaway.model",
     "Sweep": "cutaway.model",
     "plan": "cutaway.model",

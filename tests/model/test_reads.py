@@ -166,3 +166,40 @@ def test_a_module_path_is_reduced_by_its_second_axis() -> None:
     whole = m.run(ids(), read=["path.transformer.h.1.mlp"])["path.transformer.h.1.mlp"]
     small = m.run(ids(), read={"path.transformer.h.1.mlp": cw.reduce(position=-1)})["path.transformer.h.1.mlp"]
     assert torch.equal(small, whole[:, -1])
+
+
+def test_a_stream_gives_what_single_runs_give(tmp_path: Path) -> None:
+    m = model("llama")
+    prompts = [list(range(5, 5 + n)) for n in (4, 9, 2, 6, 6, 3, 8)]
+    how = {"resid_post.1": cw.reduce(position=-1, to=tmp_path / "s"), "z.0": cw.reduce(mean=True, to=tmp_path / "s")}
+    seen = torch.cat([run["resid_post.1"] for run in m.stream(prompts, how, batch=3)])
+    alone = [m.run([p], ["resid_post.1", "z.0"]) for p in prompts]
+    assert close(seen, torch.cat([run.at("resid_post.1") for run in alone]))
+    shards = cw.Shards(tmp_path / "s")
+    assert (len(shards), shards.addresses) == (3, ("resid_post.1", "z.0"))
+    assert torch.equal(shards.cat("resid_post.1"), seen)
+    assert close(shards.cat("z.0"), torch.cat([run["z.0"].mean(1) for run in alone]))
+    assert [mask.sum(-1).tolist() for _, mask in shards.tokens()] == [[4, 9, 2], [6, 6, 3], [8]]
+    with pytest.raises(InputError, match="not empty"):
+        next(m.stream(prompts, how))
+    with pytest.raises(InputError, match=r"resid_post\.1, z\.0"):
+        _ = shards["z.1"]
+    with pytest.raises(InputError, match="no reads"):
+        cw.Shards(tmp_path)
+    with pytest.raises(InputError, match="batch="):
+        next(m.stream(prompts, "z.0", batch=0))
+
+
+def test_a_stream_holds_one_batch_at_a_time() -> None:
+    taken: list[int] = []
+
+    def prompts() -> Any:
+        for i in range(6):
+            taken.append(i)
+            yield [5 + i, 6, 7]
+
+    runs = model("gpt2").stream(prompts(), "resid_post.*", batch=2)
+    next(runs)
+    assert taken == [0, 1]
+    next(runs)
+    assert taken == [0, 1, 2, 3]

@@ -32,6 +32,7 @@ from cutaway.model.module_file import load_module
 from cutaway.model.reduce import Reduce, reduce
 from cutaway.model.run import Run
 from cutaway.model.selection import Selection
+from cutaway.model.stream import Shards
 from cutaway.model.sweeps import LogitDifference, Pairs, Plan, Sweep, pairs, plan, sweep
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Reduce",
     "Run",
     "Selection",
+    "Shards",
     "Sweep",
     "ablate_features",
     "add",

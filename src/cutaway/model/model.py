@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -282,6 +282,15 @@ class Model:
             ordered,
         )
 
+    def stream(
+        self, prompts: Iterable[Any], read: Sequence[Any] | Mapping[Any, Any] | str, **how: Any
+    ) -> Iterator[Run]:
+        """A run for each batch of many prompts. `how`: batch=, interventions=, logits=, stop_after=, padding=,
+        progress=; see `cutaway.model.stream`."""
+        from cutaway.model.stream import stream
+
+        return stream(self, prompts, read, **how)
+
     def generate(
         self, prompt: Prompt | Batch, n: int, interventions: Sequence[Intervention] = (), **how: Any
     ) -> Generation:
@@ -335,6 +344,9 @@ class Model:
         raise InputError(f"interventions that did not fire: {names}; {why}.")
 
     def __str__(self) -> str:
+        if self.architecture is None:
+            size = f"{self.facts.n_parameters:,} parameters, {self.facts.dtype or 'none'}"
+            return f"{self.name}: {size}; read and changed by module path ({self.contract.why})"
         refused = len({name.split(".")[0] for name in self.contract.refused})
         return (
             f"{self.name}\n{self.facts}\n{len(self.points())} points; {refused} kinds refused (model.contract says why)"

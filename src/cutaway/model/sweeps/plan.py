@@ -19,12 +19,12 @@ from torch import Tensor
 from cutaway.core import InputError
 from cutaway.model.content import Content
 from cutaway.model.interventions import Intervention
+from cutaway.model.progress import Progress
 from cutaway.model.sweeps import memory as measured
 from cutaway.model.sweeps.cells import Cell, resolve
 from cutaway.model.sweeps.chunks import Chunk, chunks
 from cutaway.model.sweeps.execute import Executor, one_at_a_time
 from cutaway.model.sweeps.metric import Measure
-from cutaway.model.sweeps.progress import Progress
 from cutaway.model.sweeps.replay import TOLERANCE, Base, CannotRestart, Replay
 from cutaway.model.sweeps.store import Store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -31,9 +32,12 @@ class Progress:
         if not self.shown or now - self.begun < self.after or now - self._last < (0.2 if tty else 10.0):
             return
         self._last, self._written = now, True
-        share = min(1.0, self.done / max(self.total, 1e-12))
-        left = (now - self.begun) * (1 - share) / max(share, 1e-12)
-        line = f"{self.what}: {share:4.0%} of {self.total:,.0f} {self.unit}, about {_time(left)} left"
+        if math.isnan(self.total):
+            line = f"{self.what}: {self.done:,.0f} {self.unit}"
+        else:
+            share = min(1.0, self.done / max(self.total, 1e-12))
+            left = (now - self.begun) * (1 - share) / max(share, 1e-12)
+            line = f"{self.what}: {share:4.0%} of {self.total:,.0f} {self.unit}, about {_time(left)} left"
         print(f"\r{line}\x1b[K" if tty else line, end="" if tty else "\n", file=sys.stderr, flush=True)
 
 
