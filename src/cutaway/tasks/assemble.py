@@ -23,7 +23,7 @@ def assemble(
     reader: Reader,
     *,
     metric: str | Callable[..., Tensor] | None = None,
-    drop: bool = False,
+    drop: bool | None = None,
     numbers: Sequence[int] = (),
     **more: Any,
 ) -> Task:

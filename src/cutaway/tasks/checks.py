@@ -101,8 +101,11 @@ CHECKS: tuple[tuple[Check, str, str], ...] = (
 )
 
 
-def sound(pairs: Sequence[Pair], reader: Reader, *, drop: bool = False, numbers: Sequence[int] = ()) -> list[Pair]:
+def sound(
+    pairs: Sequence[Pair], reader: Reader, *, drop: bool | None = None, numbers: Sequence[int] = ()
+) -> list[Pair]:
     """The pairs that pass every check. With `drop`, the others are left out with a warning; else they are an error.
+    None: the user did not write the items, so the error does not tell them to mend any.
 
     numbers: what to call the rows in messages (the rows of a file); 0, 1, … by default.
     Raises InputError for pairs that fail, and where none is left. Repeated pairs are a warning.
@@ -114,7 +117,7 @@ def sound(pairs: Sequence[Pair], reader: Reader, *, drop: bool = False, numbers:
         found = [(number, why) for number, pair in rows if (why := check(pair, reader)) is not None]
         if not found:
             continue
-        message = named(found, len(rows), what, "" if drop else how)
+        message = named(found, len(rows), what, how if drop is False else "")
         if not drop:
             raise InputError(message)
         if len(found) == len(rows):

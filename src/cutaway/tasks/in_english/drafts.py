@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cutaway.core import InputError
-from cutaway.tasks.checks import misaligned, shorten
+from cutaway.tasks.checks import misaligned, shorten, too_long
 from cutaway.tasks.items import USUAL, Item, Pair
 from cutaway.tasks.reading import Reader
 
@@ -198,6 +198,8 @@ def _pair(
     pair = Pair(clean, other, ids[0], item, ids[1], told, positions, draft.valid, draft.invalid)
     if (why := misaligned(pair, reader)) is not None:
         return why
+    if (why := too_long(pair, reader)) is not None:
+        return f"it is longer than the context: {why}, {shorten(text)!r}"
     if reader.unknown((*clean, *other, *ids)):
         return f"it has no token for a word of {shorten(text)!r}"
     return pair
