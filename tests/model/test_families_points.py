@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -375,3 +376,14 @@ def test_unknown_families_and_pages_without_a_table_are_errors() -> None:
         families.tiny("gemma-2")
     with pytest.raises(InputError, match="lacks the lines"):
         families.written("no table")
+
+
+def test_the_examples_in_the_docs_run() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    scope: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, scope)
+        for line in block.splitlines():  # a comment behind print says what it prints
+            if (found := re.fullmatch(r"print\((.*)\)  # ([^…]*)", line)) is not None:
+                printed = " ".join(str(part) for part in eval(f"[{found[1]}]", scope))
+                assert printed == found[2].split(": ")[0], line
