@@ -242,6 +242,16 @@ def test_small_splits_say_how_many_they_have() -> None:
         cw.task("two-hop", tokenizer("digits"), n=64)
 
 
+def test_items_longer_than_the_context_are_drawn_again() -> None:
+    from cutaway.tasks.reading import Reader
+
+    short = cw.task("ioi", Reader(tokenizer("digits"), "short", 705, context=17))
+    assert int(short.lengths.max()) <= 17
+    assert any("longer than the context" in note for note in short.notes)
+    with pytest.raises(InputError, match="64 of 64 items are longer than the model's context"):
+        cw.task("induction", Reader(tokenizer("digits"), "short", 705, context=17))
+
+
 def test_a_chat_template_is_used_for_refusal() -> None:
     words = tokenizer("gpt2")
     words.chat_template = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}<|assistant|>\n"

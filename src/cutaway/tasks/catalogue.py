@@ -44,6 +44,7 @@ class Entry:
     english: Callable[[Reader, str], Drawer] | None = None
     why: str = ""
     also: tuple[str, ...] = field(default=())  # other names that are taken
+    any_tokens: bool = False  # outside the small world it is asked of random tokens, in no language
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,7 +54,7 @@ class Entry:
             "counterfactuals": dict(self.counterfactuals),
             "small_world": self.small is not None,
             "withheld": None if self.small is None else self.small.withheld,
-            "english": self.english is not None or self.name == "induction",
+            "english": self.english is not None or self.any_tokens,
             "why_not": self.why or None,
         }
 
@@ -130,6 +131,7 @@ ENTRIES = (
             "shuffle": "the whole first copy is of other tokens, so that nothing repeats",
         },
         Small(small_patterns.induction, (), _FRESH),
+        any_tokens=True,
     ),
     Entry(
         "facts",

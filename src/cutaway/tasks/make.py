@@ -59,7 +59,7 @@ def task(
         pairs = drawing.pairs(asked.small.make, asked.name, kind, found, n, seed, split)
         templates = asked.small.templates
         notes: tuple[str, ...] = (f"withheld from the training text: {asked.small.withheld}",)
-    elif not small and asked.name == "induction":
+    elif not small and asked.any_tokens:
         pairs, notes = induction.induction(found, kind, n or USUAL, seed, split)
         templates = ()
     elif not small and asked.english is not None:
@@ -94,13 +94,13 @@ def fits(asked: Entry, model: Any) -> str | None:
 
 
 def _reader(asked: Entry, model: Any) -> Reader:
-    """Induction needs no text, so a model without a tokenizer will do."""
+    """Random tokens need no text, so a model without a tokenizer will do for them."""
     if isinstance(model, (str, Path)):
         from cutaway.model import load
 
         model = load(model)
     bare = hasattr(model, "facts") and getattr(model, "tokenizer", None) is None
-    if asked.name == "induction" and bare:
+    if asked.any_tokens and bare:
         return Reader(None, model.name, _vocabulary(model), model.facts.max_positions)
     return reader(model)
 
