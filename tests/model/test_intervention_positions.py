@@ -93,6 +93,39 @@ def test_a_patch_maps_positions_and_rows(family: str) -> None:
     assert close(got, expected)
 
 
+def test_maps_by_name_and_of_each_row_its_own() -> None:
+    m = five("llama")
+    names = {"S": torch.tensor([3, 1, 0]), "IO": torch.tensor([0, -1, 2]), "start": 0}
+    source = m.run(ids(3, 4, seed=5), read=[AT])
+    clean = m.run(ROWS, read=[AT])
+    for positions in ({"S": "IO", -1: "start"}, {names["S"]: names["IO"], -1: 0}):
+        change = cw.patch(AT, source, positions=positions, names=names)
+        got = m.run(ROWS, read=[AT], interventions=[change])
+        for row in range(3):
+            expected = clean[AT][row].clone()
+            expected[names["S"][row]] = source[AT][row, names["IO"][row]]
+            expected[len(ROWS[row]) - 1] = source[AT][row, 0]
+            length = len(ROWS[row])
+            assert close(got[AT][row, :length], expected[:length])
+        assert cw.Intervention.from_json(change.to_json()) == change
+    assert cw.patch(AT, source, positions={"start": "last"}, names={"start": 0, "last": -1}) == cw.patch(
+        AT, source, positions={0: -1}
+    )
+    ends = cw.patch(AT, source, positions=torch.tensor([-1, -1, -1]))  # from each side's own end
+    got = m.run(ROWS, read=[AT], interventions=[ends])
+    assert torch.equal(got.at(AT), source.at(AT))
+    for positions, match in [
+        ({"S": "X"}, "X"),
+        ({torch.tensor([1, 2]): 0, torch.tensor([1, 2, 0]): 1}, "one number a row"),
+        ({torch.tensor([[1, 2]]): 0}, "one number a row"),
+        ({0.5: 1}, "must be an int"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            cw.patch(AT, source, positions=positions, names=names)
+    with pytest.raises(InputError, match="names="):
+        cw.patch(AT, source, positions={"S": 0})
+
+
 def test_a_pattern_patched_by_maps_of_queries_and_keys() -> None:
     m = five("llama")
     other = m.run(ids(1, 9, seed=5), read=["attn_probs.1"])["attn_probs.1"]
@@ -153,8 +186,10 @@ def test_positions_that_the_source_has_not_are_refused() -> None:
     refused("no position 2 in row 1", cw.patch(AT, long, positions={2: 0}))
     with pytest.raises(InputError, match="maps to places of a run"):
         cw.patch(AT, torch.zeros(1, 3, 48), positions={0: 1})
-    with pytest.raises(InputError, match="whole numbers"):
+    with pytest.raises(InputError, match="names="):
         cw.patch(AT, long, positions={0: "a"})
+    with pytest.raises(InputError, match="whole numbers"):
+        cw.patch(AT, long, rows={0: "a"})
     # The last of each, whatever the lengths.
     got = m.run(ROWS, read=[AT], interventions=[cw.patch(AT, same_rows, positions=-1)])
     for row in range(3):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
+from cutaway.model import positions
 from cutaway.model.content import Content
 from cutaway.model.interventions.recorded import Recorded
 from cutaway.model.selection import Place, Selection
@@ -106,6 +107,8 @@ def _kinds(cls: type[Intervention]) -> list[type[Intervention]]:
 
 
 def _to_json(value: Any) -> Any:
+    if isinstance(value, positions.PerRow):
+        return positions.to_json(value)
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, tuple):
@@ -119,6 +122,8 @@ def _from_json(value: Any) -> Any:
             return Content.from_json(value)
         if "recorded" in value:
             return Recorded.from_json(value)
+        if set(value) == {"per_row", "name"}:
+            return positions.from_json(value, "positions")
         return value
     if isinstance(value, list):
         return tuple(_from_json(item) for item in value)

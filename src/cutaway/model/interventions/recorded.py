@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from cutaway.model.selection import Place
 if TYPE_CHECKING:
     from cutaway.model.run import Run
 
-Pairs = tuple[tuple[int, int], ...] | None  # (here, in the source)
+# (here, in the source) for each row of the batch; None: the same on both sides
+Pairs = Callable[[int], Iterable[tuple[int, int]]] | None
 POSITION_AXES = ("position", "query", "key")
 
 
@@ -62,7 +64,7 @@ class Recorded:
         like: Tensor,
         name: str,
         positions: Pairs = None,
-        rows: Pairs = None,
+        rows: tuple[tuple[int, int], ...] | None = None,
         keys: Pairs = None,
         exact: bool = False,
     ) -> Tensor:
@@ -102,7 +104,7 @@ class Recorded:
         name: str,
         spatial: list[int],
         positions: Pairs,
-        rows: Pairs,
+        rows: tuple[tuple[int, int], ...] | None,
         keys: Pairs,
         exact: bool,
     ) -> Tensor:
@@ -142,7 +144,7 @@ class Recorded:
                 "them: positions={here: there}."
             )
 
-    def _rows(self, place: Place, name: str, rows: Pairs) -> list[int]:
+    def _rows(self, place: Place, name: str, rows: tuple[tuple[int, int], ...] | None) -> list[int]:
         """The source's row for each row of the batch, -1 for none."""
         count, batch = len(self.lengths or ()), place.shape[0]
         if rows is not None:
@@ -180,7 +182,7 @@ class Recorded:
                 inside = (own >= 0) & (own < min(length, layout.lengths[row]))
                 found[row, inside] = own[inside]
                 continue
-            for here, source in pairs:
+            for here, source in pairs(row):
                 if not -length <= source < length:
                     raise InputError(
                         f"{place.what}: no position {source} in row {there} of {name}, which has {length} tokens."

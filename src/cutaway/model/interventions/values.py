@@ -12,8 +12,10 @@ from torch import Tensor
 from cutaway.core import InputError
 from cutaway.model.content import Content
 from cutaway.model.interventions.base import Intervention
-from cutaway.model.interventions.recorded import Pairs, Recorded
+from cutaway.model.interventions.maps import There, pairs_of, taken_out
+from cutaway.model.interventions.recorded import Recorded
 from cutaway.model.interventions.references import mean_of, rows_of
+from cutaway.model.positions import PerRow
 from cutaway.model.selection import Place, select
 
 if TYPE_CHECKING:
@@ -67,9 +69,9 @@ class Patch(Intervention):
     """`positions_from`, `rows_from`, `keys_from`: where in the source each selected position, row or key comes from."""
 
     values: Values
-    positions_from: tuple[int, ...] | None = None
+    positions_from: There | None = None
     rows_from: tuple[int, ...] | None = None
-    keys_from: tuple[int, ...] | None = None
+    keys_from: There | None = None
     kind: ClassVar[str] = "patch"
 
     def change(self, x: Tensor, place: Place, address: str) -> Tensor:
@@ -82,9 +84,9 @@ class Interchange(Intervention):
 
     basis: Content  # [k, width]
     values: Values
-    positions_from: tuple[int, ...] | None = None
+    positions_from: There | None = None
     rows_from: tuple[int, ...] | None = None
-    keys_from: tuple[int, ...] | None = None
+    keys_from: There | None = None
     kind: ClassVar[str] = "interchange"
 
     def change(self, x: Tensor, place: Place, address: str) -> Tensor:
@@ -125,19 +127,20 @@ def patch(at: str, from_: Run | Tensor, **where: Any) -> Patch:
     """Set to what another run had there, or to a tensor: x[row, position] -> source[row', position'].
 
     From a run, positions count each row's own tokens on both sides, so padding may differ. `positions`, `keys` and
-    `rows` may be maps, {here: in the source}; without one a position is the same number on both sides (a negative one
-    counts from each side's own end), a source of one row serves all, and whole rows must be equally long.
+    `rows` may be maps, {here: in the source}; positions by number, by name (`names=`) or by a tensor [rows]. Without
+    one a position is the same number on both sides (a negative one counts from each side's own end), a source of one
+    row serves all, and whole rows must be equally long.
     A tensor of the whole point (with size 1 for all of an axis) is selected from; any other must broadcast to the
     selected part.
     """
-    maps = _maps(where, from_)
+    maps = taken_out(where, from_)
     return Patch(str(at), reference(at, from_, "from_"), **maps, select=select(where))
 
 
 def interchange(at: str, basis: Any, from_: Run | Tensor, **where: Any) -> Interchange:
     """Take the part of x in the span of `basis` ([k, width]) from another run: x + (source - x) B^T B, the rows of B
     orthonormal (Geiger et al. 2021, 2024). Sources and maps as for `patch`."""
-    maps = _maps(where, from_)
+    maps = taken_out(where, from_)
     values = reference(at, from_, "from_")
     return Interchange(str(at), spanning(basis, "basis"), values, **maps, select=select(where))
 
@@ -190,34 +193,18 @@ def _of_this_forward(value: Tensor, place: Place) -> Tensor:
 
 
 def from_source(what: Patch | Interchange, address: str, place: Place, x: Tensor, name: str) -> Tensor:
-    maps: dict[str, Pairs] = {}
-    for axis in ("positions", "rows", "keys"):
+    maps: dict[str, Any] = {}
+    if what.rows_from is not None:
+        maps["rows"] = tuple(zip(what.select.rows or (), what.rows_from))
+    for axis in ("positions", "keys"):
         here, there = getattr(what.select, axis), getattr(what, f"{axis}_from")
-        if there is not None:
-            maps[axis] = tuple(zip(here, there))
-        elif axis != "rows" and isinstance(here, tuple):
-            maps[axis] = tuple((p, p) for p in here)  # a negative number counts from each side's own end
+        if there is not None or isinstance(here, (tuple, PerRow)):
+            # Without a map the number is the same on both sides, and a negative one counts from each side's own end.
+            maps[axis] = pairs_of(here, here if there is None else there)
     if not isinstance(what.values, Recorded):
         return fit(what.values, address, place, x, name)
     exact = what.select.positions is None and place.layout.prompt is None
     return what.values.fit(address, place, x, name, **maps, exact=exact)
-
-
-def _maps(where: dict[str, Any], source: Any) -> dict[str, tuple[int, ...]]:
-    """Take the maps {here: in the source} out of `where`, leaving the places here."""
-    found: dict[str, tuple[int, ...]] = {}
-    for axis in ("positions", "rows", "keys"):
-        if not isinstance(where.get(axis), dict):
-            continue
-        if isinstance(source, Tensor) or not hasattr(source, "addresses"):
-            raise InputError(f"{axis}= maps to places of a run, and from_= is a tensor; index the tensor instead.")
-        pairs = where[axis]
-        whole = [item for pair in pairs.items() for item in pair]
-        if not pairs or not all(isinstance(item, int) and not isinstance(item, bool) for item in whole):
-            raise InputError(f"{axis}= as a map is {{here: in the source}}, whole numbers; given {pairs!r}.")
-        where[axis] = list(pairs)
-        found[f"{axis}_from"] = tuple(pairs.values())
-    return found
 
 
 def spanning(value: Any, name: str) -> Content:
