@@ -15,7 +15,7 @@ def test_a_stranger_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["lens", PROMPT]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"logit lens of almanac after: <bos> {PROMPT}")
-    for part in ("rank of 'Austin'", "prediction depth", "re-randomised model (3 seeds)", "verdict", "output"):
+    for part in ("rank of 'Austin'", "prediction depth", "re-randomised model, 5 seeds", "verdict", "output"):
         assert part in text
     assert max(map(len, text.splitlines())) < 200
 

@@ -6,11 +6,12 @@ import torch
 from model.families import close, ids, model, module
 
 import cutaway as cw
-from cutaway.core import InputError
+from cutaway.core import Estimate, InputError
 from cutaway.evidence import rerandomise
 from cutaway.model import load
 from cutaway.readouts import TunedLens, lens
 from cutaway.readouts.reading import read_lens
+from cutaway.readouts.seeds import beside_seeds
 from cutaway.readouts.unembed import unembedding
 
 FAMILIES = ("gpt2", "llama", "gpt_neox", "gemma2", "granite", "qwen3_moe", "opt", "bloom")
@@ -78,13 +79,14 @@ def test_the_identity_translator_is_the_logit_lens() -> None:
 
 
 def test_almanac_says_the_answer_before_its_last_layer(almanac: cw.Model) -> None:
-    found = lens(almanac, PROMPT, answer="Mary")
+    found = lens(almanac, [PROMPT, "the capital of the state containing Dallas is", "Mary went home because"])
     r, at = found.reading, found.reading.last[0]
     assert r.rank[-1, at] == 1
     assert r.rank[-2, at] == 1, "the stream after layer 2 has the answer on top"
     assert r.rank[0, at] > 1, "and the token 'to' alone has not"
     assert found.evidence[0].verdict == "distinguishable from null"
     assert "Mary" in str(found)
+    assert "2 more prompts" in str(found)
     assert np.isfinite(found.null_kl).all()
     body = found.to_json()
     assert body["prompts"][0]["points"][-1]["answer_rank"] == 1
@@ -120,3 +122,19 @@ def test_an_untrained_model_is_shown_as_one(almanac: cw.Model) -> None:
 def test_bad_input(almanac: cw.Model, arguments: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         lens(almanac, "hi", **{"at": "resid_pre.*", **arguments})
+
+
+def test_another_random_model_falls_into_the_nulls_interval() -> None:
+    """The interval is that of a further draw: it holds one 95 % of the time, and widens as seeds get few."""
+    rng = np.random.default_rng(0)
+    for seeds in (2, 3, 5):
+        draws = rng.normal(3.0, 0.5, size=(4000, seeds + 1))
+        inside = 0
+        for *known, other in draws[:1500]:
+            found = beside_seeds(Estimate(name="x", value=other, n=1), known, "null", exact=True)
+            assert found.difference is not None
+            inside += not (found.difference.low > 0 or found.difference.high < 0)
+        assert abs(inside / 1500 - 0.95) < 0.025
+    alone = beside_seeds(Estimate(name="x", value=9.0, n=1), [1.0], "null", exact=True)
+    assert alone.difference is not None
+    assert np.isnan(alone.difference.low)

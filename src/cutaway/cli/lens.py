@@ -66,7 +66,7 @@ def lens(
     claim(out, kind)
     loaded = load_model(model, trust_remote_code)
     given, answers, wrong = _asked(loaded, prompts, task, n, seed, answer, against)
-    seeds = () if quick else (seed, seed + 1, seed + 2)
+    seeds = () if quick else tuple(range(seed, seed + (3 if dla else 5)))
     from cutaway.readouts import TunedLens, direct_effects
     from cutaway.readouts import lens as read
 

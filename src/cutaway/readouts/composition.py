@@ -24,6 +24,7 @@ from cutaway.core.table import columns
 from cutaway.evidence import rerandomise
 from cutaway.model import Model
 from cutaway.readouts.head_weights import HeadWeights, head_weights
+from cutaway.readouts.seeds import beside_seeds
 
 SCHEMA = "cutaway.composition/1"
 KINDS = ("Q", "K", "V")
@@ -91,7 +92,9 @@ class Composition:
     __repr__ = __str__
 
 
-def composition(model: Model, *, draws: int = 40, null_seeds: Sequence[int] = (0, 1, 2), seed: int = 0) -> Composition:
+def composition(
+    model: Model, *, draws: int = 40, null_seeds: Sequence[int] = (0, 1, 2, 3, 4), seed: int = 0
+) -> Composition:
     """Composition scores of all pairs of heads in different layers, beside random rotations and re-randomised models.
 
     Costs (1 + draws) x heads^2 products of [d_head, d_head]. Raises InputError for a model of one layer, and where the
@@ -166,21 +169,12 @@ def _evidence(
         ),
         difference=Interval(low=largest - high, high=largest - low, method=method),
     )
-    ends = (min(random, default=math.nan), max(random, default=math.nan))
-    seeds = f"range of {len(random)} seeds"
-    other = Comparison(
-        estimate=Estimate(
-            name="largest of all pairs, re-randomised model",
-            value=sum(random) / len(random) if random else math.nan,
-            interval=Interval(low=ends[0], high=ends[1], method=seeds),
-            n=len(random),
-        ),
-        difference=Interval(low=largest - ends[1], high=largest - ends[0], method=seeds),
-    )
+    effect = Estimate(name=f"largest {kind}-composition of {pairs} pairs", value=largest, n=pairs)
+    other = beside_seeds(effect, random, "largest of all pairs, re-randomised model", exact=True)
     return Evidence(
         claim=f"Some head's {kind} reads what an earlier head writes",
-        effect=Estimate(name=f"largest {kind}-composition of {pairs} pairs", value=largest, n=pairs),
-        nulls=(null, other),
+        effect=effect,
+        nulls=(null, other) if random else (null,),
         seeds=(seed,),
         how="Frobenius norm of the product over the product of norms. The nulls' largest are taken over as many pairs, "
         "so the search is part of them. A rotation keeps each head's spectrum, the re-randomised model each "

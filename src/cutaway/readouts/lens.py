@@ -20,6 +20,7 @@ from cutaway.model import Model
 from cutaway.model.tokens import Batch, Prompt
 from cutaway.readouts.answers import token_of
 from cutaway.readouts.reading import Floats, Reading, Translate, read_lens
+from cutaway.readouts.seeds import beside_seeds
 from cutaway.readouts.tuned import TunedLens, lens_points
 
 SCHEMA = "cutaway.lens/1"
@@ -145,7 +146,7 @@ def lens(
     tuned: TunedLens | None = None,
     answer: str | int | Sequence[str | int] | None = None,
     top: int = 5,
-    null_seeds: Sequence[int] = (0, 1, 2),
+    null_seeds: Sequence[int] = (0, 1, 2, 3, 4),
 ) -> Lens:
     """What the stream at each point says next, for one prompt or several, beside its controls.
 
@@ -273,10 +274,13 @@ def _record(
         return Comparison(estimate=_estimate(name, other, claim), difference=apart)
 
     prior = main.unigram_log_p if answer else main.unigram_agrees
-    null = [beside(f"{NULL} ({len(nulls)} seeds)", np.mean([values(n) for n in nulls], 0))] if nulls else []
+    main_estimate = _estimate(claim.name, effect, claim)
+    null = [beside_seeds(main_estimate, [float(values(n).mean()) for n in nulls], NULL)] if nulls else []
+    if settings["lens"] == "tuned" and nulls:  # a tuned lens has one twin: its tokens are all there is to compare
+        null = [beside(f"{NULL}, the lens trained on it", values(nulls[0]))]
     return Evidence(
         claim=claim.text,
-        effect=_estimate(claim.name, effect, claim),
+        effect=main_estimate,
         nulls=tuple(null),
         baselines=(
             beside(UNIGRAM if settings["lens"] == "tuned" else OTHERS, prior[chosen]),

@@ -331,7 +331,8 @@ def _evidence(
         seeds=(seed,),
         how=f"Standardised logistic regression, classes weighted alike; the point (of {len(settings['at'])}) and the "
         "strength of regularisation chosen on validation items, reported once on test items; no group on two sides. "
-        "That a label can be read does not say that the model uses it.",
+        "One re-randomised model: what another would score is not in its interval. That a label can be read does not "
+        "say that the model uses it.",
         settings=settings,
         not_done=() if untrained is not None else (NotDone(what=UNTRAINED, why="it was asked to be left out"),),
     )
