@@ -130,6 +130,7 @@ def test_an_untrained_network_does_not_pass_and_says_so(tmp_path):
         (Asked(("shift",), options={"stepz": "3"}), "steps"),
         (Asked(("shift",), options={"steps": "few"}), "few"),
         (Asked(("shift",), options={"steps": "0"}), "at least 1"),
+        (Asked(("shift",), options={"pairs": "0"}), "pairs"),
     ],
 )
 def test_wrong_use_is_named(asked, message):

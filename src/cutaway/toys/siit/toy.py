@@ -24,6 +24,7 @@ _OPTIONS = {
     "n": "pairs a node whenever training looks at its scores",
     "every": "steps between looks",
     "seed": "of weights and draws",
+    "pairs": "fresh pairs a node for the report, 500 by default",
     "baseline": "1 (default) also trains on the answers alone; 0 does not",
 }
 
@@ -64,18 +65,18 @@ def run(asked: Asked) -> Reports:
         raise InputError(f"name the programs to train: {', '.join(program_names())}.")
     if asked.given is not None:
         raise InputError("a trained program traces no input; write it with --out and load it.")
-    baseline, settings = _settings(asked.options)
+    settings, pairs, baseline = _settings(asked.options)
     programs = [program(name) for name in asked.items]
     made = []
     for one in programs:
-        report = make(compile_program(one), settings, baseline=baseline, on=asked.on)
+        report = make(compile_program(one), settings, baseline=baseline, n=pairs, on=asked.on)
         if asked.out is not None:
             report.save(asked.out / one.name if len(programs) > 1 else asked.out)
         made.append(report)
     return Reports(tuple(made))
 
 
-def _settings(given: Mapping[str, str]) -> tuple[bool, Settings]:
+def _settings(given: Mapping[str, str]) -> tuple[Settings, int, bool]:
     whole: Callable[[str], Any] = int
     kinds = {field.name: float if isinstance(field.default, float) else whole for field in fields(Settings)}
     chosen: dict[str, Any] = {}
@@ -86,4 +87,7 @@ def _settings(given: Mapping[str, str]) -> tuple[bool, Settings]:
             chosen[name] = kinds.get(name, whole)(text)
         except ValueError:
             raise InputError(f"{name} is a number ({_OPTIONS[name]}); given {text!r}.") from None
-    return bool(chosen.pop("baseline", 1)), Settings(**chosen)
+    pairs, baseline = int(chosen.pop("pairs", 500)), bool(chosen.pop("baseline", 1))
+    if pairs < 1:
+        raise InputError(f"pairs is at least 1; given {pairs}.")
+    return Settings(**chosen), pairs, baseline
