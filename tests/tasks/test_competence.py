@@ -128,7 +128,10 @@ def test_always_saying_a_late_year_is_not_doing_greater_than(almanac: cw.Model) 
             return logits
 
     found_on = cw.load(Always(), tokenizer=almanac.tokenizer)
-    with pytest.warns(TaskWarning, match="right on 100 % of the clean prompts, but one token is right on 100 %"):
+    with (
+        pytest.warns(TaskWarning, match="40 of 40 items have the same mass_difference"),
+        pytest.warns(TaskWarning, match="right on 100 % of the clean prompts, but one token is right on 100 %"),
+    ):
         found = task.check(found_on, null=False)
     assert found.accuracy == 1
     assert found.does == "no"

@@ -20,7 +20,12 @@ def tasks(
     model: str | None = typer.Option(None, "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
     n: int = typer.Option(5, "--n", min=0, help="Items to show."),
     on: int | None = typer.Option(None, "--on", min=1, help="Items to measure on. Default: 64, or all of a file."),
-    counterfactual: str | None = typer.Option(None, "--counterfactual", "-c", help="Its kind; the list names them."),
+    counterfactual: str | None = typer.Option(
+        None,
+        "--counterfactual",
+        "-c",
+        help="Its kind, as the list names them; for a file shuffle, resample or a column.",
+    ),
     split: str = typer.Option("test", help="test (withheld items, where there are such), train or any."),
     metric: str | None = typer.Option(None, help="logit_difference, probability, accuracy, ….  Default: the task's."),
     seed: int = typer.Option(0, help="Seed of the items, and of the re-randomised model."),
