@@ -65,7 +65,7 @@ class Lens:
                     f"{null:.3f}" if math.isfinite(null) else "-",
                 )
             )
-        text = "".join(self.tokens[row]).strip()
+        text = "".join(self.tokens[row]).strip().replace("\n", "⏎")
         depth = r.points[int(r.depth[at])].replace("logits", "the output alone")
         return "\n".join(
             [
