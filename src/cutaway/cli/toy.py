@@ -11,7 +11,9 @@ from cutaway.cli.output import JSON, print_json, say
 
 def toy(
     name: str | None = typer.Argument(None, help="A toy (rasp), or an item of one (reverse). None: list them."),
-    items: list[str] = typer.Argument(None, help="Items of the toy: for rasp, programs. None: all of them."),
+    items: list[str] = typer.Argument(
+        None, help="Its items: for rasp and siit, programs. None: all (siit: a quick one)."
+    ),
     exhaustive: bool = typer.Option(False, "--exhaustive", help="Check every input there is, not a first few hundred."),
     given: str | None = typer.Option(None, "--input", "-i", help='An input to trace through one item: "a b c".'),
     settings: list[str] = typer.Option(
@@ -23,7 +25,8 @@ def toy(
     """Make subjects whose truth is exact, check them, and show what is known of them.
 
     `rasp`: programs compiled to transformer weights; for each variable its subspace and what computes it, true edges,
-    and the model beside the program's interpreter. Exit status 1 when a check fails.
+    and the model beside the program's interpreter. `siit`: networks trained to be such a program, scored beside
+    untrained ones. Exit status 1 when a check fails.
 
     Example:  cutaway toy rasp reverse --input "a b c"
     """

@@ -125,7 +125,6 @@ def test_an_untrained_network_does_not_pass_and_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (Asked(()), "name the programs"),
         (Asked(("shift",), given="a"), "no input"),
         (Asked(("shift",), options={"stepz": "3"}), "steps"),
         (Asked(("shift",), options={"steps": "few"}), "few"),
@@ -136,6 +135,14 @@ def test_an_untrained_network_does_not_pass_and_says_so(tmp_path):
 def test_wrong_use_is_named(asked, message):
     with pytest.raises(InputError, match=message):
         find("siit")[0].open().run(asked)
+
+
+def test_without_a_name_the_quickest_program_is_trained():
+    said: list[str] = []
+    options = {"steps": "2", "batch": "8", "n": "8", "pairs": "8", "d_model": "32", "baseline": "0"}
+    made = find("siit")[0].open().run(Asked((), options=options, on=said.append))
+    assert [one["program"] for one in made.to_json()["programs"]] == ["mod_sum"]
+    assert any("no program was named" in line for line in said)
 
 
 def test_an_unknown_program_is_named_before_anything_is_trained():
