@@ -327,6 +327,26 @@ def test_the_decoder_reads_the_source_through_cross_attention_alone() -> None:
     assert close(m.run(one, interventions=cut).logits, m.run(two, interventions=cut).logits)
 
 
+def test_a_decoders_text_begins_with_its_start_token_and_ends_with_none() -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "das": 3, "Haus": 4}, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    inner.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    m = cw.load(module("t5"), tokenizer=PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"))
+    batch = m.batch(["das Haus", ""], source=["Haus das", "das"])
+    assert batch.ids.tolist() == [[0, 3, 4], [0, 0, 0]]
+    assert batch.mask.tolist() == [[True] * 3, [True, False, False]]
+    assert batch.source is not None
+    assert batch.source.ids.tolist() == [[4, 3, 1], [3, 1, 0]]
+    with pytest.raises(InputError, match="give its decoder ids"):
+        model("t5").batch("das", source=[[3]])
+
+
 def test_towers_are_loaded_by_name() -> None:
     import transformers
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interp_engine.address import Address
 from interp_engine.mappers import UnmappedHook, nnsight_accessor_to_point, tlens_hook_to_point
 from model.families import EVERY, FAMILIES, POST_NORM, close, ids, model, prompt
 from torch import Tensor
@@ -225,6 +226,13 @@ def test_a_misspelt_hook_names_the_nearest() -> None:
         model("llama").addresses("blocks.1.hook_resid_psot")
     with pytest.raises(UnknownName, match=r"layers_output\[1\]"):
         model("llama").addresses("layer_outputs[1]")
+
+
+def test_addresses_of_interp_engine_are_names() -> None:
+    m = model("qwen3")
+    assert m.addresses(Address("resid_post", 1)) == ("resid_post.1",)
+    assert m.addresses(Address("q_norm_in", 2)) == ("q.2",)
+    assert m.addresses(Address("final_norm")) == ("final_norm",)
 
 
 def test_names_for_all_layers() -> None:

@@ -64,6 +64,19 @@ def random_pixels(model: Model) -> Batch:
     return pixels(model, torch.randn(2, config.num_channels, height, width, generator=generator))
 
 
+def begun(model: Model, prompt: Any) -> Any:
+    """Texts for a decoder as ids: its start token, then the text without the special tokens that end a source."""
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) for text in texts):
+        return prompt
+    start = getattr(model.hf.config, "decoder_start_token_id", None)
+    if start is None or model.tokenizer is None:
+        raise InputError(f"{model.name} has no tokenizer or no start token: give its decoder ids.")
+    return [
+        [int(start), *(model.tokenizer(text, add_special_tokens=False)["input_ids"] if text else [])] for text in texts
+    ]
+
+
 def arguments(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
     """(the first argument, the named ones) that the module is called with for `batch`, on the model's device."""
     device, signature = model.device, model._signature

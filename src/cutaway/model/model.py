@@ -22,7 +22,7 @@ from cutaway.model.freeze import Frozen, held_points
 from cutaway.model.generate import generate
 from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
-from cutaway.model.inputs import arguments, pixels, takes_pixels
+from cutaway.model.inputs import arguments, begun, pixels, takes_pixels
 from cutaway.model.interventions import Intervention
 from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
@@ -179,9 +179,12 @@ class Model:
         source: Prompt | Batch | None = None,
     ) -> Batch:
         """Ids and mask of one or several prompts; shorter ones are padded. Pixels for a vision tower. `source` is what
-        an encoder-decoder's encoder reads; the prompt is then what its decoder has so far."""
+        an encoder-decoder's encoder reads; the prompt is then what its decoder has so far (text begins with the start
+        token of its configuration; ids are taken as they are)."""
         if not isinstance(prompt, Batch) and takes_pixels(self, prompt):
             return pixels(self, prompt)
+        if source is not None:
+            prompt = begun(self, prompt)
         found = encode(prompt, self.tokenizer, self.facts, side=padding, allow_unknown=allow_unknown)
         if source is None:
             return found
