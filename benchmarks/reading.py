@@ -1,0 +1,306 @@
+"""The cost of looking: time and memory of one forward in which something is read, beside the plain forward and peers.
+
+    python benchmarks/reading.py
+    python benchmarks/reading.py --transformer-lens TL/bin/python --nnsight NN/bin/python --pyvene PV/bin/python
+
+GPT-2's architecture with random weights, one prompt of random tokens: 4 layers of d 128 with 16 tokens (almost all
+overhead), 12 layers of d 768 with 64 tokens, and with 1,024. What is read, at every layer: nothing, the residual stream
+after each block, heads' outputs (z), neurons, all three; attention patterns at every layer, and at one; and of long
+texts the residual stream reduced to its last position.
+
+`ms`: median over repeats in which the contestants take turns, each in a process of its own; `times_hf`: median of each
+repeat's own pair with Hugging Face's plain SDPA forward (all logits computed in both, no gradients). `peak_mib`: the
+most bytes of tensors alive at once during one call beyond those before it, counted with the same counter in every
+process (torch's dispatch mode), so it does not depend on the allocator; logits included. Peers read what has the same
+name in them: TransformerLens' `run_with_cache(names_filter=…)` and, as `everything`, without a filter; nnsight's
+`.save()` in one trace; pyvene's collect interventions on block outputs (it has no z, and its patterns are not tried).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COMMON = r"""
+import json, sys, time, warnings, weakref
+warnings.filterwarnings("ignore")
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import GPT2LMHeadModel
+case, threads = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(threads)
+torch.set_grad_enabled(False)
+ids = torch.load(case + "/ids.pt", weights_only=True)
+class Count(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                s = x.untyped_storage()
+                if s._cdata not in self.known and s.nbytes():
+                    self.known.add(s._cdata)
+                    self.live += s.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(s, self.free, s._cdata, s.nbytes())
+        return out
+    def free(self, key, size):
+        self.known.discard(key)
+        self.live -= size
+def serve(jobs):
+    print(json.dumps({"jobs": list(jobs)}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        job = jobs[asked["job"]]
+        if asked["memory"]:
+            job()
+            with Count() as count:
+                held = job()
+            answer = {"peak_mib": count.peak / 2**20}
+            del held
+        else:
+            job()
+            begun = time.perf_counter()
+            for _ in range(asked["times"]):
+                job()
+            answer = {"seconds": (time.perf_counter() - begun) / asked["times"]}
+        print(json.dumps(answer), flush=True)
+"""
+
+HF = (
+    COMMON
+    + r"""
+model = GPT2LMHeadModel.from_pretrained(case + "/model").eval()
+serve({"nothing": lambda: model(ids, use_cache=False)})
+"""
+)
+
+OURS = (
+    COMMON
+    + r"""
+import cutaway as cw
+model = cw.load(case + "/model")
+middle = model.facts.n_layers // 2
+serve({
+    "nothing": lambda: model.run(ids),
+    "residual": lambda: model.run(ids, read=["resid_post.*"]),
+    "heads": lambda: model.run(ids, read=["z.*"]),
+    "neurons": lambda: model.run(ids, read=["mlp_act.*"]),
+    "residual, heads, neurons": lambda: model.run(ids, read=["resid_post.*", "z.*", "mlp_act.*"]),
+    "patterns": lambda: model.run(ids, read=["attn_probs.*"]),
+    "patterns, one layer": lambda: model.run(ids, read=[f"attn_probs.{middle}"]),
+    "residual, no logits": lambda: model.run(ids, read=["resid_post.*"], logits=False),
+    "residual at the last token, no logits": lambda: model.run(
+        ids, read={"resid_post.*": cw.reduce(position=-1)}, logits=False),
+})
+"""
+)
+
+TRANSFORMER_LENS = (
+    COMMON
+    + r"""
+from transformer_lens.model_bridge.sources.transformers import boot
+hf = GPT2LMHeadModel.from_pretrained(case + "/model", attn_implementation="eager").eval()
+model = boot(case + "/model", hf_model=hf).eval()
+middle = model.cfg.n_layers // 2
+def read(*endings):
+    return lambda: model.run_with_cache(ids, names_filter=lambda name: name.endswith(endings))
+z, neurons = "attn.hook_z", "mlp.hook_post"
+_, cache = model.run_with_cache(ids)
+assert f"blocks.0.{z}" in cache and f"blocks.0.{neurons}" in cache
+serve({
+    "nothing": lambda: model(ids),
+    "residual": read("hook_resid_post"),
+    "heads": read(z),
+    "neurons": read(neurons),
+    "residual, heads, neurons": read("hook_resid_post", z, neurons),
+    "patterns": read("hook_pattern"),
+    "patterns, one layer": read(f"blocks.{middle}.attn.hook_pattern"),
+    "everything": lambda: model.run_with_cache(ids),
+})
+"""
+)
+
+NNSIGHT = (
+    COMMON
+    + r"""
+from nnsight import NNsight
+hf = GPT2LMHeadModel.from_pretrained(case + "/model").eval()
+model = NNsight(hf)
+def reader(*of):
+    def read():
+        kept = []
+        with model.trace(ids):
+            for block in model.transformer.h:
+                for part in of:
+                    if part == "heads":
+                        kept.append(block.attn.c_proj.input.save())
+                    elif part == "neurons":
+                        kept.append(block.mlp.c_proj.input.save())
+                    else:
+                        kept.append(block.output.save())
+        return kept
+    assert len(read()) == len(of) * hf.config.n_layer
+    return read
+def nothing():
+    with model.trace(ids):
+        kept = model.lm_head.output.save()
+    return kept
+serve({"nothing": nothing, "residual": reader("residual"), "heads": reader("heads"), "neurons": reader("neurons"),
+       "residual, heads, neurons": reader("heads", "neurons", "residual")})
+"""
+)
+
+PYVENE = (
+    COMMON
+    + r"""
+import pyvene as pv
+hf = GPT2LMHeadModel.from_pretrained(case + "/model").eval()
+def reader(component):
+    config = pv.IntervenableConfig([
+        {"layer": i, "component": component, "intervention_type": pv.CollectIntervention}
+        for i in range(hf.config.n_layer)])
+    model = pv.IntervenableModel(config, model=hf)
+    places = {"base": list(range(ids.shape[1]))}
+    return lambda: model({"input_ids": ids}, unit_locations=places)
+serve({"residual": reader("block_output"), "neurons": reader("mlp_activation")})
+"""
+)
+
+SIZES = {
+    "4 layers, d 128, 16 tokens": (4, 128, 4, 16, 2_000),
+    "12 layers, d 768, 64 tokens": (12, 768, 12, 64, 50_257),
+    "12 layers, d 768, 1,024 tokens": (12, 768, 12, 1_024, 50_257),
+}
+
+
+def make_case(folder: Path, layers: int, d: int, heads: int, tokens: int, vocabulary: int) -> None:
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    # TransformerLens wants a tokenizer; nobody uses it.
+    words = {"<s>": 0, **{f"w{i}": i for i in range(1, vocabulary)}}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<s>")),
+        bos_token="<s>", eos_token="<s>", pad_token="<s>", unk_token="<s>",
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder / "model")
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=layers, n_embd=d, n_head=heads, vocab_size=vocabulary, bos_token_id=0, eos_token_id=0
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder / "model")
+    ids = torch.randint(1, vocabulary, (1, tokens), generator=torch.Generator().manual_seed(1))
+    torch.save(ids, folder / "ids.pt")
+
+
+class Contestant:
+    """A process that answers {"job", "times", "memory"} with seconds a call, or peak bytes."""
+
+    def __init__(self, python: str, code: str, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [python, "-c", code, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )  # fmt: skip
+        self.jobs = self.answer()["jobs"]
+
+    def ask(self, job: str, times: int = 1, memory: bool = False) -> dict:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"job": job, "times": times, "memory": memory}) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        sys.exit("a contestant's process ended")
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> list[dict]:
+    plain = contestants["Hugging Face"]
+    rows = []
+    for job in dict.fromkeys(job for contestant in contestants.values() for job in contestant.jobs):
+        who = {name: c for name, c in contestants.items() if job in c.jobs and c is not plain}
+        seconds: dict[str, list[float]] = {name: [] for name in who}
+        base = []
+        for _ in range(repeats):
+            base.append(plain.ask("nothing", times)["seconds"])
+            for name, contestant in who.items():
+                seconds[name].append(contestant.ask(job, times)["seconds"])
+        for name, contestant in who.items():
+            rows.append(
+                {
+                    "read": job,
+                    "who": name,
+                    "ms": round(1e3 * statistics.median(seconds[name]), 3),
+                    "times_hf": round(statistics.median(s / b for s, b in zip(seconds[name], base)), 3),
+                    "peak_mib": round(contestant.ask(job, memory=True)["peak_mib"], 2),
+                }
+            )
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        if job == "nothing":
+            peak = round(plain.ask(job, memory=True)["peak_mib"], 2)
+            ms = round(1e3 * statistics.median(base), 3)
+            rows.append({"read": job, "who": "Hugging Face", "ms": ms, "times_hf": 1.0, "peak_mib": peak})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--transformer-lens", help="python of an environment with transformer-lens 4")
+    parser.add_argument("--nnsight", help="python of an environment with nnsight 0.8")
+    parser.add_argument("--pyvene", help="python of an environment with pyvene 0.1")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    peers = {
+        "TransformerLens": (args.transformer_lens, TRANSFORMER_LENS),
+        "nnsight": (args.nnsight, NNSIGHT),
+        "pyvene": (args.pyvene, PYVENE),
+    }
+    report: dict = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start, "
+        f"{args.threads} threads",
+        "sizes": {},
+    }
+    for number in args.sizes:
+        name, size = list(SIZES.items())[number]
+        with tempfile.TemporaryDirectory() as folder:
+            make_case(Path(folder), *size)
+            threads = str(1 if size[1] < 256 else args.threads)
+            common = (folder, threads)
+            contestants = {
+                "Hugging Face": Contestant(sys.executable, HF, *common),
+                "cutaway": Contestant(sys.executable, OURS, *common),
+            }
+            for peer, (python, code) in peers.items():
+                if python:
+                    contestants[peer] = Contestant(python, code, *common)
+            report["sizes"][f"{name}, {threads} threads"] = measure(contestants, args.repeats, (200, 5, 1)[number])
+            for contestant in contestants.values():
+                contestant.end()
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
