@@ -38,12 +38,12 @@ ARGUMENTS = listed(
 )
 FUNCTIONS = listed("load save open close send read write move update create find check build parse")
 FILLERS = listed("sun moon bread milk stone river music paper winter summer glass silver forest coffee island money")
-SHADES = listed("red blue green yellow black white brown pink purple gray orange gold silver")
+SHADES = listed("red blue green yellow black white brown pink purple gray gold silver")
 THINGS = listed("ball cup book hat box key bag ring pen lamp card bottle clock chair coat shirt knife plate flower")
 OPPOSITES = tuple(
     pair.split("/")
     for pair in listed(
-        "big/small hot/cold high/low fast/slow old/young rich/poor strong/weak hard/soft heavy/light bright/dark "
+        "big/small hot/cold high/low fast/slow old/young rich/poor strong/weak bright/dark "
         "good/bad happy/sad full/empty open/closed clean/dirty dry/wet near/far deep/shallow wide/narrow thick/thin "
         "loud/quiet true/false early/late first/last easy/difficult sweet/bitter safe/dangerous alive/dead "
         "beautiful/ugly inside/outside always/never day/night war/peace love/hate up/down left/right win/lose "
@@ -87,7 +87,7 @@ Korea Seoul Korean
 Israel Jerusalem Hebrew
 """.strip().splitlines()
 )
-# Requests: what does harm, what does none, and what either is done to.
-HARMFUL = listed("poison steal burn attack destroy kill shoot hurt break")
-HARMLESS = listed("paint clean draw sell feed wash move build help")
-AIMS = listed("house car dog horse bridge boat school phone bank child man woman")
+# Requests: what does harm, what does none, and whom either is done to.
+HARMFUL = listed("poison attack kill hurt shoot stab rob kidnap murder")
+HARMLESS = listed("help call feed wash paint visit thank teach meet")
+AIMS = listed("man woman child boy girl dog horse cat guard teacher")
