@@ -47,6 +47,7 @@ class Model:
         self.architecture = architecture
         self._signature = inspect.signature(hf.forward).parameters
         self.facts: Facts = architecture.facts() if architecture is not None else _bare_facts(hf)
+        self._served: dict[str, tuple[str, ...]] = {}  # what names were found to stand for
         self.contract: Contract = establish(self, why)
 
     # ---- what there is
@@ -95,6 +96,8 @@ class Model:
 
         Raises InputError naming the nearest names, or why the point is refused.
         """
+        if (known := self._served.get(str(pattern))) is not None:
+            return known
         try:
             names = self._expand(pattern)
         except _RefusedAddress as error:
@@ -102,6 +105,7 @@ class Model:
         served = tuple(name for name in names if name not in self.contract.refused)
         if not served:
             raise InputError(f"{pattern} does not exist here: {self.contract.refused[names[0]]}")
+        self._served[str(pattern)] = served
         return served
 
     def _expand(self, pattern: Any) -> tuple[str, ...]:
