@@ -113,30 +113,36 @@ def _faithful(
     tell(f"{draws} random circuits of the same size")
     simple = replace(score_edges(wires, found_on, "change", **how), level=circuit.level).top(size)
     fixed = [circuit.members, torch.zeros_like(circuit.members), graph.exists, simple.members]
-    masks = torch.cat([torch.stack(fixed), random_circuits(graph, circuit, draws, seed)])
-    values = measure(wires, graph, task, masks, ablation)
+    # Edges drawn evenly are seldom on a path: circuits made of paths are the null that can carry something.
+    evenly = max(10, draws // 5)
+    masks = [torch.stack(fixed), random_circuits(graph, circuit, draws, seed)]
+    masks.append(random_circuits(graph, circuit, evenly, seed, "edges"))
+    values = measure(wires, graph, task, torch.cat(masks), ablation)
     c, e, m, baseline = values[:4]
-    drawn = values[4:]
     main = of_values(ablation, c, e, m, seed)
     tell("The other ablations, and the same method on the re-randomised model")
     others = [faithfulness(wires, circuit, task, kind, seed=seed) for kind in ABLATIONS if kind != ablation]
     parts["faithfulness"] = Ablations((main, *others))
-    beside = ratio(drawn.numpy(), e[None].numpy(), m[None].numpy())
+    beside = torch.as_tensor(ratio(values[4:].numpy(), e[None].numpy(), m[None].numpy()))
     gap = np.stack([c.numpy(), e.numpy(), m.numpy()]), np.stack([baseline.numpy(), e.numpy(), m.numpy()])
     simplest = bootstrap(
         baseline.tolist(), e.tolist(), m.tolist(), statistic=ratio, name="edges whose messages move most", over="items",
         seed=seed,
     )  # fmt: skip
     unit = f" {circuit.choices['unit']}" if circuit.choices.get("unit") else ""
-    random = _drawn(f"{draws} random circuits of this size", torch.as_tensor(beside))
+    what_of = "nodes" if nodes else "paths"
+    random = _drawn(f"{draws} random circuits of this size, of {what_of}", beside[:draws])
+    loose = _drawn(f"{evenly} random circuits of this size, of edges", beside[draws:])
     settings = {key: circuit.choices[key] for key in ("method", "ablation", "split", "positions", "data", "size_given")}
     same = () if halved else (NotDone(what="other items than it was found on", why="the task has fewer than 8"),)
-    better = int((torch.as_tensor(beside) < main.estimate.value).sum())
+    better = int((beside[:draws] < main.estimate.value).sum())
     found = [
         Evidence(
             claim=f"{circuit.size:,} of {graph.n_edges:,} edges do what the model does on {task.name}",
             effect=main.estimate,
-            nulls=(Comparison(estimate=random),),
+            nulls=(Comparison(estimate=random),)
+            if nodes
+            else (Comparison(estimate=random), Comparison(estimate=loose)),
             baselines=(
                 Comparison(
                     estimate=simplest,
@@ -145,7 +151,7 @@ def _faithful(
             ),
             seeds=(seed,),
             how=f"(m(C) - m(all ablated)) / (m(N) - m(all ablated)), {ablation} ablation; ratio of means, bootstrap "
-            f"over items. More faithful than {better} of {draws} random circuits.",
+            f"over items. More faithful than {better} of {draws} random circuits of {what_of}.",
             settings=settings,
             not_done=same,
         )

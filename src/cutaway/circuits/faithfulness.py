@@ -181,11 +181,20 @@ def curve(
     )
 
 
-def random_circuits(graph: Graph, like: Circuit, n: int = 100, seed: int = 0) -> Tensor:
-    """[n, source, destination]: circuits of as many edges (of a node circuit: nodes), drawn evenly from all that
-    exist."""
+Draw = Literal["paths", "edges"]
+
+
+def random_circuits(graph: Graph, like: Circuit, n: int = 100, seed: int = 0, draw: Draw = "paths") -> Tensor:
+    """[n, source, destination]: random circuits of as many edges (of a node circuit: nodes).
+
+    "paths": random paths from the logits back to the input, each step even among all that could come there, until the
+    size is reached (a path that would exceed it is left unfinished): circuits that can carry something.
+    "edges": even among all edges. Nodes are drawn evenly in either case.
+    """
     generator = torch.Generator().manual_seed(seed)
     size = int(like.members.any(1).sum()) - 1 if like.level == "node" else like.size
+    if like.level == "edge" and draw == "paths":
+        return torch.stack([_paths(graph, size, generator) for _ in range(n)])
     found = []
     for _ in range(n):
         drawn = torch.rand(graph.exists.shape, generator=generator)
@@ -193,3 +202,20 @@ def random_circuits(graph: Graph, like: Circuit, n: int = 100, seed: int = 0) ->
             drawn = drawn[:, :1].expand_as(drawn)
         found.append(top_members(graph, drawn, max(size, 1), "signed", like.level))
     return torch.stack(found)
+
+
+def _paths(graph: Graph, size: int, generator: torch.Generator) -> Tensor:
+    members = torch.zeros_like(graph.exists)
+    into = [graph.exists[:, d].nonzero()[:, 0].tolist() for d in range(len(graph.destinations))]
+    ports = graph.feeds
+    count, destination = 0, len(graph.destinations) - 1
+    while count < size:
+        source = _one_of(into[destination], generator)
+        count += not bool(members[source, destination])
+        members[source, destination] = True
+        destination = _one_of(ports[source], generator) if source else len(graph.destinations) - 1
+    return members
+
+
+def _one_of(items: Sequence[int], generator: torch.Generator) -> int:
+    return items[int(torch.randint(len(items), (1,), generator=generator))]

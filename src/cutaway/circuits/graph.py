@@ -122,6 +122,11 @@ class Graph:
         return found
 
     @cached_property
+    def feeds(self) -> list[list[int]]:
+        """For each source the destinations that it computes from; none for the input."""
+        return [self._owners[:, s].nonzero()[:, 0].tolist() for s in range(len(self.sources))]
+
+    @cached_property
     def shared(self) -> dict[str, tuple[str, ...]]:
         """a3.kv1 -> the heads that use this key and value head."""
         found: dict[str, tuple[str, ...]] = {}

@@ -32,13 +32,14 @@ def opened(model: Model) -> Wires:
     """A model's wires, checked: with every edge in, the masked forward gives the model's own logits, to 1e-4 of their
     largest. Two forwards of one short prompt. Raises InputError where they differ."""
     wires = wires_of(model)
-    ids = (torch.arange(6, device=model.device) * 7 + 3)[None] % model.facts.vocab_size
+    length = min(6, model.facts.max_positions or 6)
+    ids = (torch.arange(length, device=model.device) * 7 + 3)[None] % model.facts.vocab_size
     batch = model.batch(ids)
     graph = wires.split
     logits = model.run(batch).logits
     assert logits is not None
     other = record(wires, model.batch(ids.flip(-1)))
-    found = masked_logits(wires, batch, other, graph.exists.to(ids.device, logits.dtype), torch.tensor([5]))
+    found = masked_logits(wires, batch, other, graph.exists.to(ids.device, logits.dtype), torch.tensor([length - 1]))
     error = float((found - logits[:, -1]).abs().max() / logits[:, -1].abs().max().clamp(min=1e-30))
     if not error <= TOLERANCE:
         raise InputError(

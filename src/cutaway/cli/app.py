@@ -5,7 +5,22 @@ from __future__ import annotations
 import typer
 
 from cutaway import __version__
-from cutaway.cli import dictionary, exam, heads, lens, models, organism, probe, steer, sweep, tasks, toy, trace, view
+from cutaway.cli import (
+    circuit,
+    dictionary,
+    exam,
+    heads,
+    lens,
+    models,
+    organism,
+    probe,
+    steer,
+    sweep,
+    tasks,
+    toy,
+    trace,
+    view,
+)
 
 app = typer.Typer(
     help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
@@ -40,6 +55,7 @@ app.command("sweep", short_help="Which parts carry a behaviour: change each by i
 app.command("heads", short_help="What each attention head looks at.")(heads.heads)
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)
+app.command("circuit", short_help="Which heads and edges carry a task.")(circuit.circuit)
 app.command("models", short_help="List the models that ship.")(models.models)
 app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
 app.add_typer(dictionary.app, name="dictionary")

@@ -12,7 +12,7 @@ ROOMS = ("circuits", "graphs")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Examine a room, on the shipped model or on toys whose truth is exact. Raises UnknownName for a room without an exam."""
+    """Examine a room, on the shipped model or on toys whose truth is exact. Raises UnknownName."""
     from cutaway.core import UnknownName
 
     if room not in ROOMS:

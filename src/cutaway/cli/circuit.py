@@ -1,0 +1,109 @@
+"""`cutaway circuit`: the heads, MLPs and edges that carry a task, and how far to believe it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model
+from cutaway.cli.output import JSON, say, step, warn
+
+
+def _methods(on: bool) -> None:
+    if not on:
+        return
+    from cutaway.circuits import METHODS
+    from cutaway.core.table import columns
+
+    rows = [("method", "cost", "what it does")]
+    rows += [(name, one.cost, one.about) for name, one in METHODS.items()]
+    print("\n".join(columns(rows, indent="")))
+    print("\nF, B: forwards, backwards of the whole task; m: --steps; L: layers. cutaway exam circuits compares them.")
+    raise typer.Exit
+
+
+def circuit(
+    task: str = typer.Argument(..., help="A task (cutaway tasks lists them), or a .csv or .jsonl file of pairs."),
+    model: str = MODEL,
+    method: str = typer.Option("eap-ig", help="How edges are scored; --methods lists them with their costs."),
+    size: int | None = typer.Option(None, min=1, help="Edges (for node methods: nodes). Default: faithful at 0.85."),
+    ablation: str = typer.Option("resample", help="What edges left out carry: resample (counterfactual), mean, zero."),
+    steps: int = typer.Option(5, min=1, help="Steps of integrated gradients."),
+    whole_heads: bool = typer.Option(False, "--whole-heads", help="A head is one destination, not q, k and v apart."),
+    signed: bool = typer.Option(False, "--signed", help="Take edges by score, not by its absolute value."),
+    n: int | None = typer.Option(None, "--n", min=2, help="Items, half to find on. Default: 64, or all of a file."),
+    counterfactual: str | None = typer.Option(None, "--counterfactual", "-c", help="Its kind (cutaway tasks NAME)."),
+    metric: str | None = typer.Option(None, help="logit_difference, probability, ….  Default: the task's."),
+    quick: bool = typer.Option(False, "--quick", help="20 random circuits in place of 100, a smaller audit."),
+    methods: bool = typer.Option(False, "--methods", is_eager=True, callback=_methods, help="List them."),
+    out: Path | None = OUT,
+    seed: int = typer.Option(0, help="Of the items, the halves, random circuits and the null."),
+    trust_remote_code: bool = TRUST,
+    as_json: bool = JSON,
+) -> None:
+    """Find the edges between heads and MLPs that carry a task, and test them on items held out.
+
+    Beside the circuit's faithfulness stand random circuits of its size, the simplest ranking, and the same method on
+    the re-randomised model; a sample of edges is ablated for real.
+
+    Example:  cutaway circuit ioi --model almanac --method eap-ig
+    """
+    del methods
+    claim(out, "circuit")
+    from cutaway.circuits import ABLATIONS, METHODS
+    from cutaway.core import UnknownName
+
+    if method not in METHODS:
+        raise UnknownName("circuit method", method, METHODS)
+    if ablation not in ABLATIONS:
+        raise UnknownName("ablation", ablation, ABLATIONS)
+    loaded, made = _task(task, model, n, counterfactual, metric, seed, trust_remote_code)
+    from cutaway.circuits import discover
+
+    with step(f"Finding the circuit of {made.name} in {loaded.name}"):
+        found = discover(
+            loaded,
+            made,
+            method,
+            size=size,
+            ablation=ablation,
+            split=not whole_heads,
+            steps=steps,
+            by="signed" if signed else "absolute",
+            check="quick" if quick else "full",
+            seed=seed,
+            say=say,
+        )
+    tensors = {"scores": found.scores, "members": found.members}
+    finish(found, loaded, "circuit", out, as_json, settings=dict(found.choices), tensors=tensors)
+
+
+def _task(
+    name: str, model: str, n: int | None, counterfactual: str | None, metric: str | None, seed: int, trust: bool
+) -> tuple[Any, Any]:
+    """(model, task); what had to be left out of the task is said as warnings."""
+    import warnings
+
+    from cutaway.tasks import Task, TaskWarning
+    from cutaway.tasks import task as make
+    from cutaway.tasks.catalogue import entry
+
+    file = Path(name)
+    own = file.suffix.lower() in (".csv", ".jsonl")
+    if not own:
+        entry(name)  # an unknown name is said before a model is loaded
+    loaded = load_model(model, trust)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TaskWarning)
+        if own:
+            read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
+            more = {} if metric is None else {"metric": metric}
+            more = more if counterfactual is None else {**more, "counterfactual": counterfactual}
+            made = read(loaded, file, n=n, **more)
+        else:
+            made = make(name, loaded, n=n, seed=seed, counterfactual=counterfactual, metric=metric)
+    for one in caught:
+        warn(str(one.message))
+    return loaded, made
