@@ -91,7 +91,7 @@ def test_items_that_the_metric_does_not_tell_apart_are_named(almanac: cw.Model) 
 
 def test_a_task_made_for_another_model_is_refused(almanac: cw.Model, untrained: cw.Model) -> None:
     task = cw.Task.from_tokens(torch.tensor([[300, 301]]), torch.tensor([[300, 302]]), [1500])
-    with pytest.raises(InputError, match=r"has answers up to id 1500, .* 705 logits"):
+    with pytest.raises(InputError, match=r"has answers up to id 1500, .* [0-9]+ logits"):
         task.check(untrained, null=False)
 
 

@@ -245,11 +245,11 @@ def test_small_splits_say_how_many_they_have() -> None:
 def test_items_longer_than_the_context_are_drawn_again() -> None:
     from cutaway.tasks.reading import Reader
 
-    short = cw.task("ioi", Reader(tokenizer("digits"), "short", 705, context=17))
+    short = cw.task("ioi", Reader(tokenizer("digits"), "short", len(tokenizer("digits")), context=17))
     assert int(short.lengths.max()) <= 17
     assert any("longer than the context" in note for note in short.notes)
     with pytest.raises(InputError, match="64 of 64 items are longer than the model's context"):
-        cw.task("induction", Reader(tokenizer("digits"), "short", 705, context=17))
+        cw.task("induction", Reader(tokenizer("digits"), "short", len(tokenizer("digits")), context=17))
 
 
 def test_a_chat_template_is_used_for_refusal() -> None:

@@ -90,4 +90,4 @@ Israel Jerusalem Hebrew
 # Requests: what does harm, what does none, and whom either is done to.
 HARMFUL = listed("poison attack kill hurt shoot stab rob kidnap murder")
 HARMLESS = listed("help call feed wash paint visit thank teach meet")
-AIMS = listed("man woman child boy girl dog horse cat guard teacher")
+AIMS = listed("man woman dog horse cat guard teacher doctor farmer driver")
