@@ -12,6 +12,7 @@ from cutaway.model.sweeps.chunks import Chunk
 from cutaway.model.sweeps.lanes import Lanes
 from cutaway.model.sweeps.metric import Measure
 from cutaway.model.sweeps.replay import Base, Replay, unembedded
+from cutaway.model.threads import suited
 from cutaway.model.tokens import Batch
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Executor:
         """[lane, vocab] at each lane's column; or ([lane, k],) of the metric's tokens where it needs no others."""
         lanes = Lanes(self.model, list(chunk.parts), self.base.read, self.base.layout)
         rows = torch.tensor([row for part in chunk.parts for row in part.rows])
-        with torch.no_grad():
+        columns = self.base.width if chunk.stage < 0 else self.end + 1 - chunk.start
+        one_thread = suited(self.model.facts.d_model, chunk.lanes * columns, self.model.device)
+        with one_thread, torch.no_grad():
             if self.replay is None or chunk.stage < 0:
                 whole: Tensor = lanes.run(lambda: self._whole(lanes, rows))
                 return whole
@@ -120,6 +123,6 @@ def one_at_a_time(model: Model, base: Base, ops: list[Op]) -> Tensor:
         base.layout, reads=[], ops=ops, leaves=[], norms=model.norms, frozen=None, configs=model.contract.configs,
         keep_graph=False, stop=None,
     )  # fmt: skip
-    with torch.no_grad():
+    with suited(model.facts.d_model, base.rows * base.width, model.device), torch.no_grad():
         logits: Tensor = forward.run(lambda: unembedded(model, base.batch, base.columns))
     return logits

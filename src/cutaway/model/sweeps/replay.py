@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.model.hooks import Forward
+from cutaway.model.threads import suited
 
 if TYPE_CHECKING:
     from cutaway.model.model import Model
@@ -78,7 +79,7 @@ class Base:
         )  # fmt: skip
         handles = [self._watch(block) for block in self._blocks()]
         try:
-            with torch.no_grad():
+            with suited(model.facts.d_model, self.rows * self.width, model.device), torch.no_grad():
                 self.logits = forward.run(lambda: unembedded(model, batch, columns))
         finally:
             for before, after in handles:
@@ -158,7 +159,7 @@ class Replay:
         self.caches = [self._cache_name(block) for block in self.blocks]
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        with torch.no_grad():
+        with suited(self.model.facts.d_model, base.rows * base.width, self.model.device), torch.no_grad():
             self._check()
 
     @staticmethod
