@@ -20,8 +20,7 @@ from cutaway.features.sparse import Active, encode_at
 
 _WIDE = 8192  # features, from which searching group maxima is the faster way
 
-Rule = Literal["relu", "jumprelu", "topk", "batchtopk"]
-Inference = Literal["relu", "jumprelu", "topk"]
+Inference = Literal["relu", "jumprelu", "topk", "matching_pursuit", "gated"]
 
 
 def activate(pre: Tensor, rule: Inference, threshold: Tensor | None = None, k: int | None = None) -> Tensor:

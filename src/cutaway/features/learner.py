@@ -10,17 +10,19 @@ Layers are looped over: each has its own active set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen
+from cutaway.features.architectures import ARCHITECTURES, At
+from cutaway.features.dead import resample, revive
 from cutaway.features.normalise import Normalisation
+from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings
-from cutaway.features.sparse import Active, at_features, decode, encode_at
+from cutaway.features.sparse import Active, decode
 from cutaway.features.transcoders import Layer, Transcoders
 
 
@@ -42,6 +44,7 @@ class Forward:
     chosen: list[Chosen]
     values: list[Tensor]
     y_hat: list[Tensor]
+    nested: list[list[Tensor]]  # of a Matryoshka: y_hat of each prefix, the last one whole
 
 
 class Learner:
@@ -55,14 +58,22 @@ class Learner:
         *, bf16: bool = False, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.settings, self.normal, self.bf16 = settings, normal, bf16
+        self.architecture = ARCHITECTURES[settings.activation]
+        self.bounds = self.architecture.bounds(settings.features, settings.groups)
         self.n_layers, self.d_in, self.d_out = n_layers, d_in, d_out
         self.parameters = _initial(settings, n_layers, d_in, d_out, dtype, device)
         self.lr = settings.lr or 0.15 / d_in**0.5
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=self.lr, betas=(0.9, 0.999), fused=True)
+        learned = [p for p in self.parameters.values() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(learned, lr=self.lr, betas=(0.9, 0.999), fused=True)
         self.threshold = torch.zeros(n_layers, dtype=dtype)
         self.since_fired = torch.zeros(n_layers, settings.features, dtype=torch.long, device=device)
+        self.buffers = {
+            name: torch.full((n_layers,), value, dtype=torch.float64)
+            for name, value in self.architecture.buffers(settings).items()
+        }
         self.k = settings.l0
-        self._pre: dict[int, Tensor] = {}  # dense pre-activations of the batch at hand
+        self.done, self.seen = 0.0, 0  # share of the steps, tokens
+        self.dense_pre: dict[int, Tensor] = {}  # pre-activations of the batch at hand
 
     # ------------------------------------------------------------------------------------------------- structure
 
@@ -74,37 +85,12 @@ class Learner:
 
     # --------------------------------------------------------------------------------------------------- forward
 
-    def choose(self, layer: int, x: Tensor) -> tuple[Chosen, Tensor]:
-        """[n, d_in] in normalised units -> the active pairs, and the dense pre-activations [n, F] they came from."""
-        W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
-        rule = self.settings.activation
-        if rule == "jumprelu":
-            theta = self.weight("log_threshold", layer).exp()
-            pre = rules.dense_pre(x, W_enc, b_enc - theta, bf16=self.bf16)
-            return rules.over(pre, x, W_enc, b_enc, theta, band=self.settings.bandwidth / 2), pre
-        pre = rules.dense_pre(x, W_enc, b_enc, bf16=self.bf16)
-        if rule == "topk":
-            return rules.topk(pre, x, W_enc, b_enc, self.k), pre
-        if rule == "relu":
-            return rules.over(pre, x, W_enc, b_enc, torch.zeros_like(b_enc)), pre
-        return rules.batch_topk(pre, x, W_enc, b_enc, self.k, float(self.threshold[layer])), pre
+    def at(self, layer: int) -> At:
+        return At(self, layer)
 
     def choose_fixed(self, layer: int, x: Tensor) -> Chosen:
-        """As `choose`, but as the finished dictionary will: BatchTopK by its running threshold."""
-        if self.settings.activation != "batchtopk":
-            chosen, _ = self.choose(layer, x)
-            return Chosen(chosen.active, self.values(layer, chosen))
-        W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
-        theta = self._theta(layer)
-        pre = rules.dense_pre(x, W_enc, b_enc - theta, bf16=self.bf16)
-        return rules.over(pre, x, W_enc, b_enc, theta)
-
-    def values(self, layer: int, chosen: Chosen) -> Tensor:
-        """The activations at the pairs, [nnz]."""
-        if self.settings.activation != "jumprelu":
-            return chosen.pre
-        theta = at_features(self.weight("log_threshold", layer).exp(), chosen.active)
-        return rules.gated(chosen.pre, theta, self.settings.bandwidth)
+        """The active pairs of [n, d_in] in normalised units, as the finished dictionary will have them."""
+        return self.architecture.choose_fixed(self.at(layer), x)
 
     def written(self, layer: int, values: Tensor, active: Active) -> Sequence[Tensor]:
         """What a layer's features write to each output of `writes(layer)`: tensors [n, d_out]."""
@@ -119,28 +105,47 @@ class Learner:
     def forward(self, x: Tensor) -> Forward:
         """x [layers, n, d_in], normalised."""
         found, values, y_hat = [], [], [self.bias(layer, x[layer]) for layer in range(self.n_layers)]
+        nested = [list(y_hat) for _ in self.bounds]
         for layer in range(self.n_layers):
-            chosen, pre = self.choose(layer, x[layer])
-            a = self.values(layer, chosen)
-            for m, part in zip(self.writes(layer), self.written(layer, a, chosen.active)):
+            at = self.at(layer)
+            chosen, pre = self.architecture.choose(at, x[layer])
+            a = self.architecture.values(at, chosen)
+            for m, part in zip(self.writes(layer), self.written(layer, a, chosen.active) if not self.bounds else ()):
                 y_hat[m] = y_hat[m] + part
+            for prefix, part, active in self._groups(a, chosen.active):
+                for m, written in zip(self.writes(layer), self.written(layer, part, active)):
+                    for longer in nested[prefix:]:
+                        longer[m] = longer[m] + written
             found.append(chosen)
             values.append(a)
-            self._pre[layer] = pre
-        return Forward(found, values, y_hat)
+            self.dense_pre[layer] = pre
+        return Forward(found, values, nested[-1] if nested else y_hat, nested)
+
+    def _groups(self, values: Tensor, active: Active) -> Iterator[tuple[int, Tensor, Active]]:
+        """The pairs of each nested prefix that the one before does not have."""
+        for prefix, (start, end) in enumerate(zip((0, *self.bounds), self.bounds)):
+            inside = (active.features >= start) & (active.features < end)
+            yield prefix, values[inside], active.kept(inside)
 
     # ------------------------------------------------------------------------------------------------------ loss
 
     def loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Forward]:
         """x [layers, n, d_in], y [layers, n, d_out], normalised -> the loss to step on."""
-        self._pre = {}
+        self.dense_pre = {}
         forward = self.forward(x)
         total = x.new_zeros(())
         for layer in range(self.n_layers):
-            total = total + self.reconstruction(y[layer], forward.y_hat[layer])
-            total = total + self._sparsity(layer, forward)
-        total = total + self._for_the_dead(x, y, forward)
+            total = total + self._reconstructions(y[layer], layer, forward)
+            chosen, values = forward.chosen[layer], forward.values[layer]
+            total = total + self.architecture.penalty(self.at(layer), chosen, values)
+        total = total + revive(self, x, y, forward)
+        total = total + self.architecture.also(self, x, y, forward)
         return total, forward
+
+    def _reconstructions(self, y: Tensor, layer: int, forward: Forward) -> Tensor:
+        if not forward.nested:
+            return self.reconstruction(y, forward.y_hat[layer])
+        return torch.stack([self.reconstruction(y, prefix[layer]) for prefix in forward.nested]).mean()
 
     def reconstruction(self, y: Tensor, y_hat: Tensor) -> Tensor:
         """mean over tokens of |y - y_hat|^2 / (|y|^2 + floor d); units are such that the median of |y|^2 is d."""
@@ -148,60 +153,9 @@ class Learner:
 
     def token_weight(self, y: Tensor) -> Tensor:
         """[n, d_out] -> [n]."""
+        if self.settings.floor is None:
+            return torch.full_like(y[:, 0], 1 / self.d_out)
         return 1 / (y.square().sum(-1) + self.settings.floor * self.d_out).clamp_min(1e-12)
-
-    def _sparsity(self, layer: int, forward: Forward) -> Tensor | float:
-        rule, weight = self.settings.activation, self.settings.sparsity
-        chosen = forward.chosen[layer]
-        if rule == "relu":  # lambda sum_i |W_dec,i| a_i, a token
-            norms = self.weight("W_dec", layer).flatten(1).norm(dim=1)
-            return weight * (forward.values[layer] * at_features(norms, chosen.active)).sum() / chosen.active.n_tokens
-        if rule == "jumprelu":  # lambda (L0 / l0 - 1)^2
-            theta = at_features(self.weight("log_threshold", layer).exp(), chosen.active)
-            l0 = rules.counted(chosen.pre, theta, self.settings.bandwidth) / chosen.active.n_tokens
-            return weight * (l0 / self.k - 1).square()
-        return 0.0
-
-    def _for_the_dead(self, x: Tensor, y: Tensor, forward: Forward) -> Tensor | float:
-        """AuxK: the dead features with the largest h model what is left of y; the target is detached, so only they
-        learn from it, encoders included. Pre-activation loss: ReLU(theta - h) |W_dec| brings them up."""
-        total: Tensor | float = 0.0
-        rule = self.settings.activation
-        parts: dict[int, list[Tensor]] = {m: [] for m in range(self.n_layers)}
-        for layer in range(self.n_layers):
-            dead = (self.since_fired[layer] > self.settings.dead_after).nonzero()[:, 0]
-            if len(dead) == 0:
-                continue
-            W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
-            if self.settings.aux:
-                # The dense pass of a JumpReLU is less its threshold.
-                h = self._pre[layer][:, dead] + (self._theta(layer)[dead] if rule == "jumprelu" else 0)
-                top = h.topk(min(self.settings.aux_k, len(dead)), dim=1).indices
-                n, k = top.shape
-                active = Active.of(
-                    torch.arange(n, device=x.device).repeat_interleave(k), dead[top].view(-1), n, W_enc.shape[0]
-                )
-                values = encode_at(x[layer], W_enc, b_enc, active).relu()
-                for m, part in zip(self.writes(layer), self.written(layer, values, active)):
-                    parts[m].append(part)
-            if self.settings.pre_activation:
-                h = torch.addmm(b_enc[dead], x[layer], W_enc[dead].T)
-                short = (self._theta(layer)[dead] - h).relu()
-                norms = self.weight("W_dec", layer)[dead].flatten(1).norm(dim=1).detach()
-                total = total + self.settings.pre_activation * (short * norms).sum(1).mean()
-        for m, written in parts.items():
-            if written:
-                left = (y[m] - forward.y_hat[m]).detach()
-                total = (
-                    total
-                    + self.settings.aux * ((left - sum(written)).square().sum(-1) * self.token_weight(y[m])).mean()
-                )
-        return total
-
-    def _theta(self, layer: int) -> Tensor:
-        if self.settings.activation == "jumprelu":
-            return self.weight("log_threshold", layer).exp().detach()
-        return self.threshold[layer].to(self.since_fired.device).expand(self.settings.features)
 
     # ------------------------------------------------------------------------------------------------------ step
 
@@ -210,6 +164,8 @@ class Learner:
         start, end = self.settings.l0_start or 3 * self.settings.l0, self.settings.l0
         left = 1 - done / self.settings.l0_anneal if self.settings.l0_anneal else 0.0
         self.k = min(self.settings.features, round(end + (start - end) * max(0.0, left)))
+        self.done = done
+        self.architecture.anneal(self, done)
 
     def step(self, x: Tensor, y: Tensor, lr: float) -> Step:
         """One Adam step on raw activations x [layers, n, d_in], y [layers, n, d_out]."""
@@ -217,13 +173,21 @@ class Learner:
         loss, forward = self.loss(x, y)
         self.update(loss, lr)
         self.count(forward)
+        every = self.settings.resample
+        before, self.seen = self.seen, self.seen + x.shape[1]
+        if every and before // every < self.seen // every:
+            resample(self, x, y, forward, self.seen)
         return self.report(float(loss.detach()), y, forward)
 
     def update(self, loss: Tensor, lr: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.decoder == "unit":
+            self._along_the_sphere()
         self.optimiser.step()
+        if self.settings.decoder == "unit":
+            self._to_the_sphere()
         self.optimiser.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -233,9 +197,33 @@ class Learner:
             features = chosen.active.features[forward.values[layer].detach() > 0]
             self.since_fired[layer] += chosen.active.n_tokens
             self.since_fired[layer, features] = 0
-            if self.settings.activation == "batchtopk" and len(chosen.active):
-                old, new = self.threshold[layer], chosen.lowest
-                self.threshold[layer] = new if old == 0 else 0.98 * old + 0.02 * new
+            self.architecture.count(self.at(layer), chosen, forward.values[layer])
+
+    @torch.no_grad()
+    def _along_the_sphere(self) -> None:
+        """Take out of each decoder's gradient what would change its length."""
+        for layer in range(self.n_layers):
+            W_dec = self.weight("W_dec", layer)
+            if W_dec.grad is not None:
+                flat, g = W_dec.flatten(1), W_dec.grad.flatten(1)
+                unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                W_dec.grad -= ((g * unit).sum(1, keepdim=True) * unit).view_as(W_dec)
+
+    @torch.no_grad()
+    def _to_the_sphere(self) -> None:
+        for layer in range(self.n_layers):
+            W_dec = self.weight("W_dec", layer)
+            W_dec /= W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
+
+    @torch.no_grad()
+    def replace_rows(self, name: str, layer: int, rows: Tensor, value: Tensor) -> None:
+        """Write parameters of some features, and forget what Adam knew of them."""
+        p = self.weight(name, layer)
+        p[rows] = value
+        for key in ("exp_avg", "exp_avg_sq"):
+            held = self.optimiser.state.get(p, {})
+            if key in held:
+                held[key][rows] = 0
 
     @torch.no_grad()
     def report(self, loss: float, y: Tensor, forward: Forward) -> Step:
@@ -257,50 +245,50 @@ class Learner:
 
         They leave `margin` x l0 active features a token, so that on other text, too, l0 is not exceeded.
         """
-        if self.settings.activation != "batchtopk":
-            return
         for layer in range(self.n_layers):
-            here = self.normal.inputs(x[layer], layer)
-            W_enc, b_enc = self.weight("W_enc", layer), self.weight("b_enc", layer)
-            pre = rules.dense_pre(here, W_enc, b_enc, bf16=self.bf16)
-            chosen = rules.batch_topk(pre, here, W_enc, b_enc, self.settings.l0, float(self.threshold[layer]))
-            h = chosen.pre.sort().values
-            if len(h):
-                dropped = min(len(h) - 1, round((1 - margin) * len(h)))
-                self.threshold[layer] = h[dropped] * (1 - 1e-6)
+            self.architecture.calibrate(self.at(layer), self.normal.inputs(x[layer], layer), margin)
 
     @torch.no_grad()
+    def folded(self, layer: int) -> Layer:
+        """One layer in the model's own units: normalisation folded into weights and biases, exactly."""
+        scale_x, scale_y = self.normal.x_scale[layer], self.normal.y_scale
+        W_enc, b_enc, threshold = self.architecture.folded(self.at(layer))
+        outputs = self.writes(layer)
+        W_dec = self.weight("W_dec", layer) * scale_y[outputs.start : outputs.stop, None]
+        b_dec = self.weight("b_dec", layer) * scale_y[layer] + self.normal.y_mean[layer]
+        if not self.architecture.reads_pairs:  # its values scale with its input, and its decoder reads
+            return Layer(W_enc=W_enc, b_enc=b_enc, W_dec=W_enc[:, None].clone(), b_dec=b_dec)
+        W_enc = W_enc / scale_x
+        b_enc = b_enc - W_enc @ self.normal.x_mean[layer]
+        W_skip = None
+        if self.settings.skip:
+            W_skip = self.weight("W_skip", layer) * scale_y[layer] / scale_x
+            b_dec = b_dec - W_skip @ self.normal.x_mean[layer]
+        # Unit decoders: an activation is then the length of what the feature writes, in every dictionary alike.
+        # TopK compares activations with one another, so there each keeps its scale.
+        norm = W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)
+        if not self.architecture.scale_free:
+            norm = torch.ones_like(norm)
+        return Layer(
+            W_enc=W_enc * norm[:, None], b_enc=b_enc * norm, W_dec=W_dec / norm[:, None, None], b_dec=b_dec,
+            threshold=None if threshold is None else threshold * norm, W_skip=W_skip,
+        )  # fmt: skip
+
     def transcoders(self, **about: object) -> Transcoders:
-        """The dictionary in the model's own units: normalisation folded into weights and biases, exactly."""
-        layers = []
-        for layer in range(self.n_layers):
-            scale_x, scale_y = self.normal.x_scale[layer], self.normal.y_scale
-            W_enc = self.weight("W_enc", layer) / scale_x
-            b_enc = self.weight("b_enc", layer) - W_enc @ self.normal.x_mean[layer]
-            outputs = self.writes(layer)
-            W_dec = self.weight("W_dec", layer) * scale_y[outputs.start : outputs.stop, None]
-            b_dec = self.weight("b_dec", layer) * scale_y[layer] + self.normal.y_mean[layer]
-            W_skip = None
-            if self.settings.skip:
-                W_skip = self.weight("W_skip", layer) * scale_y[layer] / scale_x
-                b_dec = b_dec - W_skip @ self.normal.x_mean[layer]
-            threshold = None
-            if self.settings.activation in ("jumprelu", "batchtopk"):
-                threshold = self._theta(layer).clone()
-            # Unit decoders: an activation is then the length of what the feature writes, in every dictionary alike.
-            # TopK compares activations with one another, so there each keeps its scale.
-            norm = W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)
-            if self.settings.activation == "topk":
-                norm = torch.ones_like(norm)
-            layers.append(
-                Layer(
-                    W_enc=W_enc * norm[:, None], b_enc=b_enc * norm, W_dec=W_dec / norm[:, None, None], b_dec=b_dec,
-                    threshold=None if threshold is None else threshold * norm, W_skip=W_skip,
-                )
-            )  # fmt: skip
-        rule = "jumprelu" if self.settings.activation == "batchtopk" else self.settings.activation
-        k = self.settings.l0 if rule == "topk" else None
-        return Transcoders(kind=self.settings.kind, rule=rule, layers=tuple(layers), k=k, **about)  # type: ignore[arg-type]
+        """The finished set."""
+        layers = tuple(self.folded(layer) for layer in range(self.n_layers))
+        return Transcoders(
+            kind=self.settings.kind, rule=self.architecture.saved_as, layers=layers, **self._saved(), **about
+        )  # type: ignore[arg-type]
+
+    def sae(self, **about: object) -> SAE:
+        """The finished dictionary of one point."""
+        held = self.folded(0)
+        tensors = {**held.tensors(), "W_dec": held.W_dec[:, 0]}
+        return SAE(rule=self.architecture.saved_as, **tensors, **self._saved(), **about)  # type: ignore[arg-type]
+
+    def _saved(self) -> dict[str, object]:
+        return self.architecture.saved_fields(self.settings)
 
     # ----------------------------------------------------------------------------------------------------- state
 
@@ -310,6 +298,9 @@ class Learner:
         for name, p in self.parameters.items():
             for key, value in self.optimiser.state.get(p, {}).items():
                 out[f"adam.{name}.{key}"] = value
+        out |= {f"buffer.{name}": value for name, value in self.buffers.items()}
+        if self.settings.resample:
+            out["seen"] = torch.tensor(self.seen)
         return {**out, "threshold": self.threshold, "since_fired": self.since_fired}
 
     @torch.no_grad()
@@ -320,6 +311,9 @@ class Learner:
             held = {key.removeprefix(prefix): value.clone() for key, value in state.items() if key.startswith(prefix)}
             if held:
                 self.optimiser.state[p] = held
+        for name, value in self.buffers.items():
+            value.copy_(state[f"buffer.{name}"])
+        self.seen = int(state.get("seen", torch.tensor(0)))
         self.threshold.copy_(state["threshold"])
         self.since_fired.copy_(state["since_fired"])
 
@@ -329,7 +323,7 @@ def _initial(
 ) -> dict[str, nn.Parameter]:
     """Encoders: random unit rows. Decoders: small and random, so that no feature starts by writing much."""
     generator = torch.Generator().manual_seed(settings.seed)
-    features = settings.features
+    features, architecture = settings.features, ARCHITECTURES[settings.activation]
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device=device, dtype=dtype)
@@ -340,10 +334,18 @@ def _initial(
         W_enc = normal(features, d_in)
         out[f"W_enc_{layer}"] = W_enc / W_enc.norm(dim=1, keepdim=True)
         out[f"b_enc_{layer}"] = torch.zeros(features, dtype=dtype, device=device)
-        out[f"W_dec_{layer}"] = normal(features, outputs, d_out) * 0.1 / (outputs * d_out) ** 0.5
+        W_dec = normal(features, outputs, d_out) * 0.1 / (outputs * d_out) ** 0.5
+        if settings.begins_tied and d_in == d_out:
+            W_dec[:, 0] = 0.1 * out[f"W_enc_{layer}"]
+        if settings.decoder == "unit" or settings.frozen == "decoder":
+            W_dec = W_dec / W_dec.flatten(1).norm(dim=1)[:, None, None]
+        out[f"W_dec_{layer}"] = W_dec
         out[f"b_dec_{layer}"] = torch.zeros(d_out, dtype=dtype, device=device)
         if settings.skip:
             out[f"W_skip_{layer}"] = torch.zeros(d_out, d_in, dtype=dtype, device=device)
-        if settings.activation == "jumprelu":
-            out[f"log_threshold_{layer}"] = torch.full((features,), 0.0, dtype=dtype, device=device)
-    return {name: nn.Parameter(value) for name, value in out.items()}
+        more = architecture.parameters(settings, torch.zeros(features, dtype=dtype, device=device))
+        out |= {f"{name}_{layer}": value for name, value in more.items()}
+        if not architecture.reads_pairs:
+            del out[f"W_enc_{layer}"], out[f"b_enc_{layer}"]
+    held = {"encoder": "W_enc", "decoder": "W_dec", None: "none"}[settings.frozen]
+    return {name: nn.Parameter(value, requires_grad=not name.startswith(held)) for name, value in out.items()}

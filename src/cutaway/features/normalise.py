@@ -9,6 +9,8 @@ from torch import Tensor
 
 from cutaway.core import InputError
 
+MLPS = ("the MLPs' inputs", "the MLPs' outputs")
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -23,13 +25,22 @@ class Normalisation:
     y_scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> Normalisation:
-        """From x [layers, n, d_in], y [layers, n, d_out]. Raises `InputError` for NaN or constant activations."""
-        for name, value in (("inputs", x), ("outputs", y)):
+    def of(cls, x: Tensor, y: Tensor, how: str = "median", what: tuple[str, str] = MLPS) -> Normalisation:
+        """From x [layers, n, d_in], y [layers, n, d_out]. how: median, rms (the mean square instead), none.
+
+        Raises `InputError` for NaN or constant activations, naming them as `what`.
+        """
+        for name, value in zip(what, (x, y)):
             if not torch.isfinite(value).all():
-                raise InputError(f"the MLPs' {name} hold NaN or infinite values: the model's weights are broken.")
+                raise InputError(f"{name} hold NaN or infinite values: the model's weights are broken.")
         x_mean, y_mean = x.mean(1), y.mean(1)
-        return cls(x_mean, y_mean, _scale(x, x_mean, "inputs"), _scale(y, y_mean, "outputs"))
+        made = cls(x_mean, y_mean, _scale(x, x_mean, what[0], how), _scale(y, y_mean, what[1], how))
+        if how == "none":
+            return cls(
+                *(torch.zeros_like(v) for v in (x_mean, y_mean)),
+                *(torch.ones_like(v) for v in (made.x_scale, made.y_scale)),
+            )
+        return made
 
     def inputs(self, x: Tensor, layer: int | None = None) -> Tensor:
         """[layers, n, d_in], or one layer's [n, d_in]."""
@@ -45,10 +56,11 @@ class Normalisation:
         return {"x_mean": self.x_mean, "y_mean": self.y_mean, "x_scale": self.x_scale, "y_scale": self.y_scale}
 
 
-def _scale(values: Tensor, mean: Tensor, what: str) -> Tensor:
+def _scale(values: Tensor, mean: Tensor, what: str, how: str) -> Tensor:
     sizes = (values - mean[:, None]).square().sum(-1)  # [layers, n]
-    scale = (sizes.median(1).values / values.shape[-1]).sqrt()
+    typical = sizes.median(1).values if how == "median" else sizes.mean(1)
+    scale = (typical / values.shape[-1]).sqrt()
     constant = (scale == 0).nonzero()[:, 0].tolist()
     if constant:
-        raise InputError(f"the MLP {what} of layers {constant} are the same for every token: nothing to learn there.")
+        raise InputError(f"{what} of layers {constant} are the same for every token: nothing to learn there.")
     return scale

@@ -7,9 +7,14 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cutaway.core import InputError
-from cutaway.features.activations import Rule
 
 Kind = Literal["plt", "clt"]
+Rule = Literal["relu", "gated", "topk", "batchtopk", "jumprelu", "matryoshka", "p_anneal", "matching_pursuit"]
+
+
+def _unless(default: Any, **limits: Any) -> Any:
+    """A setting of few architectures: written down only where it is not as usual."""
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class _Settings(BaseModel):
@@ -29,31 +34,48 @@ class _Settings(BaseModel):
 
 
 class DictionarySettings(_Settings):
-    """One dictionary: transcoders for every MLP of a model.
+    """One dictionary: transcoders for every MLP of a model (plt, clt), or one at a point (sae).
 
+    kind              plt, clt; sae: reads the point `at` (resid_post.2, mlp_act.0, z.1 with its heads in a row, …) and
+                      reconstructs it, or writes to the point `to` (a transcoder of one place)
     features, l0      per layer; l0 is the mean number of active features a token
-    activation        batchtopk (saved as jumprelu with one threshold a layer), topk, jumprelu, relu
+    activation        one of `features.architectures`: batchtopk and matryoshka (saved as jumprelu with one threshold a
+                      layer), topk, jumprelu, relu, p_anneal, gated (saved as the jumprelu that it equals),
+                      matching_pursuit (sae alone)
     skip              adds W_skip x to the output of each layer (Paulo et al. 2025)
     floor             a token's squared error is divided by |y - mean|^2 + floor x its median over tokens: 0 counts
-                      every token alike; infinity is the plain squared error, where a few huge tokens are all that
-                      counts
+                      every token alike; None is the plain squared error |y - y_hat|^2 / d, where a few huge tokens are
+                      all that counts
     lr                peak rate of Adam; by default 0.15 / sqrt(d), a fixed share of an encoder row's entries a step
     l0_start          the l0 at the first step, brought down over `l0_anneal` of the steps, so that features find their
                       place before they compete (fewer die); by default three times l0
     aux               weight of the AuxK loss: features dead for `dead_after` tokens model the error that is left
     pre_activation    weight of ReLU(theta - h) |W_dec| on dead features (Anthropic's CLT recipe)
-    sparsity          jumprelu: weight of (L0 / l0 - 1)^2; relu: weight of the L1 norm of a |W_dec|
+    sparsity          weight of the penalty: jumprelu's; relu, gated, p_anneal: of the norm of a |W_dec|
+    penalty           jumprelu: quadratic (L0 / l0 - 1)^2, l0 (L0 / l0), or tanh (of tanh_scale a |W_dec|)
+    sparsity_warmup   share of the steps over which the weight rises from zero (relu, gated, p_anneal)
+    adapt             moves that weight towards the l0 that is asked for: by exp(adapt (L0 / l0 - 1)) a step
+    groups            matryoshka: shares of the features that must reconstruct alone; all of them always do
+    p_end, p_steps    p_anneal: the last exponent, and in how many stages it is reached
+    decoder           free, or unit: rows kept at length 1, their gradient's part along them removed
+    tied              decoders begin as the encoders' rows; by default for sae, where both live in one space
+    normalise         median or rms: mean removed, one scale a layer; none: as they are. Folded away at the end
+    frozen            encoder or decoder stays as it was drawn: the nulls of arXiv 2602.14111
+    resample          every so many tokens, features that did not fire since start anew at tokens that are badly
+                      reconstructed (Bricken et al. 2023)
     finetune          tokens, after the others, trained through the replacement model (finetune.py), at `finetune_lr`
                       times the rate, falling to zero; kl, own: weights of its terms
     """
 
     name: str = Field(default="clt", pattern=r"^[A-Za-z0-9._-]+$")
-    kind: Kind = "clt"
+    kind: Literal["plt", "clt", "sae"] = "clt"
+    at: str | None = _unless(None)
+    to: str | None = _unless(None)
     features: int = Field(default=2048, ge=1)
     l0: int = Field(default=16, ge=1)
     activation: Rule = "batchtopk"
     skip: bool = False
-    floor: float = Field(default=0.1, ge=0)
+    floor: float | None = Field(default=0.1, ge=0)
     l0_start: int | None = None
     l0_anneal: float = Field(default=0.25, ge=0, le=1)
     lr: float | None = Field(default=None, gt=0)
@@ -67,13 +89,43 @@ class DictionarySettings(_Settings):
     finetune_lr: float = Field(default=0.02, gt=0)
     kl: float = Field(default=2.0, ge=0)
     own: float = Field(default=0.0, ge=0)
+    penalty: Literal["quadratic", "l0", "tanh"] = _unless("quadratic")
+    tanh_scale: float = _unless(4.0, gt=0)
+    sparsity_warmup: float = _unless(0.0, ge=0, le=1)
+    adapt: float = _unless(0.0, ge=0, le=1)
+    groups: tuple[float, ...] = _unless((1 / 16, 1 / 8, 1 / 4, 1 / 2))
+    p_end: float = _unless(0.2, gt=0, le=1)
+    p_steps: int = _unless(10, ge=1)
+    decoder: Literal["free", "unit"] = _unless("free")
+    tied: bool | None = _unless(None)
+    normalise: Literal["median", "rms", "none"] = _unless("median")
+    frozen: Literal["encoder", "decoder"] | None = _unless(None)
+    resample: int | None = _unless(None, ge=1)
     seed: int = 0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.l0 > self.features:
             raise ValueError(f"l0 {self.l0} is more than the {self.features} features of a layer")
+        if (self.kind == "sae") != (self.at is not None):
+            raise ValueError(
+                f"a point (at) belongs to kind sae, and to no other; {self.kind} with at={self.at} was given"
+            )
+        if self.to is not None and self.kind != "sae":
+            raise ValueError("a point to write to (to) belongs to kind sae")
+        if self.activation == "matching_pursuit" and (self.kind != "sae" or self.to is not None or self.skip):
+            raise ValueError("matching pursuit reconstructs what it reads: kind sae alone, without `to` or skip")
+        if self.activation == "matching_pursuit" and self.frozen == "encoder":
+            raise ValueError("matching pursuit has no encoder to freeze")
+        if self.finetune and self.kind == "sae":
+            raise ValueError("finetune goes through the replacement model, which replaces MLPs: kinds plt and clt")
+        if any(not 0 < share <= 1 for share in self.groups):
+            raise ValueError(f"groups are shares of the features, over 0 and up to 1; {self.groups} were given")
         return self
+
+    @property
+    def begins_tied(self) -> bool:
+        return self.kind == "sae" and self.to is None if self.tied is None else self.tied
 
 
 class TrainSettings(_Settings):

@@ -77,8 +77,8 @@ class Sites:
 
         with ExitStack() as stack:
             for layer, (read, write) in enumerate(zip(self.inputs, self.outputs)):
-                self._hook(stack, read, rows, lambda x, layer=layer: reads(layer, x))  # type: ignore[misc]
-                self._hook(stack, write, rows, lambda y, layer=layer: substitute(layer, held.pop(layer), y))  # type: ignore[misc]
+                hook(self.model, stack, read, rows, lambda x, layer=layer: reads(layer, x))  # type: ignore[misc]
+                hook(self.model, stack, write, rows, lambda y, layer=layer: substitute(layer, held.pop(layer), y))  # type: ignore[misc]
             yield
 
     @torch.no_grad()
@@ -105,40 +105,43 @@ class Sites:
         with ExitStack() as stack:
             for side, sites in (("x", self.inputs), ("y", self.outputs)):
                 for layer, site in enumerate(sites):
-                    self._hook(stack, site, rows, lambda v, at=(side, layer): found.__setitem__(at, v))  # type: ignore[misc]
+                    hook(self.model, stack, site, rows, lambda v, at=(side, layer): found.__setitem__(at, v))  # type: ignore[misc]
             yield taken
 
-    def _hook(self, stack: ExitStack, site: Site, rows: int, change: Change) -> None:
-        def through(raw: Tensor) -> Tensor | None:
-            new = change(site.take(raw, rows))
-            return None if new is None else site.put(raw, new)
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            at = next((i for i, value in enumerate(args) if _is_hidden(value)), None)
-            if at is not None:
-                new = through(args[at])
-                return None if new is None else ((*args[:at], new, *args[at + 1 :]), kwargs)
-            name = next(key for key, value in kwargs.items() if _is_hidden(value))
-            new = through(kwargs[name])
-            return None if new is None else (args, {**kwargs, name: new})
+def hook(model: Model, stack: ExitStack, site: Site, rows: int, change: Change) -> None:
+    """While `stack` is open, `change` sees what passes through a site, [rows, position, …], and may replace it."""
 
-        def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if isinstance(output, Tensor):
-                return through(output)
-            new = through(output[site.element])
-            return None if new is None else type(output)([*output[: site.element], new, *output[site.element + 1 :]])
+    def through(raw: Tensor) -> Tensor | None:
+        new = change(site.take(raw, rows))
+        return None if new is None else site.put(raw, new)
 
-        def norm(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            parts = self.model.norms[site.address]
-            change(parts.centre(args[0]) / parts.scale(args[0]))
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        at = next((i for i, value in enumerate(args) if _is_hidden(value)), None)
+        if at is not None:
+            new = through(args[at])
+            return None if new is None else ((*args[:at], new, *args[at + 1 :]), kwargs)
+        name = next(key for key, value in kwargs.items() if _is_hidden(value))
+        new = through(kwargs[name])
+        return None if new is None else (args, {**kwargs, name: new})
 
-        if site.via == "norm":
-            handle = site.module.register_forward_hook(norm)
-        elif site.via == "input":
-            handle = site.module.register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = site.module.register_forward_hook(after)
-        stack.callback(handle.remove)
+    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return through(output)
+        new = through(output[site.element])
+        return None if new is None else type(output)([*output[: site.element], new, *output[site.element + 1 :]])
+
+    def norm(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        parts = model.norms[site.address]
+        change(parts.centre(args[0]) / parts.scale(args[0]))
+
+    if site.via == "norm":
+        handle = site.module.register_forward_hook(norm)
+    elif site.via == "input":
+        handle = site.module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = site.module.register_forward_hook(after)
+    stack.callback(handle.remove)
 
 
 def _is_hidden(value: Any) -> bool:

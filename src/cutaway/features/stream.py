@@ -9,8 +9,8 @@ Cost a token: one forward of the model without its output matrix; memory: block 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.features.places import Places
 from cutaway.features.sites import Sites
 
 PADDING = -1
@@ -28,17 +29,23 @@ _PASS_TOKENS = 4096  # tokens a forward pass
 
 @dataclass(frozen=True)
 class Batch:
-    """x [layers, n, d_in] and y [layers, n, d_out] of n tokens."""
+    """Of n tokens: x [layers, n, d_in] and y [layers, n, d_out] of the MLPs (of no layers, where they are not read),
+    and other points by address, [n, d]."""
 
     x: Tensor
     y: Tensor
+    at: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def take(self, which: Any) -> Batch:
+        """Some of the tokens, by slice or index."""
+        return Batch(self.x[:, which], self.y[:, which], {name: value[which] for name, value in self.at.items()})
 
 
 class Stream:
     """Batches without end. Position `cursor` = (block, batch within it) is all the state there is."""
 
     def __init__(
-        self, sites: Sites, rows: Tensor, *,
+        self, sites: Sites | Places, rows: Tensor, *,
         batch: int, block: int, seed: int, first_position: bool = True,
     ) -> None:  # fmt: skip
         self.sites, self.rows, self.seed, self.batch = sites, rows, seed, batch
@@ -64,7 +71,7 @@ class Stream:
             if start + self.batch <= held.x.shape[1] or (start == 0 and held.x.shape[1] > 0):
                 self.cursor = (block, index + 1)
                 end = min(start + self.batch, held.x.shape[1])
-                return Batch(held.x[:, start:end], held.y[:, start:end])
+                return held.take(slice(start, end))
             self.cursor = (block + 1, 0)
 
     def block(self, number: int) -> Batch:
@@ -72,9 +79,9 @@ class Stream:
         if self._held is not None and self._held[0] == number:
             return self._held[1]
         self._held = None
-        x, y = harvest(self.sites, self.rows[self.row_numbers(number)], self.first_position)
-        order = torch.randperm(x.shape[1], generator=_generator(self.seed, 1, number)).to(x.device)
-        self._held = (number, Batch(x[:, order], y[:, order]))
+        held = harvest_all(self.sites, self.rows[self.row_numbers(number)], self.first_position)
+        order = torch.randperm(held.x.shape[1], generator=_generator(self.seed, 1, number)).to(held.x.device)
+        self._held = (number, held.take(order))
         return self._held[1]
 
     def row_numbers(self, block: int, rows: int | None = None, order: int = 0) -> Tensor:
@@ -91,15 +98,25 @@ class Stream:
 
 def harvest(sites: Sites, rows: Tensor, first_position: bool) -> tuple[Tensor, Tensor]:
     """MLP inputs and outputs at the kept positions of rows [rows, position]: [layers, n, d_in], [layers, n, d_out]."""
-    xs, ys = [], []
+    held = harvest_all(sites, rows, first_position)
+    return held.x, held.y
+
+
+def harvest_all(sites: Sites | Places, rows: Tensor, first_position: bool) -> Batch:
+    """What `sites` reads at the kept positions of rows [rows, position]."""
+    places = sites if isinstance(sites, Places) else Places(sites.model, sites, ())
+    xs, ys, others = [], [], []
     step = max(1, _PASS_TOKENS // rows.shape[1])
     for start in range(0, rows.shape[0], step):
         part = rows[start : start + step].long()
-        x, y = sites.harvest(part.clamp_min(0))
-        kept = kept_positions(part, first_position).to(x.device)
-        xs.append(x[:, kept].float())
-        ys.append(y[:, kept].float())
-    return torch.cat(xs, 1), torch.cat(ys, 1)
+        x, y, at = places.harvest(part.clamp_min(0))
+        kept = kept_positions(part, first_position).to(places.device)
+        n = int(kept.sum())
+        for read, found in ((x, xs), (y, ys)):
+            found.append(torch.zeros(0, n, 0, device=kept.device) if read is None else read[:, kept].float())
+        others.append({name: value[kept].float() for name, value in at.items()})
+    points = {name: torch.cat([part[name] for part in others]) for name in others[0]}
+    return Batch(torch.cat(xs, 1), torch.cat(ys, 1), points)
 
 
 def kept_positions(rows: Tensor, first_position: bool) -> Tensor:

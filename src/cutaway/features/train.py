@@ -7,6 +7,7 @@ operations plus the sparse path (sparse.py). See docs/dictionaries.md for how th
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from cutaway.features import checkpoint
 from cutaway.features.finetune import finetune_step, truth
 from cutaway.features.formats import load
 from cutaway.features.learner import Learner, Step
-from cutaway.features.normalise import Normalisation
+from cutaway.features.normalise import MLPS, Normalisation
+from cutaway.features.places import Places
 from cutaway.features.progress import Frontier
 from cutaway.features.random_encoder import fit_decoders
+from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings, TrainSettings
 from cutaway.features.sites import Sites
-from cutaway.features.stream import Stream, as_rows, harvest
+from cutaway.features.stream import Batch, Stream, as_rows, harvest_all
 from cutaway.features.transcoders import ModelFacts, Transcoders
 
 if TYPE_CHECKING:
@@ -36,8 +39,9 @@ CALIBRATION_TOKENS = 50_000
 def train(
     model: Model, token_rows: ArrayLike | Tensor, settings: TrainSettings, out: str | Path | None = None, *,
     resume: bool = True, checkpoint_seconds: float = 60.0, checkpoint_steps: int | None = None, quiet: bool = False,
-) -> dict[str, Transcoders]:  # fmt: skip
-    """Train `settings.dictionaries` on rows of token ids [rows, position] (-1 pads on the right).
+) -> dict[str, Transcoders | SAE]:  # fmt: skip
+    """Train `settings.dictionaries` on rows of token ids [rows, position] (-1 pads on the right), all of them on one
+    pass of the model and one shuffled stream.
 
     out: one dictionary is written there, several each in a folder of its name; the run itself in `out`/training.
     Without it nothing is written and nothing can be resumed. A run that was killed goes on from its last checkpoint
@@ -77,14 +81,15 @@ class _Run:
         self, model: Model, rows: Tensor, settings: TrainSettings, out: Path | None, resume: bool, quiet: bool
     ) -> None:
         self.model, self.rows, self.settings, self.out, self.quiet = model, rows, settings, out, quiet
-        self.sites = Sites.of(model)
+        sets = any(dictionary.kind != "sae" for dictionary in settings.dictionaries)
+        points = [p for d in settings.dictionaries for p in (d.at, d.to) if p is not None]
+        self.places = Places.of(model, points, mlps=sets)
         self.stream = Stream(
-            self.sites, rows, batch=settings.batch, block=settings.block, seed=settings.seed,
+            self.places, rows, batch=settings.batch, block=settings.block, seed=settings.seed,
             first_position=settings.first_position,
         )  # fmt: skip
         self.training = out / "training" if out is not None else None
         self.step = 0
-        self.normal: Normalisation | None = None
         going_on = False
         if self.training is not None:
             who = checkpoint.identity(settings, model.hf, rows)
@@ -100,37 +105,71 @@ class _Run:
 
     # ------------------------------------------------------------------------------------------------- beginning
 
+    @property
+    def sites(self) -> Sites:
+        """The MLPs, which some dictionary here is of."""
+        assert self.places.sites is not None
+        return self.places.sites
+
     def _fresh(self) -> list[Learner]:
         sample = self.stream.block(0)
-        return self._learners(Normalisation.of(sample.x, sample.y))
+        normals: dict[tuple[str | None, str | None, str], Normalisation] = {}
+        for dictionary in self.settings.dictionaries:
+            where = self._where(dictionary)
+            if where not in normals:
+                what = MLPS if dictionary.at is None else (f"activations at {where[0]}", f"activations at {where[1]}")
+                normals[where] = Normalisation.of(*self._taken(dictionary, sample), dictionary.normalise, what)
+        return self._learners([normals[self._where(d)] for d in self.settings.dictionaries])
 
-    def _learners(self, normal: Normalisation) -> list[Learner]:
+    def _where(self, dictionary: DictionarySettings) -> tuple[str | None, str | None, str]:
+        """The points that a dictionary reads and writes (None: the MLPs'), and how they are normalised."""
+        if dictionary.at is None:
+            return None, None, dictionary.normalise
+        at = self.places.address(dictionary.at)
+        return at, self.places.address(dictionary.to) if dictionary.to else at, dictionary.normalise
+
+    def _taken(self, dictionary: DictionarySettings, batch: Batch) -> tuple[Tensor, Tensor]:
+        """x and y of a dictionary, [layers, n, d]; of an SAE one layer."""
+        at, to, _ = self._where(dictionary)
+        if at is None or to is None:
+            return batch.x, batch.y
+        return batch.at[at][None], batch.at[to][None]
+
+    def _learners(self, normals: Sequence[Normalisation]) -> list[Learner]:
         bf16 = self.settings.bf16
         if bf16 is None:
             supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-            bf16 = self.sites.device.type == "cpu" and supported is not None and supported()
-        shape = (normal.x_mean.shape[0], normal.x_mean.shape[1], normal.y_mean.shape[1])
-        self.normal = normal
+            bf16 = self.places.device.type == "cpu" and supported is not None and supported()
         return [
-            Learner(dictionary, *shape, normal, bf16=bool(bf16), device=self.sites.device)
-            for dictionary in self.settings.dictionaries
-        ]
+            Learner(
+                dictionary, *normal.x_mean.shape, normal.y_mean.shape[1], normal,
+                bf16=bool(bf16), device=self.places.device,
+            )
+            for dictionary, normal in zip(self.settings.dictionaries, normals)
+        ]  # fmt: skip
 
     def _restored(self) -> list[Learner]:
         assert self.training is not None
         tensors, state = checkpoint.load(self.training)
         self.step = int(state["step"])
         self.stream.cursor = tuple(state["cursor"])
-        normal = Normalisation(**{k.removeprefix("normal."): v for k, v in tensors.items() if k.startswith("normal.")})
-        learners = self._learners(normal)
-        for learner in learners:
-            prefix = f"{learner.settings.name}/"
-            learner.restore({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        held = [
+            {k.removeprefix(f"{d.name}/"): v for k, v in tensors.items() if k.startswith(f"{d.name}/")}
+            for d in self.settings.dictionaries
+        ]
+        learners = self._learners(
+            [
+                Normalisation(**{k: state.pop(f"normal.{k}") for k in Normalisation.__dataclass_fields__})
+                for state in held
+            ]
+        )
+        for learner, values in zip(learners, held):
+            learner.restore(values)
         return learners
 
     # --------------------------------------------------------------------------------------------------- running
 
-    def made(self) -> dict[str, Transcoders] | None:
+    def made(self) -> dict[str, Transcoders | SAE] | None:
         """What this very run made before, if it had ended and all of it is still there."""
         if self.out is None or self.training is None or not checkpoint.finished(self.training):
             return None
@@ -143,7 +182,7 @@ class _Run:
         assert self.out is not None
         return self.out if len(self.settings.dictionaries) == 1 else self.out / name
 
-    def finish(self, seconds: float, every: int | None) -> dict[str, Transcoders]:
+    def finish(self, seconds: float, every: int | None) -> dict[str, Transcoders | SAE]:
         saved, saved_at = time.monotonic(), self.step
         was_training = self.model.hf.training
         self.model.hf.eval()
@@ -168,7 +207,7 @@ class _Run:
             rate = self._schedule(self.step, self.settings.steps)
             for learner in self.learners:
                 learner.anneal(self.step / self.settings.steps)
-            return {x.settings.name: x.step(batch.x, batch.y, x.lr * rate) for x in self.learners}, ""
+            return {x.settings.name: x.step(*self._taken(x.settings, batch), x.lr * rate) for x in self.learners}, ""
         done = self.step - self.settings.steps
         rows = self._finetune_rows(done)
         true = truth(self.sites, rows, self.settings.first_position)
@@ -201,25 +240,26 @@ class _Run:
     # ----------------------------------------------------------------------------------------------------- ending
 
     def _save(self) -> None:
-        if self.training is None or self.normal is None:
+        if self.training is None:
             return
-        tensors = {f"normal.{name}": value for name, value in self.normal.state().items()}
+        tensors = {}
         for learner in self.learners:
-            tensors |= {f"{learner.settings.name}/{name}": value for name, value in learner.state().items()}
+            normal = {f"normal.{name}": value.clone() for name, value in learner.normal.state().items()}
+            held = {**learner.state(), **normal}
+            tensors |= {f"{learner.settings.name}/{name}": value for name, value in held.items()}
         checkpoint.save(self.training, tensors, {"step": self.step, "cursor": list(self.stream.cursor)})
 
-    def _calibration_sample(self) -> Tensor:
-        """MLP inputs of training rows, [layers, n, d_in], without position 0: L0 is counted without it too."""
+    def _calibration_sample(self) -> Batch:
+        """Activations of training rows without position 0: L0 is counted without it too."""
         count = max(1, round(CALIBRATION_TOKENS * self.rows.shape[0] / self.stream.tokens_an_epoch))
         numbers = self.stream.row_numbers(0, rows=min(count, self.rows.shape[0]), order=3)
-        x, _ = harvest(self.sites, self.rows[numbers], first_position=self.rows.shape[1] == 1)
-        return x
+        return harvest_all(self.places, self.rows[numbers], first_position=self.rows.shape[1] == 1)
 
-    def _export(self) -> dict[str, Transcoders]:
-        made = {}
+    def _export(self) -> dict[str, Transcoders | SAE]:
+        made: dict[str, Transcoders | SAE] = {}
         sample = self._calibration_sample()
         for learner in self.learners:
-            learner.calibrate(sample)
+            learner.calibrate(self._taken(learner.settings, sample)[0])
             about = {
                 "settings": learner.settings.to_json(),
                 "run": self.settings.model_dump(mode="json", exclude={"dictionaries"}),
@@ -227,7 +267,7 @@ class _Run:
                 "rows": {"n": self.rows.shape[0], "tokens": self.stream.tokens_an_epoch},
                 "dead_in_training": float((learner.since_fired > learner.settings.dead_after).float().mean()),
             }
-            dictionary = learner.transcoders(model=facts_of(self.model), training=about, **points(self.sites))
+            dictionary = self._finished(learner, about)
             if self.out is not None:
                 dictionary = dictionary.with_(folder=self._folder(learner.settings.name))
                 dictionary.save(self._folder(learner.settings.name))
@@ -235,3 +275,12 @@ class _Run:
         if self.training is not None:
             checkpoint.finish(self.training)
         return made
+
+    def _finished(self, learner: Learner, about: dict[str, Any]) -> Transcoders | SAE:
+        model = facts_of(self.model)
+        at, to, _ = self._where(learner.settings)
+        if at is None or to is None:
+            return learner.transcoders(model=model, training=about, **points(self.sites))
+        site = self.model.site(at)
+        heads = site.heads[0] if site.heads is not None and to == at else None
+        return learner.sae(model=model, training=about, point=at, output_point=to if to != at else None, heads=heads)

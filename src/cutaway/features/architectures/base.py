@@ -1,0 +1,129 @@
+"""What an architecture is: which features it chooses, their values, what it asks of them, what it is saved as."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from cutaway.features.activations import Chosen, Inference
+
+if TYPE_CHECKING:
+    from cutaway.features.learner import Forward, Learner
+    from cutaway.features.settings import DictionarySettings
+
+
+@dataclass(frozen=True)
+class At:
+    """One layer of a dictionary in training, as its architecture sees it. All in normalised units."""
+
+    learner: Learner
+    layer: int
+
+    def weight(self, name: str) -> nn.Parameter:
+        return self.learner.weight(name, self.layer)
+
+    @property
+    def settings(self) -> DictionarySettings:
+        return self.learner.settings
+
+    @property
+    def k(self) -> int:
+        """The L0 aimed at in this step."""
+        return self.learner.k
+
+    @property
+    def bf16(self) -> bool:
+        return self.learner.bf16
+
+    def buffer(self, name: str) -> Tensor:
+        """A number a layer that is kept with the run, not trained: a view that may be written to."""
+        return self.learner.buffers[name][self.layer]
+
+    def decoder_norms(self) -> Tensor:
+        """[F]: |W_dec| over all outputs of a feature."""
+        return self.weight("W_dec").flatten(1).norm(dim=1)
+
+
+class Architecture(ABC):
+    """Stateless: what is learned lies in the learner's parameters, what is counted in its buffers.
+
+    saved_as     the activation of the finished dictionary
+    scale_free   a feature's encoder may be scaled and its decoder divided by the same without changing anything
+    reads_pairs  encodes by rows of W_enc; else it has no encoder of its own, no AuxK, and is for SAEs alone
+    """
+
+    saved_as: ClassVar[Inference]
+    scale_free: ClassVar[bool] = True
+    reads_pairs: ClassVar[bool] = True
+
+    def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
+        """Of one layer, besides W_enc, b_enc, W_dec and b_dec. zeros: [F], of the right kind."""
+        return {}
+
+    def buffers(self, settings: DictionarySettings) -> dict[str, float]:
+        """Name -> first value, one a layer."""
+        return {}
+
+    @abstractmethod
+    def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
+        """[n, d_in] -> the pairs (with their differentiable pre-activations), and the dense ones [n, F] as `theta`."""
+
+    def choose_fixed(self, at: At, x: Tensor) -> Chosen:
+        """As the finished dictionary will; `pre` holds the activations."""
+        chosen, _ = self.choose(at, x)
+        return Chosen(chosen.active, self.values(at, chosen))
+
+    def values(self, at: At, chosen: Chosen) -> Tensor:
+        """The activations at the pairs, [nnz]."""
+        return chosen.pre
+
+    def penalty(self, at: At, chosen: Chosen, values: Tensor) -> Tensor | float:
+        """What one layer's activations cost, a token."""
+        return 0.0
+
+    def also(self, learner: Learner, x: Tensor, y: Tensor, forward: Forward) -> Tensor | float:
+        """Terms of the loss that need all layers."""
+        return 0.0
+
+    def bounds(self, features: int, groups: tuple[float, ...]) -> tuple[int, ...]:
+        """Ends of the nested prefixes, each of which must reconstruct alone; () for one dictionary."""
+        return ()
+
+    @abstractmethod
+    def theta(self, at: At) -> Tensor:
+        """[F]: the pre-activation over which a feature is active; zeros where that is no threshold."""
+
+    def pre_offset(self, at: At, features: Tensor) -> Tensor | float:
+        """What the dense pre-activations of `choose` lack."""
+        return 0
+
+    def anneal(self, learner: Learner, done: float) -> None:
+        """Before a step; `done` is the share of steps taken."""
+        return
+
+    def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
+        """After a step."""
+        return
+
+    def calibrate(self, at: At, x: Tensor, margin: float) -> None:
+        """At the end, on normalised inputs [n, d_in]: set what a running mean has only followed."""
+        return
+
+    def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(W_enc [F, d_in], b_enc [F], threshold [F] or None) of the finished dictionary."""
+        return at.weight("W_enc"), at.weight("b_enc"), None
+
+    def saved_fields(self, settings: DictionarySettings) -> dict[str, Any]:
+        """What else the finished dictionary holds."""
+        return {}
+
+
+def adapted(at: At, chosen: Chosen, values: Tensor, name: str) -> None:
+    """Move the weight of a penalty towards the L0 that is asked for: lambda *= exp(adapt (L0 / l0 - 1)), bounded."""
+    if at.settings.adapt:
+        l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
+        step = at.settings.adapt * max(-1.0, min(1.0, l0 / at.settings.l0 - 1))
+        at.buffer(name).mul_(2.718281828459045**step)

@@ -1,0 +1,62 @@
+"""BatchTopK: the n k largest positive pre-activations of a batch of n tokens (Bussmann et al. 2024).
+
+At inference JumpReLU with one threshold a layer: in training the running mean of the smallest activation that passed,
+at the end set on training rows.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cutaway.features import activations as rules
+from cutaway.features.activations import Chosen
+from cutaway.features.architectures.base import Architecture, At
+
+
+class BatchTopK(Architecture):
+    saved_as = "jumprelu"
+
+    def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
+        W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
+        pre = rules.dense_pre(x, W_enc, b_enc, bf16=at.bf16)
+        return rules.batch_topk(pre, x, W_enc, b_enc, at.k, float(at.learner.threshold[at.layer])), pre
+
+    def choose_fixed(self, at: At, x: Tensor) -> Chosen:
+        W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
+        theta = self.theta(at)
+        pre = rules.dense_pre(x, W_enc, b_enc - theta, bf16=at.bf16)
+        return rules.over(pre, x, W_enc, b_enc, theta)
+
+    def theta(self, at: At) -> Tensor:
+        learner = at.learner
+        return learner.threshold[at.layer].to(learner.since_fired.device).expand(at.settings.features)
+
+    def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
+        if len(chosen.active):
+            threshold = at.learner.threshold
+            old, new = threshold[at.layer], chosen.lowest
+            threshold[at.layer] = new if old == 0 else 0.98 * old + 0.02 * new
+
+    def calibrate(self, at: At, x: Tensor, margin: float) -> None:
+        threshold = at.learner.threshold
+        W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
+        pre = rules.dense_pre(x, W_enc, b_enc, bf16=at.bf16)
+        chosen = rules.batch_topk(pre, x, W_enc, b_enc, at.settings.l0, float(threshold[at.layer]))
+        h = chosen.pre.sort().values
+        if len(h):
+            dropped = min(len(h) - 1, round((1 - margin) * len(h)))
+            threshold[at.layer] = h[dropped] * (1 - 1e-6)
+
+    def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
+        return at.weight("W_enc"), at.weight("b_enc"), self.theta(at).clone()
+
+
+class Matryoshka(BatchTopK):
+    """BatchTopK whose prefixes of features each reconstruct alone (Bussmann et al. 2025).
+
+    loss = mean over prefixes m of |y - b_dec - sum over i < m of a_i W_dec,i|^2
+    """
+
+    def bounds(self, features: int, groups: tuple[float, ...]) -> tuple[int, ...]:
+        ends = sorted({max(1, min(features, round(share * features))) for share in (*groups, 1.0)})
+        return tuple(ends)

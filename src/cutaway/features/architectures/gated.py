@@ -1,0 +1,60 @@
+"""Gated: one path decides which features are active, another how much (Rajamanoharan et al. 2024, "Improving Dictionary
+Learning with Gated Sparse Autoencoders"). The paths share W_enc:
+
+    pi = W_enc x + b_gate     active where pi > 0
+    a  = ReLU(exp(r_mag) (W_enc x) + b_mag) where active
+    loss = |y - y_hat(a)|^2 + lambda sum_i ReLU(pi_i) |W_dec,i| + |y - y_hat_frozen(ReLU(pi))|^2
+
+The frozen decoder gives the gate a gradient and takes none. Tied in this way it equals a JumpReLU (the paper's
+appendix), which is what is saved:  h = exp(r) W_enc x + b_mag,  theta = max(0, b_mag - exp(r) b_gate).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cutaway.features.activations import Chosen
+from cutaway.features.architectures.base import At
+from cutaway.features.architectures.relu import ReLU
+from cutaway.features.settings import DictionarySettings
+from cutaway.features.sparse import at_features, decode
+
+if TYPE_CHECKING:
+    from cutaway.features.learner import Forward, Learner
+
+
+class Gated(ReLU):
+    saved_as = "jumprelu"
+
+    def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
+        return {"r_mag": zeros.clone(), "b_mag": zeros.clone()}  # b_enc is b_gate
+
+    def values(self, at: At, chosen: Chosen) -> Tensor:
+        scale, b_mag, b_gate = (
+            at_features(value, chosen.active)
+            for value in (at.weight("r_mag").exp(), at.weight("b_mag"), at.weight("b_enc"))
+        )
+        return (scale * (chosen.pre - b_gate) + b_mag).relu()
+
+    def penalty(self, at: At, chosen: Chosen, values: Tensor) -> Tensor | float:
+        return super().penalty(at, chosen, chosen.pre.relu())
+
+    def also(self, learner: Learner, x: Tensor, y: Tensor, forward: Forward) -> Tensor | float:
+        frozen = [learner.bias(layer, x[layer]).detach() for layer in range(learner.n_layers)]
+        for layer, chosen in enumerate(forward.chosen):
+            W_dec = learner.weight("W_dec", layer).detach().flatten(1)
+            parts = decode(chosen.pre.relu(), W_dec, chosen.active).view(chosen.active.n_tokens, -1, learner.d_out)
+            for m, part in zip(learner.writes(layer), parts.unbind(1)):
+                frozen[m] = frozen[m] + part
+        total: Tensor | float = 0.0
+        for layer in range(learner.n_layers):
+            total = total + learner.reconstruction(y[layer], frozen[layer])
+        return total
+
+    def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
+        scale = at.weight("r_mag").exp()
+        threshold = (at.weight("b_mag") - scale * at.weight("b_enc")).clamp_min(0)
+        return at.weight("W_enc") * scale[:, None], at.weight("b_mag"), torch.Tensor.clone(threshold)

@@ -1,0 +1,43 @@
+"""ReLU with an L1 penalty weighted by decoder norms (Anthropic, "Update on how we train SAEs", April 2024).
+
+loss = |y - y_hat|^2 + lambda sum_i a_i |W_dec,i|,   lambda rising from 0 over the first steps
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cutaway.features import activations as rules
+from cutaway.features.activations import Chosen
+from cutaway.features.architectures.base import Architecture, At, adapted
+from cutaway.features.settings import DictionarySettings
+from cutaway.features.sparse import at_features
+
+
+class ReLU(Architecture):
+    saved_as = "relu"
+
+    def buffers(self, settings: DictionarySettings) -> dict[str, float]:
+        return {"penalty": settings.sparsity} if settings.adapt else {}
+
+    def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
+        W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
+        pre = rules.dense_pre(x, W_enc, b_enc, bf16=at.bf16)
+        return rules.over(pre, x, W_enc, b_enc, torch.zeros_like(b_enc)), pre
+
+    def theta(self, at: At) -> Tensor:
+        return torch.zeros_like(at.weight("b_enc"))
+
+    def weight(self, at: At) -> Tensor | float:
+        """lambda in this step."""
+        s = at.settings
+        base: Tensor | float = at.buffer("penalty").to(at.weight("W_enc").device) if s.adapt else s.sparsity
+        return base * min(1.0, at.learner.done / s.sparsity_warmup) if s.sparsity_warmup else base
+
+    def penalty(self, at: At, chosen: Chosen, values: Tensor) -> Tensor | float:
+        norms = at.decoder_norms()
+        return self.weight(at) * (values * at_features(norms, chosen.active)).sum() / chosen.active.n_tokens
+
+    def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
+        adapted(at, chosen, values, "penalty")
