@@ -70,6 +70,20 @@ def test_what_is_no_image_is_refused(prompt: object, why: str) -> None:
         model("vit").run(prompt)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("family", ["vit", "clip_vision"])
+def test_the_planner_gives_what_one_run_at_a_time_gives(family: str) -> None:
+    m, pixels = model(family), images(3)
+    cells = [[cw.zero(f"z.{layer}", head=head)] for layer in range(3) for head in (0, 4)]
+
+    def metric(output: torch.Tensor) -> torch.Tensor:  # [row, class], or [row, d_model] of the last patch
+        return output[:, 1]
+
+    found = cw.plan(m, m.batch(pixels), cells=cells, metric=metric).run()
+    for cell, values in zip(cells, torch.as_tensor(found)):
+        output = m.run(pixels, interventions=cell).logits
+        assert close(values, metric(output if output.ndim == 2 else output[:, -1]))
+
+
 # ---- by module path
 
 
