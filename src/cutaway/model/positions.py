@@ -239,6 +239,8 @@ def to_json(value: Positions) -> Any:
 
 
 def from_json(value: Any, what: str) -> Positions | None:
+    if isinstance(value, PerRow):  # read already
+        return value
     if isinstance(value, dict):
         if set(value) == {"slice"} and isinstance(value["slice"], list) and len(value["slice"]) == 3:
             return positions_of(slice(*value["slice"]), what)
