@@ -100,6 +100,14 @@ def test_variables_are_the_programs_in_orthogonal_subspaces(name):
     assert truth[truth.output].readers[-1] == "logits"
 
 
+def test_unrotated_variables_lie_along_their_coordinates():
+    truth = compile_program(program("reverse")).truth
+    for variable in truth.variables.values():
+        first, last = variable.coordinates
+        assert torch.equal(variable.basis, torch.eye(variable.basis.shape[1])[first : last + 1])
+    assert "mirrored" in str(truth)
+
+
 def test_an_unknown_variable_names_the_nearest():
     with pytest.raises(UnknownName, match="mirrored"):
         compile_program(program("reverse")).truth["mirored"]

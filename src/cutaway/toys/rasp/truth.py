@@ -34,9 +34,10 @@ class Variable:
     """One variable of a program in the compiled model.
 
     `basis` [size, d_model]: its orthonormal directions, one for each of `values` (categorical) or one whose coordinate
-    is the value (numerical). `component` computes it and writes it at the point `written`; `readers` are destinations
-    of edges (as in `Edges`). `live`: point -> absent, whole, part or spent; interchange accuracy is 1 at the points
-    where it is whole, and nothing changes where it is absent or spent.
+    is the value (numerical); unless the model is rotated they are the unit vectors `coordinates` (first, last).
+    `component` computes it and writes it at the point `written`; `readers` are destinations of edges (as in `Edges`).
+    `live`: point -> absent, whole, part or spent; interchange accuracy is 1 at the points where it is whole, and
+    nothing changes where it is absent or spent.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Variable:
     component: str
     written: str
     readers: tuple[str, ...]
+    coordinates: tuple[int, int]
     basis: Tensor
     live: dict[str, Live]
 
@@ -65,6 +67,7 @@ class Variable:
             "written": self.written,
             "readers": list(self.readers),
             "size": len(self.basis),
+            "coordinates": list(self.coordinates),
             "live": dict(self.live),
         }
 
@@ -98,12 +101,12 @@ class Truth:
 
     def __str__(self) -> str:
         wide = max(len(name) for name in self.variables)
-        lines = [f"{'variable':{wide}}  {'kind':11}  size  {'computed by':11}  {'whole at':24}  read by"]
+        lines = [f"{'variable':{wide}}  {'kind':11}  coordinates  {'computed by':11}  {'whole at':24}  read by"]
         for v in self.variables.values():
-            points = v.points()
+            points, (first, last) = v.points(), v.coordinates
             span = points[0] if len(points) == 1 else f"{points[0]} … {points[-1]}" if points else "nowhere"
-            size = len(v.basis)
-            lines.append(f"{v.name:{wide}}  {v.kind:11}  {size:4}  {v.component:11}  {span:24}  {', '.join(v.readers)}")
+            at = f"{first}" if first == last else f"{first}–{last}"
+            lines.append(f"{v.name:{wide}}  {v.kind:11}  {at:11}  {v.component:11}  {span:24}  {', '.join(v.readers)}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -135,12 +138,17 @@ def truth_of(
             component=component.name,
             written=_written(component),
             readers=readers,
+            coordinates=_ends(compiled.residual.subspaces[name].columns),
             basis=torch.tensor(basis(name), dtype=dtype),
             live=_live(wires, component, readers, compiled.plan.n_layers),
         )
     return Truth(
         program.name, compiled.names[compiled.output], variables, lambda: true_edges(wires, program, vocabulary)
     )
+
+
+def _ends(columns: slice) -> tuple[int, int]:
+    return columns.start, columns.stop - 1
 
 
 def _readers(wires: Wiring, compiled: Compiled, name: str) -> tuple[str, ...]:
