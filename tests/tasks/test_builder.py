@@ -180,6 +180,16 @@ def test_from_tokens_keeps_what_it_is_given() -> None:
     assert task.to_json()["items"][0]["clean_ids"] == [1, 2, 3]
 
 
+def test_the_answer_may_be_read_before_the_last_token(untrained: cw.Model) -> None:
+    clean, other = torch.tensor([[1, 2, 3, 4]] * 2), torch.tensor([[1, 9, 3, 4], [8, 2, 3, 4]])
+    task = cw.Task.from_tokens(clean, other, [5, 6], [6, 5], positions={"end": [1, -1]})
+    run = untrained.run(task.clean)
+    assert torch.equal(task.at_end(run), run.logits[[0, 1], [1, 3]])
+    with pytest.warns(UserWarning, match="DOES NOT DO"):
+        found = task.check(untrained, null=False)
+    assert torch.allclose(found.clean, task.measure(run), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -53,7 +53,7 @@ class Task(Protocol):
 
     @property
     def positions(self) -> Mapping[str, Tensor]:
-        """Name -> [n] positions of a row's own tokens; "end" is the last, where the answer is read."""
+        """Name -> [n] positions of a row's own tokens; at "end", mostly the last, the answer is read."""
         ...
 
     @property

@@ -71,7 +71,7 @@ def _batch(rows: Sequence[tuple[int, ...]]) -> Batch:
 
 
 def _positions(pairs: Sequence[Pair]) -> dict[str, Tensor]:
-    """Names that every item has; "end" is the last token of each row."""
+    """Names that every item has; "end" is the last token of each row unless it is given."""
     names = [n for n in pairs[0].positions if all(n in p.positions for p in pairs)]
     for row, pair in enumerate(pairs):
         for name in names:
@@ -79,8 +79,9 @@ def _positions(pairs: Sequence[Pair]) -> dict[str, Tensor]:
                 raise InputError(
                     f"row {row}: position {name} is {pair.positions[name]}, and the row has {len(pair.clean)} tokens."
                 )
-    found = {name: torch.tensor([p.positions[name] for p in pairs]) for name in names if name != "end"}
-    return {**found, "end": torch.tensor([len(p.clean) - 1 for p in pairs])}
+    found = {name: torch.tensor([p.positions[name] for p in pairs]) for name in names}
+    end = found.pop("end", torch.tensor([len(p.clean) - 1 for p in pairs]))
+    return {**found, "end": end}
 
 
 def _sets(pairs: Sequence[Pair]) -> tuple[Tensor | None, Tensor | None]:

@@ -203,12 +203,13 @@ def _does(accuracy: Evidence, preference: Evidence | None) -> Does:
 
 def _logits(task: Task, model: Model, prompts: Batch, size: int) -> Tensor:
     """[n, vocab] at the end of each prompt."""
-    out = []
+    out, ends = [], task.columns("end")
     for start in range(0, len(task), size):
         ids, mask = prompts.ids[start : start + size], prompts.mask[start : start + size]
         width = int(mask.sum(-1).max())
-        part = Batch(ids[:, :width], mask[:, :width])
-        out.append(model.run(part).at("logits"))
+        logits = model.run(Batch(ids[:, :width], mask[:, :width])).logits
+        end = ends[start : start + size].to(logits.device)
+        out.append(logits[torch.arange(len(end), device=logits.device), end])
     logits = torch.cat(out)
     if not bool(torch.isfinite(logits).all()):
         bad = [(i, shorten(task.items[i].clean)) for i in (~torch.isfinite(logits).all(-1)).nonzero()[:, 0].tolist()]

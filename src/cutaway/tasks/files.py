@@ -153,7 +153,8 @@ def save(task: Task, path: str | Path) -> None:
     if task.tokenizer is None or task.target.sign is not None:
         what = "has no text" if task.tokenizer is None else "has many right answers an item"
         raise InputError(f"{task.name} {what}, which a CSV cannot hold; save it as .jsonl.")
-    names = [n for n in task.positions if n != "end"]
+    last = bool((task.positions["end"] == task.lengths - 1).all())
+    names = [n for n in task.positions if n != "end" or not last]
     fields = ["clean", "counterfactual", "answer"]
     fields += ["wrong"] if task.wrong is not None else []
     fields += ["counterfactual_answer"] if task.counterfactual_answers is not None else []
@@ -203,7 +204,6 @@ def _own(
         return None if ours not in named_as else [row.get(named_as[ours]) for row in table]
 
     positions = {h.split(":", 1)[1]: [_place(row.get(h)) for row in table] for h in header if h.startswith("position:")}
-    positions.pop("end", None)
     template = column("template")
     other = counterfactual if counterfactual is not None else (column("counterfactual") or [])
     return from_pairs(
@@ -286,7 +286,7 @@ def _saved(found: Reader, head: Mapping[str, Any], rows: Sequence[Mapping[str, A
             row["clean"], row["counterfactual"], row["answer"], row["wrong"], row["counterfactual_answer"],
             row["template"], row.get("values", {}),
         )  # fmt: skip
-        places = {k: v for k, v in row["positions"].items() if k != "end"}
+        places = dict(row["positions"])
         pairs.append(
             Pair(
                 tuple(row["clean_ids"]), tuple(row["counterfactual_ids"]), row["answer_id"], item, row["wrong_id"],

@@ -39,7 +39,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Pair:
-    """One item as tokens. Positions count the row's own tokens from 0; "end" is always the last and is not listed.
+    """One item as tokens. Positions count the row's own tokens from 0; "end" is the last where it is not given.
 
     `valid` and `invalid`: where more than one token is right, all that are right and all that are wrong.
     """

@@ -29,7 +29,7 @@ class Task:
     clean, counterfactual: batches [n, position] of one shape, aligned position by position, padded on the right.
     answers: [n] ids of the right token after the clean prompt; wrong: [n] of the token it is compared with, or None.
     counterfactual_answers: [n] of the right token after the counterfactual, or None where it determines none.
-    positions: name -> [n], counted in a row's own tokens; "end" is the last, where the answer is read.
+    positions: name -> [n], counted in a row's own tokens; at "end", by default the last, the answer is read.
     template: [n], the number of each item's template in `templates`; means are taken per template.
     metric: logits at the end [n, vocab] -> [n].
     counterfactual_kind, split, seed, notes: how it was made; what had to be left out is said in `notes`.
