@@ -60,9 +60,19 @@ def test_activation_addition_of_a_pair(lists: list[str], tmp_path: Path, capsys:
     assert "vectors at the first positions at resid_pre.2" in capsys.readouterr().out
 
 
+def test_a_feature_is_a_direction_too(lists: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--dictionary", "plt", "--feature", "1:33", "--quick", "--json", "--neutral", str(tmp_path / "neutral.txt")]
+    assert cli.run([*lists, *more]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["steering"]["kind"], result["steering"]["at"]) == ("direction", "mlp_out.1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--dictionary", "plt"], "go together"),
+        (["--dictionary", "plt", "--feature", "9:1"], "layers 0 … 3"),
+        (["--dictionary", "plt", "--feature", "one"], "LAYER:NUMBER"),
         (["--how", "sing"], "add, project, pair"),
         (["--plus", "good"], "needs both texts"),
         (["--plus", "good", "--minus", "very bad news", "--at", "resid_pre.1"], "as many tokens"),

@@ -15,6 +15,7 @@ from cutaway.steering import (
     contrast_of,
     contrast_tokens,
     difference_in_means,
+    direction,
     feature_direction,
 )
 from cutaway.steering.contrast import log_odds, side_effects
@@ -108,6 +109,10 @@ def test_the_contrast_is_found_in_what_follows(almanac: cw.Model) -> None:
 def test_bad_input(almanac: cw.Model) -> None:
     with pytest.raises(InputError, match="same means"):
         difference_in_means(almanac, ["hi"], ["hi"])
+    with pytest.raises(InputError, match="is zero"):
+        direction("resid_post.1", [0.0, 0.0])
+    with pytest.raises(InputError, match="one vector"):
+        direction("resid_post.1", torch.ones(2, 3))
     with pytest.raises(InputError, match="empty"):
         difference_in_means(almanac, [], ["hi"])
     with pytest.raises(InputError, match="one text was given"):

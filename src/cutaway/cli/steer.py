@@ -37,7 +37,15 @@ def steer(
     against: str | None = typer.Option(
         None, metavar="WORDS", help="Next tokens to lower. Default with --target: all others."
     ),
-    strengths: str = typer.Option("0.25,0.5,1,2,4", help="Doses, in units of the direction learnt."),
+    dictionary: str | None = typer.Option(
+        None, "--dictionary", "-d", help="With --feature: a shipped name (clt, plt) or a folder."
+    ),
+    feature: str | None = typer.Option(
+        None,
+        metavar="LAYER:NUMBER",
+        help="Steer along what this feature writes (of a dictionary of one point: NUMBER, clamped to each strength).",
+    ),
+    strengths: str = typer.Option("0.25,0.5,1,2,4", help="Doses, in units of the direction (a clamp: values)."),
     neutral: str | None = typer.Option(
         None, metavar="FILE", help="Text that should stay as it is. A shipped model knows its own."
     ),
@@ -67,8 +75,13 @@ def steer(
         raise UnknownName("way of steering", how, ("add", "project", "pair"))
     if pair and (plus is None or minus is None):
         raise InputError("activation addition needs both texts: --plus TEXT --minus TEXT.")
-    if not pair and to is None:
+    if (dictionary is None) != (feature is None):
+        raise InputError("--dictionary and --feature go together: which dictionary, and which of its features.")
+    given = pair or feature is not None
+    if not given and to is None:
         raise InputError("name the prompts to steer towards: --to FILE (or a pair of texts: --plus and --minus).")
+    if given and target is None and to is None:
+        raise InputError("say what should change: --target WORDS, or --to FILE whose next tokens it is taken from.")
     if against is not None and target is None:
         raise InputError("--against needs --target: the words to raise.")
     doses = _numbers(strengths)
@@ -76,7 +89,7 @@ def steer(
     towards = read_prompts(to) if to is not None else []
     claim(out, "steering")
     loaded = load_model(model, trust_remote_code)
-    from cutaway.steering import activation_addition, contrast_of, contrast_tokens, dose_response
+    from cutaway.steering import contrast_of, contrast_tokens, dose_response
     from cutaway.steering import steer as learn
 
     texts: list[Any] = text_rows(loaded, neutral, tokens=2000, seed=seed + 7)
@@ -85,17 +98,13 @@ def steer(
     contrast = None if target is None else contrast_of(loaded, target.split(), (against or "").split())
     many = min(randoms, 9) if quick else randoms
     with step("Learning, choosing and testing"):
-        if pair and plus is not None and minus is not None:
-            if contrast is None and not towards:
-                raise InputError(
-                    "say what should change: --target WORDS, or --to FILE whose next tokens it is taken from."
-                )
-            given = contrast or contrast_tokens(loaded, prompts, towards)
+        if given:
+            made, again = _given(loaded, plus, minus, dictionary, feature, at)
+            aim = contrast or contrast_tokens(loaded, prompts, towards)
             asked = None if instruction is None else [f"{instruction} {prompt}" for prompt in prompts]
             result = dose_response(
-                loaded, activation_addition(loaded, plus, minus, at), prompts, given, strengths=doses, neutral=texts,
-                budget=budget, randoms=many, prompted=asked, ceiling=towards, seed=seed,
-                relearn=None if quick else lambda arm: [activation_addition(arm, plus, minus, at)],
+                loaded, made, prompts, aim, strengths=doses, neutral=texts, budget=budget, randoms=many,
+                prompted=asked, ceiling=towards, seed=seed, relearn=None if quick else again,
             )  # fmt: skip
         else:
             result = learn(
@@ -104,13 +113,52 @@ def steer(
             )  # fmt: skip
     if generate:
         with step("Continuing prompts"):
-            result = _continued(loaded, result, prompts[-3:], generate)
+            result = _continued(loaded, result, generate)
     finish(result, loaded, "steering", out, as_json, settings=dict(result.settings))
 
 
-def _continued(model: Model, result: DoseResponse, prompts: list[str], n: int) -> DoseResponse:
+def _given(
+    model: Model, plus: str | None, minus: str | None, dictionary: str | None, feature: str | None, at: str
+) -> tuple[Any, Any]:
+    """(a steering that is not learnt from the lists, how to make it again for another model or None)."""
+    from cutaway.steering import activation_addition
+
+    if dictionary is not None and feature is not None:
+        return _feature(model, dictionary, feature, at), None
+    assert plus is not None
+    assert minus is not None
+    return activation_addition(model, plus, minus, at), lambda arm: [activation_addition(arm, plus, minus, at)]
+
+
+def _feature(model: Model, name: str, feature: str, at: str) -> Any:
+    """What a transcoder's feature writes to its own layer, added; a feature of one point's dictionary, clamped."""
+    import torch
+
+    from cutaway.core import InputError
+    from cutaway.core.protocols import Dictionary, TranscoderSet
+    from cutaway.graphs.dictionaries import resolve
+    from cutaway.steering import FeatureClamp, direction
+
+    found, _ = resolve(model, name)
+    layer, colon, number = feature.rpartition(":")
+    if not number.isdigit() or (colon and not layer.isdigit()):
+        raise InputError(f"--feature is LAYER:NUMBER, as 1:33 (or NUMBER alone); given {feature!r}.")
+    if isinstance(found, TranscoderSet):
+        if not colon or int(layer) >= found.n_layers or int(number) >= found.n_features:
+            raise InputError(
+                f"--feature is LAYER:NUMBER; {name} has layers 0 … {found.n_layers - 1} of {found.n_features} features."
+            )
+        own = int(layer)
+        row = found.decoder_rows(own, torch.tensor([int(number)]), own)[0]
+        return direction(found.output_point(own), row.detach().cpu())
+    if not isinstance(found, Dictionary) or len(model.addresses(at)) != 1:
+        raise InputError(f"{name} is a dictionary of one point: name that point with --at.")
+    return FeatureClamp(model.addresses(at)[0], found, int(number), name)
+
+
+def _continued(model: Model, result: DoseResponse, n: int) -> DoseResponse:
     samples = []
-    for prompt in prompts:
+    for prompt in result.prompts[:3]:  # none that was learnt from or chosen by
         texts = []
         for plan in ([], result.chosen.interventions):
             texts.append(model.generate(prompt, n, plan).text[0])

@@ -64,9 +64,9 @@ def sparse_evidence(found: Found, point: str, seed: int, settings: dict[str, Any
     nulls = [Comparison(estimate=row.random, difference=main.less(random, seed))]
     if theirs is not None and row.untrained is not None:
         nulls.append(Comparison(estimate=row.untrained, difference=main.less(theirs, seed)))
-    what, verb = ("One coordinate", "holds") if row.k == 1 else (f"{row.k} coordinates", "hold")
+    what, verb = ("One coordinate", "tells") if row.k == 1 else (f"{row.k} coordinates", "tell")
     return Evidence(
-        claim=f"{what} of {point} ({', '.join(map(str, row.coordinates[:8]))}) {verb} the labels",
+        claim=f"{what} of {point} ({', '.join(map(str, row.coordinates[:8]))}) {verb} more of the labels than as many others do",
         effect=row.test,
         nulls=tuple(nulls),
         seeds=(seed,),

@@ -6,7 +6,7 @@ lists of prompts and tests it; `dose_response` tests any.
 
 from cutaway.steering.contrast import Contrast, contrast_of, contrast_tokens
 from cutaway.steering.dose import DoseResponse, Setting, dose_response
-from cutaway.steering.make import activation_addition, difference_in_means, feature_direction, projection
+from cutaway.steering.make import activation_addition, difference_in_means, direction, feature_direction, projection
 from cutaway.steering.methods import ActivationAddition, Direction, FeatureClamp, Projection, Steering, from_json
 from cutaway.steering.steer import steer
 
@@ -23,6 +23,7 @@ __all__ = [
     "contrast_of",
     "contrast_tokens",
     "difference_in_means",
+    "direction",
     "dose_response",
     "feature_direction",
     "from_json",

@@ -71,6 +71,7 @@ class DoseResponse:
     p: float
     budget: float
     evidence: tuple[Evidence, ...]
+    prompts: tuple[Any, ...] = ()  # those that the reported figures are of
     samples: tuple[tuple[str, str, str], ...] = ()  # prompt, unsteered, steered
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -260,6 +261,7 @@ def dose_response(
         p=p,
         budget=budget,
         evidence=tuple(evidence),
+        prompts=tuple(report),
         settings=settings,
     )
 

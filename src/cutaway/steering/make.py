@@ -40,6 +40,20 @@ def difference_in_means(
     return found
 
 
+def direction(at: str, vector: Any, positions: Sequence[int] | None = None) -> Direction:
+    """A vector [width] of one's own (a probe's direction, a decoder's row), added at every position or at some.
+
+    Raises InputError for what is no vector, is zero, or is not finite.
+    """
+    content = Content.of(vector, "vector")
+    if content.tensor.ndim != 1 or not content.tensor.numel():
+        raise InputError(f"a direction is one vector [width]; given {list(content.tensor.shape)}.")
+    content = Content(content.tensor.float())
+    if float(content.tensor.norm()) == 0.0:
+        raise InputError("the direction is zero: it would change nothing.")
+    return Direction(at, content, None if positions is None else tuple(positions))
+
+
 def steering_points(model: Model, at: str) -> list[str]:
     """The addresses of `at`, of the width of the stream. Raises InputError for others."""
     points = list(model.addresses(at))
