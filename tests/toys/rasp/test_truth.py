@@ -13,7 +13,7 @@ from cutaway.core import UnknownName
 from cutaway.toys.rasp import Ambiguous, compile_program, program, program_names
 from cutaway.toys.rasp.language import ordered
 
-PAIRS = 24
+PAIRS = 10
 
 
 def _pairs(p, n=PAIRS):

@@ -100,7 +100,7 @@ def test_training_is_the_same_again_from_a_seed_and_leaves_norms_alone():
 def test_training_makes_a_short_program_and_answers_alone_do_not():
     """Shift on three tokens: exchanges are learned when they are trained, and not when only the answers are."""
     compiled = compile_program(replace(program("shift"), longest=3))
-    settings = Settings(steps=120, batch=64, n=50, every=120, d_model=32)
+    settings = Settings(steps=100, batch=48, n=50, every=100, d_model=32)
     made = make(compiled, settings, n=100)
     assert made.answers is not None
     assert made.score.pooled("iia").value > 0.9
