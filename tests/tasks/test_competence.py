@@ -135,3 +135,16 @@ def test_always_saying_a_late_year_is_not_doing_greater_than(almanac: cw.Model) 
         found = task.check(found_on, null=False)
     assert found.accuracy == 1
     assert found.does == "no"
+
+
+@pytest.mark.parametrize("metric", ["logit_difference", "accuracy", "kl"])
+def test_the_metric_should_be_worse_on_the_counterfactual(metric: str, almanac: cw.Model) -> None:
+    task = cw.task("ioi", almanac, n=20)
+    task = task.with_metric(metric, reference=almanac.run(task.clean)) if metric == "kl" else task.with_metric(metric)
+    records = {e.effect.name: e for e in task.check(almanac).evidence}
+    assert len(records) == 6
+    assert records["accuracy, clean"].better == records["accuracy, counterfactual"].better == "higher"
+    name = "metric accuracy" if metric == "accuracy" else metric
+    sides = [records[f"{name}, {side}"].better for side in ("clean", "counterfactual", "clean - counterfactual")]
+    assert sides == (["lower", "higher", "lower"] if metric == "kl" else ["higher", "lower", "higher"])
+    assert records[f"{name}, clean - counterfactual"].verdict == "distinguishable from null"

@@ -145,22 +145,21 @@ def check(task: Task, model: Model, *, null: bool = True, seeds: Sequence[int] =
         preferred = prefer(at_clean)
         evidence.append(made.share("right above wrong, clean", preferred, [(n, prefer(a)) for n, a, _ in nulls]))
     metric = task.metric
-    evidence.append(made.mean(f"{metric.name}, clean", clean, [(n, metric(a).detach()) for n, a, _ in nulls]))
-    evidence.append(made.mean(f"{metric.name}, counterfactual", other, [(n, metric(b).detach()) for n, _, b in nulls]))
-    evidence.append(
-        made.mean(
-            f"{metric.name}, clean - counterfactual",
-            clean - other,
-            [(n, (metric(a) - metric(b)).detach()) for n, a, b in nulls],
-        )
-    )
+    called = f"metric {metric.name}" if metric.name in ("accuracy", "preference") else metric.name
+    # On the counterfactual the metric, which is of the clean answer, should be worse.
+    null_clean = [(n, metric(a).detach()) for n, a, _ in nulls]
+    null_other = [(n, metric(b).detach()) for n, _, b in nulls]
+    apart = [(n, a - b) for (n, a), (_, b) in zip(null_clean, null_other)]
+    evidence.append(made.mean(f"{called}, clean", clean, null_clean))
+    evidence.append(made.mean(f"{called}, counterfactual", other, null_other, worse=True))
+    evidence.append(made.mean(f"{called}, clean - counterfactual", clean - other, apart))
     does = _does(evidence[0], None if preferred is None else evidence[1 + (correct_other is not None)])
     but = "it puts the right answer above the wrong one more often than not" if does == "partly" else ""
     if task.target.sign is not None and does != "no":
         # One token may be right on every item (a late year): then being right says little, and what must show is that
         # the probabilities follow what the counterfactual changes.
         mass = bind("mass_difference", task.target)
-        moved = _mean("", (mass(at_clean) - mass(at_other)).detach(), "")
+        moved = _estimate("mass difference", (mass(at_clean) - mass(at_other)).detach())
         if moved.interval is None or moved.interval.low <= 0:
             does = "partly" if moved.value > 0 else "no"
             surely = "surely " if moved.value > 0 else ""
@@ -266,13 +265,13 @@ class _Making:
         if commonest:
             count = _commonest(self.task)
             baselines = (Comparison(estimate=proportion(count, len(self.task), name=COMMONEST)),)
-        return self._evidence(name, _share(name, values), values, [(n, _share(n, v), v) for n, v in nulls], baselines)
+        others = [(n, _estimate(n, v), v) for n, v in nulls]
+        return self._evidence(name, _estimate(name, values), values, others, baselines)
 
-    def mean(self, name: str, values: Tensor, nulls: Sequence[tuple[str, Tensor]]) -> Evidence:
-        unit = self.task.metric.unit
-        return self._evidence(
-            name, _mean(name, values, unit), values, [(n, _mean(n, v, unit), v) for n, v in nulls], ()
-        )
+    def mean(self, name: str, values: Tensor, nulls: Sequence[tuple[str, Tensor]], worse: bool = False) -> Evidence:
+        unit, lower = self.task.metric.unit, (self.task.metric.better == "lower") != worse
+        others = [(n, _estimate(n, v, unit), v) for n, v in nulls]
+        return self._evidence(name, _estimate(name, values, unit), values, others, (), lower=lower)
 
     def _evidence(
         self,
@@ -281,6 +280,7 @@ class _Making:
         values: Tensor,
         nulls: Sequence[tuple[str, Estimate, Tensor]],
         baselines: tuple[Comparison, ...],
+        lower: bool = False,
     ) -> Evidence:
         compared = tuple(
             Comparison(
@@ -289,9 +289,6 @@ class _Making:
             )
             for _, estimate, v in nulls
         )
-        # On the counterfactual the metric of the clean answer should fall.
-        metric = name.startswith(self.task.metric.name)
-        lower = metric and (self.task.metric.better == "lower") != name.endswith(", counterfactual")
         return Evidence(
             claim=f"{self.model} does {self.task.name}: {name}",
             effect=effect,
@@ -305,13 +302,10 @@ class _Making:
         )
 
 
-def _share(name: str, values: Tensor) -> Estimate:
-    if bool(((values == 0) | (values == 1)).all()):
+def _estimate(name: str, values: Tensor, unit: str = "") -> Estimate:
+    """The mean over items: with Wilson's interval where each is 0 or 1, else with a bootstrap's."""
+    if not unit and bool(((values == 0) | (values == 1)).all()):
         return proportion(int(values.sum()), len(values), name=name)
-    return _mean(name, values, "")
-
-
-def _mean(name: str, values: Tensor, unit: str) -> Estimate:
     return bootstrap(_array(values), name=name, over="items", unit=unit)
 
 
