@@ -27,7 +27,6 @@ _FRONT = {
     "clamp_features": "cutaway.model",
     "ablate_features": "cutaway.model",
     "scale_features": "cutaway.model",
-    "runs": "cutaway.model",
     "integrated_gradients": "cutaway.model",
     "jvp": "cutaway.model",
     "vjp": "cutaway.model",

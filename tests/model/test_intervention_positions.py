@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from model.families import close, ids
 from model.five import FIVE, five
 
 import cutaway as whole
 import cutaway.model as cw
 from cutaway.core import InputError
+from cutaway.model.positions import Layout
 
 ROWS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15]]
 AT = "resid_post.1"
@@ -50,6 +55,52 @@ def test_every_way_to_say_a_position_means_the_rows_own_tokens(padding: str) -> 
                 _touched(m, ROWS, padding, **where)
         else:
             assert _touched(m, ROWS, padding, **where) == expected, where
+
+
+@st.composite
+def _batches(draw: st.DrawFn) -> tuple[list[int], str, slice | int | list[int]]:
+    lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+    end = st.none() | st.integers(-7, 7)
+    short = min(lengths)
+    number = st.integers(-short, short - 1)
+    positions = draw(
+        st.builds(slice, end, end, st.none() | st.integers(1, 3))
+        | number
+        | st.lists(number, min_size=1, max_size=3, unique=True)
+    )
+    return lengths, draw(st.sampled_from(["left", "right"])), positions
+
+
+@settings(max_examples=300, deadline=None)
+@given(_batches())
+def test_positions_are_those_of_a_list_of_the_rows_own_tokens(case: tuple[list[int], str, Any]) -> None:
+    """Against Python's own indexing, on columns that hold the numbers of the tokens."""
+    lengths, side, positions = case
+    width = max(lengths)
+    starts = tuple(width - n if side == "left" else 0 for n in lengths)
+    layout = Layout(starts, tuple(lengths), width)
+    x = torch.full((len(lengths), width, 2), -1)
+    for row, (start, length) in enumerate(zip(starts, lengths)):
+        x[row, start : start + length] = torch.arange(length)[:, None]
+
+    def own(length: int) -> set[int]:
+        tokens = list(range(length))
+        if isinstance(positions, slice):
+            return set(tokens[positions])
+        return {tokens[p] for p in ([positions] if isinstance(positions, int) else positions)}
+
+    select = cw.zero(AT, positions=positions).select
+    if not any(own(length) for length in lengths):
+        with pytest.raises(InputError, match="empty in every row"):
+            select.place("it", ("batch", "position", "d_model"), tuple(x.shape), layout, "cpu")
+        return
+    place = select.place("it", ("batch", "position", "d_model"), tuple(x.shape), layout, "cpu")
+    marked = torch.zeros_like(x, dtype=torch.bool)
+    chosen = torch.ones_like(place.get(x), dtype=torch.bool) if place.keep is None else place.keep
+    marked[place.index if place.index is not None else ...] = chosen
+    assert bool((marked[..., 0] == marked[..., 1]).all())
+    for row, length in enumerate(lengths):
+        assert set(x[row, marked[row, :, 0], 0].tolist()) == own(length)
 
 
 def test_positions_by_the_text_of_tokens() -> None:

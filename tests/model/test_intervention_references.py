@@ -7,6 +7,7 @@ import torch
 from model.families import close, ids
 from model.five import FIVE, five
 
+import cutaway as whole
 import cutaway.model as cw
 from cutaway.core import InputError
 
@@ -22,7 +23,7 @@ def test_a_mean_over_many_prompts_is_that_over_them_all(family: str, per_positio
         expected = torch.stack([torch.stack([x[p] for x in alone if len(x) > p]).mean(0) for p in range(5)])
     else:
         expected = torch.cat(alone).mean(0).expand(5, -1, -1)
-    for over in (m.run(PROMPTS, read=[at]), cw.runs(m, PROMPTS, [at], batch=2)):
+    for over in (m.run(PROMPTS, read=[at]), m.stream(PROMPTS, [at], batch=2)):
         change = cw.mean(at, over, per_position=per_position)
         got = m.run(ids(2, 5), read=[at], interventions=[change])[at]
         assert close(got, expected.expand(2, -1, -1, -1))
@@ -35,7 +36,7 @@ def test_resampling_from_many_prompts_draws_among_them_all() -> None:
     m, at = five("llama"), "resid_post.1"
     many = ids(6, 8, seed=3)
     one = cw.resample(at, m.run(many, read=[at]), seed=11)
-    several = cw.resample(at, cw.runs(m, many, [at], batch=4), seed=11)
+    several = cw.resample(at, m.stream(many, [at], batch=4), seed=11)
     first, second = (m.run(ids(20, 7), read=[at], interventions=[c])[at] for c in (one, several))
     assert close(first, second)
     assert len({tuple(row[0].tolist()) for row in first}) > 3
@@ -50,16 +51,16 @@ def test_what_is_no_reference_is_refused() -> None:
     m = five("llama")
     with pytest.raises(InputError, match="holds no run"):
         cw.mean("z.1", over=[])
-    with pytest.raises(InputError, match=r"one of these is str.*cw\.runs"):
+    with pytest.raises(InputError, match=r"one of these is str.*model\.stream"):
         cw.mean("z.1", over=["a prompt"])
     with pytest.raises(InputError, match=r"model\.run"):
         cw.mean("z.1", over="a prompt")
-    with pytest.raises(InputError, match="no prompts"):
-        list(cw.runs(m, [], ["z.1"]))
-    with pytest.raises(InputError, match="several prompts"):
-        list(cw.runs(m, "text", ["z.1"]))
-    with pytest.raises(InputError, match="at least 1"):
-        list(cw.runs(m, PROMPTS, ["z.1"], batch=0))
+    small = m.run(PROMPTS, read={"z.1": whole.reduce(positions=-1)})
+    for make in (cw.mean, cw.patch):
+        with pytest.raises(InputError, match=r"z\.1 was reduced as it was read"):
+            make("z.1", small)
+    with pytest.raises(InputError, match="holds no run"):
+        cw.mean("z.1", over=m.stream([], ["z.1"]))
     with pytest.raises(InputError, match=r"z\.1 was not read"):
         cw.mean("z.1", over=m.run(PROMPTS, read=["z.2"]))
 

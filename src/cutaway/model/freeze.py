@@ -84,7 +84,7 @@ def freeze(run: Run, *parts: str) -> Frozen:
     wanted = run.model.frozen_points(chosen.parts)
     missing = [address for address in wanted if address not in run]
     source = run.again(read=missing) if missing else run
-    values = {address: (run if address in run else source)[address] for address in wanted}
+    values = {address: (run if address in run else source).whole(address) for address in wanted}
     return Frozen(chosen.parts, values, run.layout)
 
 

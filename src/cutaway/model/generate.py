@@ -16,7 +16,7 @@ logits are those of running prompt and new tokens whole, with the same changes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -64,6 +64,8 @@ def generate(
     """
     if isinstance(interventions, Intervention):
         raise InputError("interventions= takes a list of interventions.")
+    if isinstance(read, Mapping):
+        raise InputError("read= while generating is a list of addresses, read whole; index the result instead.")
     batch = _left_padded(_checked(model, prompt, n))
     whens = _whens(when, interventions)
     given = [_in_the_prompt(item, model.batch(prompt)) for item in interventions]

@@ -145,4 +145,4 @@ def _baseline(
             f"the baseline's rows have {list(run.layout.lengths)} tokens, the clean ones {list(batch.layout.lengths)}; "
             "a straight way between them needs the same tokens at both ends."
         )
-    return run[address]
+    return run.whole(address)

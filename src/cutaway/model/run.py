@@ -126,6 +126,13 @@ class Run:
             )
         return self._read[names[0]]
 
+    def whole(self, address: Any) -> Tensor:
+        """As `run[address]`, which must be all of the point and not what a read kept of it. Raises InputError."""
+        x = self[address]
+        if set(self.model.addresses(address)) & self._read.reduced:
+            raise InputError(f"{address} was reduced as it was read, and all of it is needed here; read it whole.")
+        return x
+
     def __contains__(self, address: Any) -> bool:
         return all(name in self._read for name in self.model.addresses(address))
 

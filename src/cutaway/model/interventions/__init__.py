@@ -17,7 +17,6 @@ from cutaway.model.interventions.dictionary import (
 from cutaway.model.interventions.linear import Add, ProjectOut, Scale, add, project_out, scale
 from cutaway.model.interventions.pattern import KnockOut, knock_out
 from cutaway.model.interventions.recorded import Recorded
-from cutaway.model.interventions.references import runs
 from cutaway.model.interventions.values import (
     Interchange,
     Mean,
@@ -55,7 +54,6 @@ __all__ = [
     "patch",
     "project_out",
     "resample",
-    "runs",
     "scale",
     "scale_features",
     "splice",

@@ -38,7 +38,7 @@ class Recorded:
         """What `run` read at `at`. Raises InputError where it did not, or where the values are NaN."""
         layout, values = run.layout, []
         for address in run.addresses(at):
-            x = run[address]
+            x = run.whole(address)
             if x.isnan().any():
                 raise InputError(f"{address} of the run of {run.model.name} holds NaN.")
             axes = run.model.site(address).axes

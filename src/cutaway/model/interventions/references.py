@@ -14,24 +14,7 @@ from cutaway.model.content import Content
 from cutaway.model.interventions.recorded import Recorded
 
 if TYPE_CHECKING:
-    from cutaway.model.model import Model
     from cutaway.model.run import Run
-
-
-def runs(model: Model, prompts: Any, read: Any, batch: int = 32, **more: Any) -> Iterator[Run]:
-    """Runs of many prompts, `batch` at a time, to be a reference: cw.mean("z.2", over=cw.runs(model, prompts, "z.2")).
-
-    Costs one forward a batch and holds one batch. `more` goes to `model.run`; the logits are not computed.
-    """
-    if isinstance(prompts, str):
-        raise InputError("runs takes several prompts; for one there is model.run.")
-    if batch < 1:
-        raise InputError(f"batch must be at least 1; given {batch}.")
-    prompts = prompts if isinstance(prompts, Tensor) else list(prompts)
-    if len(prompts) == 0:
-        raise InputError("there are no prompts.")
-    for start in range(0, len(prompts), batch):
-        yield model.run(prompts[start : start + batch], read=read, **{"logits": False, **more})
 
 
 def mean_of(at: str, over: Any, per_position: bool) -> Content | Recorded:
@@ -151,4 +134,4 @@ def _each(at: str, over: Any, name: str) -> Iterator[Run]:
 
 
 def _hint(at: str) -> str:
-    return f"model.run(prompts, read=[{at!r}]), or cw.runs(model, prompts, read=[{at!r}]) for many"
+    return f"model.run(prompts, read=[{at!r}]), or model.stream(prompts, read=[{at!r}]) for many"

@@ -107,7 +107,7 @@ def zero(at: str, **where: Any) -> Zero:
 def mean(at: str, over: Run | Tensor | Iterable[Run], *, per_position: bool = False, **where: Any) -> Mean:
     """Set to the mean over a reference: x -> mean over rows (and positions, unless `per_position`) of the reference.
 
-    `over`: a run that read `at`, several (`cw.runs(model, prompts, read=[at])`: one at a time, so that a large set
+    `over`: a run that read `at`, several (`model.stream(prompts, read=[at])`: one at a time, so that a large set
     needs no more memory than one batch), or a tensor [n, position, …] of the point. Padding is left out. With
     `per_position` each position, counted from the start of a row, has the mean of the rows that reach it.
     """
