@@ -15,7 +15,7 @@ from cutaway.model.tokens import Batch
 
 FAMILIES = tuple(CAUSAL)  # causal language models
 EVERY = tuple(ALL)  # with encoders, encoder-decoders and vision towers
-PIXELS = ("clip_vision", "siglip_vision", "vit", "dinov2")
+PIXELS = ("clip_vision", "siglip_vision", "vit", "dinov2", "dinov3")
 READING_SOURCE = ("t5", "t5_gated")
 ENCODERS = tuple(name for name in OTHERS if name not in (*PIXELS, *READING_SOURCE))
 POST_NORM = ("bert", "roberta", "electra", "distilbert")

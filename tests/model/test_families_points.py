@@ -302,6 +302,20 @@ def test_the_weights_of_experts_scale_what_experts_write(family: str) -> None:
     assert "experts" in (m.refuses("mlp_act.1") or "") or "MoE" in (m.refuses("mlp_act.1") or "")
 
 
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_an_expert_whose_weights_are_zeroed_is_an_expert_that_writes_nothing(family: str) -> None:
+    m = model(family)
+    chosen = m.run(ids(), read=["expert_indices.1"])["expert_indices.1"]  # [batch, position, chosen]
+    without = m.run(ids(), interventions=[cw.zero("expert_weights.1", mask=chosen == 2)])
+    hf = module(family)
+    with torch.no_grad():
+        hf.model.layers[1].mlp.experts.down_proj[2] = 0
+        expected = hf(ids(), use_cache=False).logits
+    assert (chosen == 2).any()
+    assert close(without.logits, expected)
+    assert not close(expected, m.run(ids()).logits, 1e-3)
+
+
 # ---- what belongs together
 
 

@@ -133,6 +133,10 @@ OTHERS: dict[str, Family] = {
     "dinov2": Family(
         "DINOv2", "Dinov2Config", dict(_IMAGE, mlp_ratio=2, layerscale_value=0.7), "Dinov2Model"
     ),
+    "dinov3": Family(
+        "DINOv3 (gated)", "DINOv3ViTConfig", dict(_IMAGE, use_gated_mlp=True, layerscale_value=0.7), "DINOv3ViTModel"
+    ),
+    "siglip_text": Family("SigLIP, text tower", "SiglipTextConfig", _PLAIN, "SiglipTextModel"),
 }  # fmt: skip
 
 ALL = CAUSAL | OTHERS

@@ -110,7 +110,15 @@ STACKS: dict[str, Parts] = {  # by model_type
     "clip_vision_model": replace(_SIGLIP, final_norm=""),
     "clip_text_model": _CLIP_TEXT,
     "siglip_vision_model": _SIGLIP,
+    "siglip_text_model": replace(_CLIP_TEXT, causal=False),
+    "deit": replace(_VIT, stack=("deit", "")),
+    "dinov2_with_registers": replace(_DINO, stack=("dinov2_with_registers", "")),
+    "dinov3_vit": replace(
+        _DINO, stack=("",), blocks="model.layer", up=("mlp.gate_proj", "mlp.up_proj"), linear="mlp.up_proj",
+        down="mlp.down_proj", final_norm="norm", activation=("mlp.act_fn",),
+    ),
     "t5": _T5_ENCODER,
+    "mt5": _T5_ENCODER,
 }  # fmt: skip
 
 # Positions counted from the ids themselves, from padding's id on: padding must carry that id, and no ids be handed in.
@@ -123,7 +131,7 @@ _CROSS = {"cross_scores": "attn_scores", "cross_probs": "attn_probs"}
 def parts_for(hf: Any) -> Parts | None:
     """The row of a Hugging Face module, or None for a family that is not in the table."""
     family = str(getattr(hf.config, "model_type", ""))
-    if family == "t5" and hasattr(hf, "decoder") and hasattr(hf, "lm_head"):
+    if family in ("t5", "mt5") and hasattr(hf, "decoder") and hasattr(hf, "lm_head"):
         return _T5_DECODER
     return STACKS.get(family)
 
@@ -207,7 +215,7 @@ class Stack:
             max_positions=int(positions) if positions else None,
             parallel=False,
             sandwich=False,
-            gated=bool(parts.linear) and _at(self.block(0), parts.linear) is not None,
+            gated=self._gated(0),
             experts=0,
             tied=bool(getattr(config, "tie_word_embeddings", False)),
             attention_softcap=None,
@@ -217,10 +225,16 @@ class Stack:
             n_parameters=sum(p.numel() for p in parameters),
             dtype=str(next(iter(self.hf.parameters())).dtype).removeprefix("torch."),
             causal=parts.causal,
-            positions="relative" if config.model_type == "t5" else "learned",
+            positions={"t5": "relative", "mt5": "relative", "dinov3_vit": "rotary"}.get(config.model_type, "learned"),
             post_norm=parts.post_norms is not None,
             reads="pixels" if parts.pixels else "source and tokens" if parts.cross else "tokens",
         )
+
+    def _gated(self, layer: int) -> bool:
+        """Whether the MLP has a second branch, beside the first of `up` that is there."""
+        block, linear = self.block(layer), self.parts.linear
+        activated = next((path for path in self.parts.up if _at(block, path) is not None), "")
+        return bool(linear) and linear != activated and _at(block, linear) is not None
 
     def _d_head(self, layer: int) -> int:
         return int(self._part(layer, self.parts.qkv[0]).out_features) // self.n_heads  # type: ignore[arg-type]
@@ -273,7 +287,7 @@ class Stack:
         if name not in where:
             raise Refused(_LACKS.get(name, f"{self.hf.config.model_type} has no {name}"))
         path, via = where[name]
-        if not path or (name == "mlp_pre_linear" and _at(self.block(layer), parts.linear) is None):
+        if name == "mlp_pre_linear" and not self._gated(layer):
             raise Refused("the MLP is not gated: it has one branch, whose pre-activation is mlp_pre")
         paths = (path,) if isinstance(path, str) else path
         return _site(name, layer, axes, self._part(layer, *paths), via)
