@@ -36,6 +36,13 @@ def test_pairs_are_built_as_given(almanac: cw.Model) -> None:
     assert task.template.tolist() == [1, 0]  # by length
 
 
+def test_words_spelled_in_bytes_are_noted(almanac: cw.Model) -> None:
+    task = cw.Task.from_pairs(almanac, [*CLEAN, "The opposite of kawaii is"], [*OTHER, "The opposite of abacus is"],
+                              [*ANSWERS, "sad"])  # fmt: skip
+    assert task.notes == ("1 of 3 items hold words that are spelled in bytes: kawaii",)
+    assert cw.Task.from_pairs(almanac, CLEAN, OTHER, ANSWERS).notes == ()
+
+
 def test_positions_by_word_are_the_last_token_of_the_word() -> None:
     words = tokenizer("gpt2")
     task = cw.Task.from_pairs(

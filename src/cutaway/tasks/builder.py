@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.model.tokens import spelled_out
 from cutaway.tasks.assemble import assemble
 from cutaway.tasks.checks import named, shorten, warn
 from cutaway.tasks.corruptions import Corruption, resample
@@ -103,6 +104,7 @@ def from_pairs(
         pairs.append(Pair(rows[i], other_rows[i], right[i], item, wrong_id, told, where[i]))
     pairs = with_changed(pairs)
     called = [numbers[i] if numbers else i for i in chosen]
+    more["notes"] = (*more.get("notes", ()), *_in_bytes(found, [texts[i] for i in chosen]))
     return assemble(name, pairs, found, metric=metric, drop=drop, numbers=called, about=about, **more)
 
 
@@ -305,6 +307,14 @@ def _positions(
 def _upto(text: str, word: str) -> str:
     at = text.rfind(word)
     return text if at < 0 else text[: at + len(word)]
+
+
+def _in_bytes(found: Reader, texts: Sequence[str]) -> tuple[str, ...]:
+    """A note where words are spelled in byte tokens, as out of a small vocabulary: the model may never have met them."""
+    words = [spelled_out(found.tokenizer, text) for text in texts]
+    several = sum(map(bool, words))
+    some = ", ".join(list(dict.fromkeys(w for each in words for w in each))[:5])
+    return (f"{several} of {len(texts)} items hold words that are spelled in bytes: {some}",) if several else ()
 
 
 def with_changed(pairs: list[Pair]) -> list[Pair]:
