@@ -310,7 +310,7 @@ def _upto(text: str, word: str) -> str:
 
 
 def _in_bytes(found: Reader, texts: Sequence[str]) -> tuple[str, ...]:
-    """A note where words are spelled in byte tokens, as out of a small vocabulary: the model may never have met them."""
+    """A note where words are spelled in byte tokens: a model of a small vocabulary may never have met them."""
     words = [spelled_out(found.tokenizer, text) for text in texts]
     several = sum(map(bool, words))
     some = ", ".join(list(dict.fromkeys(w for each in words for w in each))[:5])
