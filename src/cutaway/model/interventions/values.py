@@ -16,7 +16,7 @@ from cutaway.model.interventions.maps import There, pairs_of, taken_out
 from cutaway.model.interventions.recorded import Recorded
 from cutaway.model.interventions.references import mean_of, rows_of
 from cutaway.model.positions import PerRow
-from cutaway.model.selection import Place, select
+from cutaway.model.selection import Place, Selection, select
 
 if TYPE_CHECKING:
     from cutaway.model.run import Run
@@ -77,6 +77,9 @@ class Patch(Intervention):
     def change(self, x: Tensor, place: Place, address: str) -> Tensor:
         return from_source(self, address, place, x, "the tensor patched in")
 
+    def __str__(self) -> str:
+        return mapped(super().__str__(), self)
+
 
 @dataclass(frozen=True)
 class Interchange(Intervention):
@@ -93,6 +96,9 @@ class Interchange(Intervention):
         basis = orthonormal(self.basis, x, place)
         source = from_source(self, address, place, x, "the source")
         return x + ((source - x) @ basis.T) @ basis  # x with its part in the subspace taken from the source
+
+    def __str__(self) -> str:
+        return mapped(super().__str__(), self)
 
 
 # ---- the makers
@@ -205,6 +211,12 @@ def from_source(what: Patch | Interchange, address: str, place: Place, x: Tensor
         return fit(what.values, address, place, x, name)
     exact = what.select.positions is None and place.layout.prompt is None
     return what.values.fit(address, place, x, name, **maps, exact=exact)
+
+
+def mapped(shown: str, what: Patch | Interchange) -> str:
+    """`shown`, and where in the source the selected places come from."""
+    there = Selection(positions=what.positions_from, keys=what.keys_from, rows=what.rows_from)
+    return shown if there == Selection() else f"{shown} from {there}"
 
 
 def spanning(value: Any, name: str) -> Content:
