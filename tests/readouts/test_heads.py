@@ -140,8 +140,11 @@ def test_almanac_has_induction_heads_and_its_one_layer_sibling_none(almanac: cw.
     assert min(layer for layer, _ in after) > min(layer for layer, _ in before)
     index = deep.places.index(after[0])
     assert deep.copying[index] > 0.5, "an induction head copies what it finds"
-    verdicts = {e.claim.split(" is ")[1]: e.verdict for e in deep.evidence}
+    verdicts = {e.claim.split(" is ")[1]: e.verdict for e in deep.evidence[:4]}
     assert verdicts["a previous token head"] == verdicts["an induction head"] == "distinguishable from null"
+    causal = deep.evidence[-1]
+    assert causal.claim.startswith("Without the prefix-matching heads")
+    assert causal.verdict == "distinguishable from null"
     assert flat.found("prefix matching") == flat.found("induction") == ()
     assert "not distinguishable" in next(e for e in flat.evidence if "induction" in e.claim).verdict
     drop = lambda scores: scores.loss[0] - scores.loss[1]  # noqa: E731

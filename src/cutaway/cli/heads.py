@@ -49,7 +49,9 @@ def heads(
         shown = head_circuit(loaded, place[0], place[1], place[2])
         ids = loaded.tokens(given)[0].tolist()
     with step("Scoring heads"):
-        scores = head_scores(loaded, sequences=sequences, tokens=tokens, repeats=repeats, null_seeds=seeds, seed=seed)
+        scores = head_scores(
+            loaded, sequences=sequences, tokens=tokens, repeats=repeats, null_seeds=seeds, seed=seed, ablate=not quick
+        )
     parts: list[Any] = [scores]
     if not no_composition:
         try:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone
+from cutaway.core.answers import one_token
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap_difference, correlation, rerandomise
 from cutaway.evidence.statistics import spearman
 from cutaway.model import Intervention, Model, zero
 from cutaway.model.observed import linear_map
 from cutaway.model.tokens import Batch, Prompt
-from cutaway.readouts.answers import token_of
 from cutaway.readouts.reading import Floats
 
 SCHEMA = "cutaway.direct-effects/1"
@@ -336,4 +336,4 @@ def _ids(model: Model, given: Any, rows: int, what: str) -> Tensor:
     each = [given] * rows if isinstance(given, (str, int)) else list(given)
     if len(each) != rows:
         raise InputError(f"one {what} for all prompts, or one each: {len(each)} for {rows} prompts.")
-    return torch.tensor([token_of(model, item if isinstance(item, str) else int(item)) for item in each])
+    return torch.tensor([one_token(model, item if isinstance(item, str) else int(item)) for item in each])

@@ -27,6 +27,7 @@ from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, N
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, rerandomise
 from cutaway.model import Model
+from cutaway.readouts.head_ablation import induction_evidence
 from cutaway.readouts.head_weights import head_weights
 from cutaway.readouts.low_rank import copying_scores
 from cutaway.readouts.reading import Floats
@@ -133,12 +134,14 @@ def head_scores(
     null_seeds: Sequence[int] = (0, 1, 2, 3, 4),
     seed: int = 0,
     vocabulary: Sequence[int] | None = None,
+    ablate: bool = True,
 ) -> HeadScores:
     """Attention-head scores of every head, beside the re-randomised model's best heads.
 
     tokens: of one repeat; by default 25, or what fits in the context. vocabulary: the ids drawn from; by default those
     that are no special tokens and no bytes. Evidence, a kind: the head chosen on half the sequences, its score on the
-    other half, against the best head of the null, chosen in the same way.
+    other half, against the best head of the null, chosen in the same way. ablate: where heads match prefixes above the
+    null, also what repeats cost without them.
     Costs sequences x (1 + len(null_seeds)) rows of forwards with every pattern formed, in blocks that fit in memory.
     Raises InputError: patterns that cannot be read, a context too short, fewer than four sequences.
     """
@@ -153,19 +156,26 @@ def head_scores(
     copying_null = [weights_of(arm) for arm in arms]
     places = tuple((layer, h) for layer in range(model.facts.n_layers) for h in range(model.facts.n_heads))
     uniform = _uniform(ids.shape[1], m, repeats)
+    records = [_evidence(kind, main, nulls, places, uniform[kind], tuple(null_seeds), seed) for kind in TESTED]
+    threshold = {k: max(float(null[k].mean(1).max()) for null in nulls) for k in KINDS} if nulls else {}
+    inducing = [p for p, s in zip(places, main["prefix matching"].mean(1)) if s > threshold.get("prefix matching", 1)]
+    others = [place for place in places if place not in inducing]
+    if ablate and inducing and len(others) >= len(inducing) and model.refuses("z.*") is None:
+        few = ids[: max(4, sequences // 4)]
+        records.append(induction_evidence(model, few, m, inducing, others, seed=seed))
     return HeadScores(
         model=model.name,
         places=places,
         scores=main,
         copying=weights_of(model),
-        threshold={k: max(float(null[k].mean(1).max()) for null in nulls) for k in KINDS} if nulls else {},
+        threshold=threshold,
         copying_threshold=max((float(c.max()) for c in copying_null), default=float("nan")),
         uniform=uniform,
         sequences=sequences,
         tokens=m,
         repeats=repeats,
         loss=loss,
-        evidence=tuple(_evidence(kind, main, nulls, places, uniform[kind], tuple(null_seeds), seed) for kind in TESTED),
+        evidence=tuple(records),
     )
 
 

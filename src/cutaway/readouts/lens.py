@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.answers import one_token
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
 from cutaway.model.tokens import Batch, Prompt
-from cutaway.readouts.answers import token_of
 from cutaway.readouts.reading import Floats, Reading, Translate, read_lens
 from cutaway.readouts.seeds import beside_seeds
 from cutaway.readouts.tuned import TunedLens, lens_points
@@ -203,7 +203,7 @@ def _answers(model: Model, answer: Any, rows: int) -> torch.Tensor | None:
     given = [answer] * rows if isinstance(answer, (str, int)) else list(answer)
     if len(given) != rows:
         raise InputError(f"one answer for all prompts, or one each: {len(given)} answers for {rows} prompts.")
-    return torch.tensor([token_of(model, item) for item in given])
+    return torch.tensor([one_token(model, item) for item in given])
 
 
 def _nulls(model: Model, tuned: TunedLens | None, seeds: Sequence[int], read: Any, targets: Any) -> Any:

@@ -66,7 +66,7 @@ def sparse_evidence(found: Found, point: str, seed: int, settings: dict[str, Any
         nulls.append(Comparison(estimate=row.untrained, difference=main.less(theirs, seed)))
     what, verb = ("One coordinate", "tells") if row.k == 1 else (f"{row.k} coordinates", "tell")
     return Evidence(
-        claim=f"{what} of {point} ({', '.join(map(str, row.coordinates[:8]))}) {verb} more of the labels than as many others do",
+        claim=f"{what} of {point} ({', '.join(map(str, row.coordinates[:8]))}) {verb} more than as many others",
         effect=row.test,
         nulls=tuple(nulls),
         seeds=(seed,),

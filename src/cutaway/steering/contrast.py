@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.answers import one_token
 from cutaway.model import Intervention, Model
 from cutaway.steering.make import batches
 
@@ -51,25 +52,7 @@ class Contrast:
 
 def contrast_of(model: Model, target: Sequence[str | int], against: Sequence[str | int] = ()) -> Contrast:
     """From words that are one token each (with a leading space or without) or ids. Raises InputError."""
-    return Contrast(tuple(_token(model, t) for t in target), tuple(_token(model, t) for t in against))
-
-
-def _token(model: Model, word: str | int) -> int:
-    if isinstance(word, int):
-        if not 0 <= word < model.facts.vocab_size:
-            raise InputError(f"token id {word} is not in the vocabulary (0 … {model.facts.vocab_size - 1}).")
-        return word
-    if model.tokenizer is None:
-        raise InputError(f"{model.name} has no tokenizer; give tokens as ids.")
-    pieces: list[int] = []
-    for form in (word,) if word.startswith(" ") else (" " + word, word):
-        pieces = [int(i) for i in model.tokenizer(form, add_special_tokens=False)["input_ids"]]
-        if len(pieces) == 1 and pieces[0] != getattr(model.tokenizer, "unk_token_id", None):
-            return pieces[0]
-    shown = " + ".join(map(repr, model.token_strings(pieces)))
-    raise InputError(
-        f"{word!r} is not one token of {model.name}: it is {shown}. Name a word that is one token, or an id."
-    )
+    return Contrast(tuple(one_token(model, t) for t in target), tuple(one_token(model, t) for t in against))
 
 
 def contrast_tokens(model: Model, from_: Sequence[Any], to: Sequence[Any], k: int = 5) -> Contrast:

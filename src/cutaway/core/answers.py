@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from cutaway.core import InputError
-from cutaway.model import Model
+from typing import Any
+
+from cutaway.core.errors import InputError
 
 
-def token_of(model: Model, answer: str | int) -> int:
-    """The id of an answer: an id as it is, or text that is one token, with a leading space or without.
+def one_token(model: Any, answer: str | int) -> int:
+    """The id of an answer of `model`: an id as it is, or text that is one token, after a space or by itself.
 
     Raises InputError where the text is several tokens either way, or the id lies outside the vocabulary.
     """
@@ -25,6 +26,4 @@ def token_of(model: Model, answer: str | int) -> int:
             return ids[0]
         pieces = pieces or model.token_strings(ids)
     shown = " + ".join(map(repr, pieces)) or "no token"
-    raise InputError(
-        f"{answer!r} is not one token of {model.name}: it is {shown}. Give a word that is one token, or an id."
-    )
+    raise InputError(f"{answer!r} is not one token of {model.name}: it is {shown}. Name a word that is one, or an id.")
