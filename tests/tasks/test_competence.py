@@ -148,3 +148,14 @@ def test_the_metric_should_be_worse_on_the_counterfactual(metric: str, almanac: 
     sides = [records[f"{name}, {side}"].better for side in ("clean", "counterfactual", "clean - counterfactual")]
     assert sides == (["lower", "higher", "lower"] if metric == "kl" else ["higher", "lower", "higher"])
     assert records[f"{name}, clean - counterfactual"].verdict == "distinguishable from null"
+
+
+def test_without_a_wrong_answer_it_is_judged_by_accuracy(almanac: cw.Model) -> None:
+    task = cw.task("colours", almanac, n=150)
+    bare = cw.Task.from_tokens(
+        task.clean.ids, task.counterfactual.ids, task.answers, mask=task.clean.mask, tokenizer=almanac.tokenizer
+    )
+    found = bare.check(almanac)
+    assert found.does == "partly"
+    assert "it is right more often than not" in found.verdict
+    assert "right above wrong" not in str(found)

@@ -31,8 +31,8 @@ class Competence:
 
     clean, counterfactual: the metric of each item [n]. correct, correct_counterfactual: whether the likeliest token is
     right [n] (None where the counterfactual determines no answer). does: "yes" where it is right on 90 % of the clean
-    prompts and above its null, "partly" where it surely puts the right answer above the wrong one more often than not,
-    else "no". Where many tokens are right an item, the probabilities must follow the change to the counterfactual too.
+    prompts and above its null, "partly" where it surely puts the right answer above the wrong one more often than not
+    (where there is no wrong one: is right on half), else "no". Where many tokens are right an item, the probabilities must follow the change to the counterfactual too.
     """
 
     model: str
@@ -154,7 +154,10 @@ def check(task: Task, model: Model, *, null: bool = True, seeds: Sequence[int] =
     evidence.append(made.mean(f"{called}, counterfactual", other, null_other, worse=True))
     evidence.append(made.mean(f"{called}, clean - counterfactual", clean - other, apart))
     does = _does(evidence[0], None if preferred is None else evidence[1 + (correct_other is not None)])
-    but = "it puts the right answer above the wrong one more often than not" if does == "partly" else ""
+    but = ""
+    if does == "partly":
+        but = "it puts the right answer above the wrong one more often than not"
+        but = "it is right more often than not" if preferred is None else but
     if task.target.sign is not None and does != "no":
         # One token may be right on every item (a late year): then being right says little, and what must show is that
         # the probabilities follow what the counterfactual changes.
