@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from model.families import close, ids
-from model.five import FIVE, five
+from model.five import FIVE, Sparse, five
 
 import cutaway as whole
 import cutaway.model as cw
@@ -105,6 +105,8 @@ def test_nan_is_refused_wherever_it_comes_from() -> None:
         cw.clamp_features("resid_post.1", _Nan(), 1, float("nan"))
     with pytest.raises(InputError, match="NaN"):
         m.run(ids(1, 4), interventions=[cw.splice("resid_post.1", _Nan(), keep_error=False)])
+    with pytest.raises(InputError, match="edit gave NaN"):
+        m.run(ids(1, 4), interventions=[cw.splice("resid_post.1", Sparse(), edit=lambda a: a / 0 - a / 0)])
 
 
 class _Nan:

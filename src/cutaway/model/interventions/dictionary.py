@@ -168,6 +168,8 @@ class Splice(Intervention):
         if features.isnan().any():
             raise InputError(f"{place.what}: the dictionary gave NaN for what is there.")
         edited = features if self.edit is None else self.edit(features)
+        if self.edit is not None and edited.isnan().any():
+            raise InputError(f"{place.what}: edit gave NaN.")
         if edited.shape != features.shape:
             raise InputError(f"{place.what}: edit turned features {list(features.shape)} into {list(edited.shape)}.")
         if not self.keep_error:
