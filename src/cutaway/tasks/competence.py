@@ -32,7 +32,8 @@ class Competence:
     clean, counterfactual: the metric of each item [n]. correct, correct_counterfactual: whether the likeliest token is
     right [n] (None where the counterfactual determines no answer). does: "yes" where it is right on 90 % of the clean
     prompts and above its null, "partly" where it surely puts the right answer above the wrong one more often than not
-    (where there is no wrong one: is right on half), else "no". Where many tokens are right an item, the probabilities must follow the change to the counterfactual too.
+    (where there is no wrong one: is right on half), else "no". Where many tokens are right an item, the probabilities
+    must follow the change to the counterfactual too.
     """
 
     model: str
