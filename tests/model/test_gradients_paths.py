@@ -96,6 +96,22 @@ def test_products_forward_and_backward_agree_and_are_differences(family: str, fr
     assert close(forward, (ends[0] - ends[1]) / (2 * step), 5e-3)
 
 
+@pytest.mark.parametrize(
+    ("family", "freeze"),
+    [("llama", ("gate",)), ("gemma2", ("gate", "norm")), ("mixtral", ("router",)), ("mixtral", ("router", "pattern"))],
+)
+def test_gradients_with_gates_and_routers_held(family: str, freeze: tuple[str, ...]) -> None:
+    m, tokens, at = double(family), ids(2, 6), "resid_pre.1"
+    held = cw.freeze(m.run(tokens), *freeze)
+    detached = m.run(tokens, grad=[at], of=_each, freeze=freeze).grad[at]
+    free = m.run(tokens, grad=[at], of=_each).grad[at]
+    assert not close(detached, free, 1e-2)  # something passed through what is held now
+    assert close(m.run(tokens, grad=[at], of=_each, freeze=held).grad[at], detached, 1e-6)
+    v, step = _normal(2, 6, 48), 1e-3
+    ends = [_each(m.run(tokens, interventions=[cw.add(at, s * step * v)], freeze=held).logits) for s in (1, -1)]
+    assert close((detached * v).sum((1, 2)), (ends[0] - ends[1]) / (2 * step), 5e-3)
+
+
 def test_products_between_points_of_every_kind() -> None:
     m, tokens = double("gemma2"), ids(2, 6)
     for at, to in [("z.0", "mlp_pre.2"), ("embeddings", "logits"), ("q.1", "attn_out.1"), ("mlp_act.1", "final_norm")]:
