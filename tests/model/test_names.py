@@ -214,6 +214,8 @@ def test_nothing_is_translated_otherwise_than_interp_engine_translates_it(family
         ("opt", "mlps_input[1]", "no MLP module"),
         ("vit", "blocks.1.hook_resid_post", "say resid_post.1"),
         ("llama", "blocks.7.hook_resid_post", "has 3"),
+        ("llama", "hook_resid_post", "needs a layer: blocks.0.hook_resid_post"),
+        ("llama", "layers_output", r"needs a layer: layers_output\[0\]"),
     ],
 )
 def test_refusals_say_what_to_ask_for(family: str, name: str, why: str) -> None:

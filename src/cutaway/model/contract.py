@@ -216,8 +216,9 @@ def hold(model: Model, contract: Contract, survey: Survey, output: Any) -> list[
 
 
 def _error(got: Tensor, expected: Tensor) -> float:
-    scale = expected.float().abs().max().clamp(min=1e-12)
-    return float((got.float().reshape(expected.shape) - expected.float()).abs().max() / scale)
+    got, expected = got.float().to(expected.device), expected.float()
+    scale = expected.abs().max().clamp(min=1e-12)
+    return float((got.reshape(expected.shape) - expected).abs().max() / scale)
 
 
 def _mix(pattern: Tensor, value: Tensor) -> Tensor:

@@ -243,6 +243,9 @@ def translate(text: str, view: View) -> str | None:
     name = _FORMS.get(form)
     if name is None:
         if not form.startswith("blocks.") and not form.endswith("[{}]"):
+            for whole in (f"blocks.{{}}.{text}", f"{text}[{{}}]"):
+                if whole in _FORMS or whole in set(_refused_forms()):
+                    raise InputError(f"{text} needs a layer: {whole.replace('{}', '0')}, {whole.replace('{}', '1')}, …")
             return None
         if (reason := REFUSED.get(form.removeprefix("blocks.{}."))) is not None:
             raise InputError(f"{text} has no point here: {reason.replace('{}', str(layer))}.")

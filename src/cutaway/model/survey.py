@@ -117,6 +117,7 @@ class Survey:
             for name, child in architecture.norms(layer).items():
                 self.norms[layer, name] = child
         self.outputs: dict[nn.Module, Tensor] = {}
+        self.device = next(iter(architecture.hf.parameters())).device
 
     def run(self, call: Any) -> Any:
         def note(module: nn.Module, args: Any, output: Any) -> None:
@@ -136,7 +137,8 @@ class Survey:
         return [address for address, x in self.forward.read.items() if x._version != versions[address]]
 
     def __getitem__(self, address: str) -> Tensor:
-        return self.forward.read[address]
+        """A point's tensor, on one device for all: blocks may lie on several, and laws join what lies side by side."""
+        return self.forward.read[address].to(self.device)
 
     def __contains__(self, address: str) -> bool:
         return address in self.forward.read
@@ -214,7 +216,12 @@ def _find_norms(architecture: Anatomy, contract: Contract, survey: Survey, post_
                 why = f"the norm stands after the sum; its denominator is {sublayer}_out_norm_scale"
             elif reads in survey:
                 found = next(
-                    (m for m in mine.values() if m in survey.outputs and _same(survey.outputs[m], survey[reads])), None
+                    (
+                        m
+                        for m in mine.values()
+                        if m in survey.outputs and _same(survey.outputs[m], survey.forward.read[reads])
+                    ),
+                    None,
                 )
             addresses = [f"{sublayer}_norm_scale.{layer}", f"{sublayer}_normalized.{layer}"]
             place(found, addresses, layer, why)
