@@ -12,11 +12,12 @@ at the last token.
 Ours makes every cell, from the first forward on (planning, its comparison with plain runs and the clean run included).
 Of the others a sample of cells is timed, the same for all, drawn evenly from layers and positions, and scaled to the
 whole sweep: each of their cells costs one forward whatever it patches. Contestants take turns in each repeat, each in a
-process of its own; figures are medians, ratios are of each repeat's own pair. `apart` is the largest difference of the
+process of its own; figures are medians, ratios are of each repeat's own pair. `cpu_seconds_times_ours` compares time on
+the processor, which other work beside disturbs less (with --threads 1). `apart` is the largest difference of the
 sampled cells' values between contestants, over the largest value.
 
 Peers' own helpers are used: TransformerLens' `patching.get_act_patch_attn_head_out_by_pos` and
-`get_act_patch_resid_pre` on a `TransformerBridge` (with and without `use_...` compatibility switches off), nnsight's
+`get_act_patch_resid_pre` on a `TransformerBridge` of the Hugging Face weights as they are, nnsight's
 `trace`. The plain loop is Hugging Face's SDPA forward with a hook that patches many positions of one head (or one
 layer's stream) in one batch, `--loop-batch` cells at a time, every position unembedded.
 """
@@ -50,9 +51,10 @@ def serve(heads, residual):
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         values = (heads if asked["kind"] == "heads" else residual)(asked["cells"])
-        print(json.dumps({"seconds": time.perf_counter() - begun, "values": values}), flush=True)
+        took = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+        print(json.dumps({**took, "values": values}), flush=True)
 """
 
 TRANSFORMER_LENS = (
@@ -227,6 +229,12 @@ class Contestant:
         self.process.wait(timeout=60)
 
 
+def times(taken: dict[str, list[float]]) -> dict[str, float]:
+    """How many times ours, by the median of each repeat's own pair."""
+    ours = taken["cutaway"]
+    return {name: round(statistics.median(b / a for a, b in zip(ours, s)), 2) for name, s in taken.items()}
+
+
 def sample(shape: list[int], count: int) -> list[list[int]]:
     """Cells drawn evenly over a grid, in a fixed order."""
     import torch
@@ -283,6 +291,7 @@ def measure(contestants: dict[str, Contestant], args: argparse.Namespace) -> dic
         for size in shapes[kind]:
             total *= size
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        cpu: dict[str, list[float]] = {name: [] for name in contestants}
         values: dict[str, list[float]] = {}
         for name, contestant in contestants.items():
             if name != "cutaway":
@@ -292,6 +301,7 @@ def measure(contestants: dict[str, Contestant], args: argparse.Namespace) -> dic
                 found = contestant.ask(kind, cells)
                 share = 1.0 if name == "cutaway" else total / len(cells)
                 seconds[name].append(found["seconds"] * share)
+                cpu[name].append(found["cpu"] * share)
                 values[name] = found["values"]
         ours = values["cutaway"]
         largest = max(abs(v) for v in ours)
@@ -299,10 +309,8 @@ def measure(contestants: dict[str, Contestant], args: argparse.Namespace) -> dic
             "cells": total,
             "timed": {name: total if name == "cutaway" else len(cells) for name in contestants},
             "seconds_whole_sweep": {name: round(statistics.median(s), 2) for name, s in seconds.items()},
-            "times_ours": {
-                name: round(statistics.median(b / a for a, b in zip(seconds["cutaway"], s)), 2)
-                for name, s in seconds.items()
-            },
+            "times_ours": times(seconds),
+            "cpu_seconds_times_ours": times(cpu),
             "apart": {name: max(abs(a - b) for a, b in zip(ours, v)) / largest for name, v in values.items()},
         }
         print(json.dumps({kind: report[kind]}), file=sys.stderr, flush=True)

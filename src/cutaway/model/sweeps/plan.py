@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from cutaway.model.tokens import Batch, Prompt
 
 How = Literal["restart", "whole", "one"]
-# Tokens in one batch: at most, and as many as make it worth computing some columns for nothing (docs/performance.md).
 COMPARED = 8  # kinds of points at most, in the comparison with plain runs
+# Tokens in one batch at d_model 768: at most (so that on a CPU its neurons stay in the cache), and as many as make
+# it worth computing some columns for nothing. Of narrow models a batch takes more.
 TOKENS = {"cpu": (512, 64), "cuda": (65_536, 4096)}
 
 
@@ -218,7 +219,7 @@ def _checked(
 ) -> Plan:  # fmt: skip
     """The plan, after a comparison of some cells with plain runs; the next simpler way where they differ."""
     kind = "cuda" if model.device.type == "cuda" else "cpu"
-    most, least = TOKENS[kind]
+    most, least = _tokens(kind, model.facts.d_model)
     share = 0.75 if kind == "cuda" else 0.25
     allowed = int(share * measured.free(model.device)) if memory is None else measured.in_bytes(memory)
     tolerance = TOLERANCE.get(base.logits.dtype, 3e-2)
@@ -249,6 +250,14 @@ def _checked(
     return Plan(
         model, base, measure, tuple(cells), "one", reason, 0.0, allowed, float("nan"), most, least, end, executor
     )
+
+
+def _tokens(kind: str, width: int) -> tuple[int, int]:
+    """(at most, worth filling) tokens of a batch: what a batch holds grows with the width, its work with the square."""
+    most, least = TOKENS[kind]
+    narrow = max(1.0, 768 / width) if width else 1.0
+    most = min(65_536, int(most * narrow))
+    return most, min(most, int(least * narrow**2))
 
 
 def _compare(executor: Executor, measure: Measure, cells: list[Cell], way: How, end: int) -> tuple[float, float]:
