@@ -1,39 +1,52 @@
-"""Dictionaries: sparse features for every MLP of a model. Train, judge, describe, read and write.
+"""Dictionaries: sparse features for every MLP of a model, or for a point. Train, judge, describe, read and write.
 
 settings = TrainSettings(dictionaries=(DictionarySettings(name="plt", kind="plt"),), tokens=2_000_000)
 made = train(model, rows, settings, out="dictionaries/mine")["plt"]
 print(evaluate(model, made, held_out_rows))
 """
 
+from cutaway.features.architectures import ARCHITECTURES
 from cutaway.features.circuit_tracer import write as write_circuit_tracer
+from cutaway.features.convert import as_saes, as_transcoders, convert
 from cutaway.features.evaluate import Report, evaluate
+from cutaway.features.evaluate_sae import SAEReport, evaluate_sae
 from cutaway.features.examples import Examples, find_examples
 from cutaway.features.fit import check_fit
-from cutaway.features.formats import load
+from cutaway.features.formats import load, load_all
 from cutaway.features.package import package
 from cutaway.features.replacement import Kept, Replacement, Task
+from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings, TrainSettings
 from cutaway.features.stream import rows_from_text
-from cutaway.features.train import train, untrained
+from cutaway.features.train import train, untrained, untrained_sae
 from cutaway.features.transcoders import Layer, Transcoders
 
 __all__ = [
+    "ARCHITECTURES",
+    "SAE",
     "DictionarySettings",
     "Examples",
     "Kept",
     "Layer",
     "Replacement",
     "Report",
+    "SAEReport",
     "Task",
     "TrainSettings",
     "Transcoders",
+    "as_saes",
+    "as_transcoders",
     "check_fit",
+    "convert",
     "evaluate",
+    "evaluate_sae",
     "find_examples",
     "load",
+    "load_all",
     "package",
     "rows_from_text",
     "train",
     "untrained",
+    "untrained_sae",
     "write_circuit_tracer",
 ]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cutaway.core import InputError, UnknownName, atomic_path, write_text
 from cutaway.features.activations import Inference
+from cutaway.features.files import read_tensors
 from cutaway.features.settings import Kind
 from cutaway.features.transcoders import Layer, ModelFacts, Transcoders
 
@@ -134,7 +135,7 @@ def _read_plt(folder: Path, config: Mapping[str, Any]) -> tuple[list[Layer], lis
         paths = _numbered(folder, r"layer_(\d+)\.safetensors")
     layers, ks = [], []
     for path in paths:
-        held = _tensors(path)
+        held = read_tensors(path)
         _known(path, held, {"W_enc", "W_dec", "b_enc", "b_dec"}, {"activation_function.threshold", "W_skip", "k"})
         W_enc, W_dec = held["W_enc"], held["W_dec"]
         if W_enc.ndim != 2 or W_dec.ndim != 2:
@@ -159,9 +160,9 @@ def _read_plt(folder: Path, config: Mapping[str, Any]) -> tuple[list[Layer], lis
 def _read_clt(folder: Path) -> tuple[list[Layer], list[int | None]]:
     layers: list[Layer] = []
     for i, path in enumerate(_numbered(folder, r"W_enc_(\d+)\.safetensors")):
-        held = _tensors(path)
+        held = read_tensors(path)
         _known(path, held, {f"W_enc_{i}", f"b_enc_{i}", f"b_dec_{i}"}, {f"threshold_{i}"})
-        decoder = _tensors(folder / f"W_dec_{i}.safetensors")
+        decoder = read_tensors(folder / f"W_dec_{i}.safetensors")
         _known(folder / f"W_dec_{i}.safetensors", decoder, {f"W_dec_{i}"}, set())
         W_enc = held[f"W_enc_{i}"]
         layers.append(
@@ -224,9 +225,3 @@ def _known(path: Path, held: Mapping[str, Tensor], needed: set[str], allowed: se
             f"{path} should hold {', '.join(sorted(needed))} and may hold {', '.join(sorted(allowed)) or 'no more'}; "
             f"it holds {', '.join(sorted(held))}."
         )
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    from cutaway.features.formats import read_tensors
-
-    return read_tensors(path)

@@ -1,55 +1,127 @@
-"""Dictionaries on disk: ours, and circuit-tracer's folders, read and written without loss. docs/dictionaries.md is the
-normative page."""
+"""Dictionaries on disk: ours, and where those of others are read. docs/dictionaries.md is the normative page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, atomic_path, content_hash, read_json, write_json
-from cutaway.features import circuit_tracer
+from cutaway.core import InputError, atomic_path, content_hash, write_json
+from cutaway.features import circuit_tracer, exchange
 from cutaway.features.activations import Inference
+from cutaway.features.files import read_object, read_tensors
+from cutaway.features.sae import FLAGS, SAE, TENSORS
 from cutaway.features.settings import Kind
 from cutaway.features.transcoders import Layer, ModelFacts, Transcoders
 
 SCHEMA = "cutaway.dictionary/1"
+SAE_FILE = "sae.safetensors"
 _RULES = ("relu", "jumprelu", "topk")
 
 
-def load(path: str | Path) -> Transcoders:
-    """Read a dictionary, in the precision it is stored in: our folder, or circuit-tracer's (PLT or CLT).
+def load(path: str | Path) -> Transcoders | SAE:
+    """Read a dictionary, in the precision it is stored in: ours, circuit-tracer's (PLT or CLT), SAELens's,
+    dictionary_learning's, sparsify's, Gemma Scope's.
 
-    Raises `InputError` for a folder that is neither, saying what was found; for files that are cut short, altered or do
+    Raises `InputError` for a folder that is none, saying what was found; for files that are cut short, altered or do
     not fit one another.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"there is no dictionary at {folder}: a folder was expected.")
-    if (folder / "config.json").is_file() and (found := _json(folder / "config.json")).get("schema") == SCHEMA:
-        return _read(folder, found)
+    if (folder / "config.json").is_file() and (found := read_object(folder / "config.json")).get("schema") == SCHEMA:
+        return _read_sae(folder, found) if found.get("kind") == "sae" else _read(folder, found)
     if circuit_tracer.is_one(folder):
         return circuit_tracer.read(folder)
+    if (form := exchange.recognised(folder)) is not None:
+        return form.read(folder)
     raise InputError(f"{folder} is no dictionary that can be read here: {_what(folder)}.")
 
 
-def save(dictionary: Transcoders, folder: str | Path) -> None:
+def load_all(path: str | Path) -> dict[str, Transcoders | SAE]:
+    """Every dictionary in the folders below (a run of several, sparsify's layers), by relative path; layers in order.
+
+    Raises `InputError` where there is none.
+    """
+    root = Path(path)
+    found = {}
+    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), key=_natural):
+        ours = (folder / "config.json").is_file() and read_object(folder / "config.json").get("schema") == SCHEMA
+        if ours or circuit_tracer.is_one(folder) or exchange.recognised(folder) is not None:
+            found[folder.relative_to(root).as_posix()] = load(folder)
+    if not found:
+        raise InputError(f"no dictionary lies below {root}.")
+    return found
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """layers.2 before layers.10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
+
+
+def save(dictionary: Transcoders | SAE, folder: str | Path) -> None:
     """Write our format. config.json comes last, so a folder that was cut short is no dictionary."""
     folder = Path(folder)
     config = folder / "config.json"
     config.unlink(missing_ok=True)
-    files = {}
-    for layer, held in enumerate(dictionary.layers):
-        name = f"layer_{layer}.safetensors"
-        with atomic_path(folder / name) as path:
-            save_file({key: value.detach().cpu().contiguous() for key, value in held.tensors().items()}, path)
-        files[name] = content_hash(folder / name)
+    if isinstance(dictionary, SAE):
+        write_json(config, _sae_config(dictionary, _write(folder, {SAE_FILE: dictionary.tensors()})), indent=1)
+        return
+    files = _write(folder, {f"layer_{i}.safetensors": held.tensors() for i, held in enumerate(dictionary.layers)})
     write_json(config, _config(dictionary, files), indent=1)
+
+
+def _write(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
+    """Tensors by file -> SHA-256 by file."""
+    for name, tensors in files.items():
+        with atomic_path(folder / name) as path:
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+    return {name: content_hash(folder / name) for name in files}
+
+
+def _sae_config(sae: SAE, files: Mapping[str, str]) -> dict[str, Any]:
+    flags = {name: getattr(sae, name) for name in FLAGS}
+    return {
+        "schema": SCHEMA,
+        "kind": "sae",
+        "architecture": sae.rule,
+        **{name: value for name, value in flags.items() if value},
+        "n_features": sae.n_features,
+        "d_in": sae.d_in,
+        "d_out": sae.d_out,
+        "input_point": sae.point,
+        "output_point": sae.writes_to,
+        "model": asdict(sae.model),
+        "training": dict(sae.training),
+        "metrics": dict(sae.metrics),
+        "extra": dict(sae.extra),
+        "files": dict(files),
+    }
+
+
+def _read_sae(folder: Path, config: Mapping[str, Any]) -> SAE:
+    try:
+        rule = config["architecture"]
+        if rule not in get_args(Inference):
+            raise InputError(f"{folder}: {rule!r} is not known; {', '.join(get_args(Inference))} are.")
+        path = folder / SAE_FILE
+        tensors = read_tensors(path, expected=config["files"].get(path.name))
+        needed = {"W_dec", "b_dec"} if rule == "matching_pursuit" else {"W_enc", "b_enc", "W_dec", "b_dec"}
+        if needed - set(tensors) or set(tensors) - set(TENSORS):
+            raise InputError(f"{path} should hold {', '.join(TENSORS)} and holds {', '.join(sorted(tensors))}.")
+        point, to = config["input_point"], config["output_point"]
+        return SAE.from_tensors(
+            tensors, rule=rule, **{name: config[name] for name in FLAGS if name in config},
+            point=point, output_point=to if to != point else None, model=ModelFacts(**config["model"]),
+            training=config["training"], metrics=config["metrics"], extra=config.get("extra", {}), folder=folder,
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'config.json'} lacks a field or holds a wrong one: {error}.") from error
 
 
 def _config(dictionary: Transcoders, files: Mapping[str, str]) -> dict[str, Any]:
@@ -110,43 +182,20 @@ def _layer(tensors: Mapping[str, Tensor], path: Path) -> Layer:
     return Layer(**tensors)
 
 
-def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
-    """A safetensors file; `expected` is its SHA-256. Raises `InputError` naming the file."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing: the dictionary is not whole.")
-    if expected is not None and (found := content_hash(path)) != expected:
-        raise InputError(
-            f"{path} was altered or cut short: its SHA-256 is {found[:16]}…, and {expected[:16]}… was written."
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}): cut short or no such file.") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no JSON file: {error}.") from error
-    return found if isinstance(found, dict) else {}
-
-
 def _what(folder: Path) -> str:
     """What a folder that is not ours seems to be."""
     names = {p.name for p in folder.iterdir()}
-    if {"cfg.json", "sae_weights.safetensors"} <= names:
-        return "it looks like a SAELens dictionary, which is not read yet"
-    if {"cfg.json", "sae.safetensors"} <= names:
-        return "it looks like a sparsify dictionary, which is not read yet"
-    if "ae.pt" in names:
-        return "it looks like a dictionary_learning checkpoint, which is not read yet"
-    if "params.npz" in names or "params.safetensors" in names:
-        return "it looks like a Gemma Scope dictionary, which is not read yet"
+    if {"cfg.json", "config.json"} & names and not names & set(exchange.WEIGHTS):
+        known = ", ".join(exchange.WEIGHTS)
+        return f"a config lies there without weights that are known beside it ({known})"
+    if "params.safetensors" in names:
+        return "it looks like a Gemma Scope 2 dictionary, which is not read yet"
     if "model.safetensors" in names:
         return "it looks like a model, not a dictionary"
     if (folder / "training").is_dir() and "config.json" not in names:
         return "its training has not ended (run the same command again to go on)"
+    below = [p.name for p in folder.iterdir() if p.is_dir() and exchange.recognised(p) is not None]
+    if below:
+        return f"it holds several ({', '.join(sorted(below)[:4])}, …): give one of them, or read all with load_all"
     few = ", ".join(sorted(names)[:6]) or "nothing"
     return f"config.json of ours or config.yaml of circuit-tracer was expected, and it holds {few}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from cutaway.features.architectures import ARCHITECTURES, At
 from cutaway.features.dead import resample, revive
 from cutaway.features.normalise import Normalisation
 from cutaway.features.sae import SAE
-from cutaway.features.settings import DictionarySettings
+from cutaway.features.settings import DictionarySettings, Kind
 from cutaway.features.sparse import Active, decode
 from cutaway.features.transcoders import Layer, Transcoders
 
@@ -213,7 +214,7 @@ class Learner:
     def _to_the_sphere(self) -> None:
         for layer in range(self.n_layers):
             W_dec = self.weight("W_dec", layer)
-            W_dec /= W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None]
+            W_dec.div_(W_dec.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None])
 
     @torch.no_grad()
     def replace_rows(self, name: str, layer: int, rows: Tensor, value: Tensor) -> None:
@@ -274,21 +275,20 @@ class Learner:
             threshold=None if threshold is None else threshold * norm, W_skip=W_skip,
         )  # fmt: skip
 
-    def transcoders(self, **about: object) -> Transcoders:
+    def transcoders(self, **about: Any) -> Transcoders:
         """The finished set."""
         layers = tuple(self.folded(layer) for layer in range(self.n_layers))
+        fields = {**self.architecture.saved_fields(self.settings), **about}
         return Transcoders(
-            kind=self.settings.kind, rule=self.architecture.saved_as, layers=layers, **self._saved(), **about
-        )  # type: ignore[arg-type]
+            kind=cast(Kind, self.settings.kind), rule=self.architecture.saved_as, layers=layers, **fields
+        )
 
-    def sae(self, **about: object) -> SAE:
+    def sae(self, **about: Any) -> SAE:
         """The finished dictionary of one point."""
         held = self.folded(0)
+        fields = {**self.architecture.saved_fields(self.settings), **about}
         tensors = {**held.tensors(), "W_dec": held.W_dec[:, 0]}
-        return SAE(rule=self.architecture.saved_as, **tensors, **self._saved(), **about)  # type: ignore[arg-type]
-
-    def _saved(self) -> dict[str, object]:
-        return self.architecture.saved_fields(self.settings)
+        return SAE.from_tensors(tensors, rule=self.architecture.saved_as, **fields)
 
     # ----------------------------------------------------------------------------------------------------- state
 

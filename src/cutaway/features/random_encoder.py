@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutaway.features.activations import batch_topk, dense_pre
 from cutaway.features.normalise import Normalisation
-from cutaway.features.settings import DictionarySettings
+from cutaway.features.settings import DictionarySettings, Kind
 from cutaway.features.sparse import times, transpose_times
 from cutaway.features.transcoders import Layer, Transcoders
 
@@ -28,7 +28,10 @@ def fit_decoders(settings: DictionarySettings, x: Tensor, y: Tensor, **about: An
     x_n, left = normal.inputs(x), normal.outputs(y).clone()
     n_layers, n, d_in = x.shape
     d_out, features = y.shape[2], settings.features
-    weight = 1 / (left.square().sum(-1) + max(settings.floor, 1e-3) * d_out)  # [layers, n]
+    floor = settings.floor
+    weight = (  # [layers, n]
+        torch.ones_like(left[..., 0]) if floor is None else 1 / (left.square().sum(-1) + max(floor, 1e-3) * d_out)
+    )
     generator = torch.Generator().manual_seed(settings.seed)
     layers = []
     for layer in range(n_layers):
@@ -60,4 +63,5 @@ def fit_decoders(settings: DictionarySettings, x: Tensor, y: Tensor, **about: An
             )
         )
     training = {"settings": settings.to_json(), "untrained": True, "tokens": n}
-    return Transcoders(kind=settings.kind, rule="jumprelu", layers=tuple(layers), training=training, **about)
+    kind: Kind = "clt" if settings.kind == "clt" else "plt"
+    return Transcoders(kind=kind, rule="jumprelu", layers=tuple(layers), training=training, **about)

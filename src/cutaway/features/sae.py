@@ -2,10 +2,10 @@
 
     pre = W_enc (x - c) + b_enc        c = b_dec where `centred`, else 0
     a   = act(pre)                     relu, jumprelu, topk; gated and matching_pursuit below
-    y   = W_dec^T a + b_dec  (+ W_skip x)
+    y   = W_dec^T a + b_dec  (+ W_skip x)      (of matching pursuit: + c)
 
 gated             a = 1[pre > 0] ReLU(exp(r_mag) W_enc (x - c) + b_mag)
-matching_pursuit  r = x - b_dec, then up to k times: f = argmax W_dec,f . r, v = ReLU(W_dec,f . r), a_f += v,
+matching_pursuit  r = x - c, then up to k times: f = argmax W_dec,f . r, v = ReLU(W_dec,f . r), a_f += v,
                   r -= v W_dec,f; a token stops where a step adds no feature (`stop_on_duplicate`) or |r| <
                   residual_threshold
 norms             "before": pre times |W_dec| enters act; "after": act(pre) times |W_dec|; decoding divides by it again
@@ -97,7 +97,9 @@ class SAE:
         return self.output_point or self.point
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: value for name in TENSORS if (value := getattr(self, name)) is not None}
+        """What is stored: of matching pursuit the decoder alone, which is its encoder too."""
+        names = ("W_dec", "b_dec") if self.rule == "matching_pursuit" else TENSORS
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @cached_property
     def working(self) -> SAE:
@@ -107,7 +109,8 @@ class SAE:
 
     @cached_property
     def decoder_norms(self) -> Tensor:
-        return self.working.W_dec.norm(dim=1)
+        norms: Tensor = self.working.W_dec.norm(dim=1)
+        return norms
 
     # ------------------------------------------------------------------------------------------------------ passes
 
@@ -137,7 +140,12 @@ class SAE:
         """[..., F] -> [..., d_out] (or [..., heads, d_head]). x: what `a` was encoded from, which a skip connection
         and a normalised input need."""
         held = self.working
-        return self._leave((self._scaled(a.to(held.W_dec.dtype)) @ held.W_dec) + held.b_dec, x)
+        return self._leave((self._scaled(a.to(held.W_dec.dtype)) @ held.W_dec) + held._written_bias, x)
+
+    @property
+    def _written_bias(self) -> Tensor:
+        pursued_bare = self.rule == "matching_pursuit" and not self.centred
+        return torch.zeros_like(self.b_dec) if pursued_bare else self.b_dec
 
     def sparse(self, x: Tensor) -> tuple[Active, Tensor]:
         """[n, d_in] -> the active (token, feature) pairs, and the activations there [nnz]."""
@@ -152,7 +160,7 @@ class SAE:
         held = self.working
         if self.norms is not None:
             values = values / self.decoder_norms[active.features]
-        return self._leave(decode(values, held.W_dec, active) + held.b_dec, x, flat=True), active
+        return self._leave(decode(values, held.W_dec, active) + held._written_bias, x, flat=True), active
 
     def _scaled(self, a: Tensor) -> Tensor:
         return a if self.norms is None else a / self.decoder_norms.clamp_min(1e-30)
@@ -188,11 +196,11 @@ class SAE:
             if scale is not None and self.output_point is None:
                 y = y * scale if shift is None else y * scale + shift
         if self.heads and not flat and self.output_point is None:
-            return y.unflatten(-1, (self.heads, -1))
+            return y.view(*y.shape[:-1], self.heads, y.shape[-1] // self.heads)
         return y
 
     def _pursued(self, x: Tensor) -> Tensor:
-        r = (x - self.b_dec).reshape(-1, self.d_in)
+        r = (x - self.b_dec if self.centred else x).reshape(-1, self.d_in)
         a = r.new_zeros(r.shape[0], self.n_features)
         row = torch.arange(r.shape[0], device=r.device)
         going = torch.ones(r.shape[0], dtype=torch.bool, device=r.device)
@@ -246,12 +254,41 @@ class SAE:
             centred=False, norms=None, extra={},
         )  # fmt: skip
 
+    def centred_form(self) -> SAE:
+        """The same function with b_dec taken from the input: b_enc + W_enc b_dec. For formats that always do so."""
+        if self.centred:
+            return self
+        held = self.working
+        return replace(held, centred=True, b_enc=held.b_enc + held.W_enc @ held.b_dec, extra={})
+
+    def unit(self) -> SAE:
+        """With decoder rows of length 1; activations are then multiplied by the old lengths, reconstructions the same.
+        Raises `InputError` for TopK, which compares activations."""
+        if self.rule in ("topk", "matching_pursuit") or self.norms is not None:
+            raise InputError(f"the scales of {self.rule} features belong to it.")
+        held, norm = self.working, self.decoder_norms.clamp_min(1e-30)
+        threshold = None if held.threshold is None else held.threshold * norm
+        b_mag = None if held.b_mag is None else held.b_mag * norm
+        return replace(
+            held, W_enc=held.W_enc * norm[:, None], b_enc=held.b_enc * norm, W_dec=held.W_dec / norm[:, None],
+            threshold=threshold, b_mag=b_mag, extra={},
+        )  # fmt: skip
+
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> SAE:
         """The same dictionary in another precision or place."""
         return self.map(lambda t: t.to(device=device, dtype=dtype))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> SAE:
-        return replace(self, **{name: change(value) for name, value in self.tensors().items()})
+        return self.from_tensors({name: change(value) for name, value in self.tensors().items()}, replacing=self)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], replacing: SAE | None = None, **fields: Any) -> SAE:
+        """From what `tensors` gives, and the other fields (or those of `replacing`)."""
+        held: dict[str, Any] = dict(tensors)
+        if (replacing.rule if replacing else fields.get("rule")) == "matching_pursuit":
+            W_dec = held["W_dec"]
+            held |= {"W_enc": W_dec, "b_enc": W_dec.new_zeros(W_dec.shape[:1])}
+        return replace(replacing, **held) if replacing else cls(**held, **fields)
 
     def with_(self, **changes: Any) -> SAE:
         return replace(self, **changes)

@@ -105,7 +105,9 @@ def harvest(sites: Sites, rows: Tensor, first_position: bool) -> tuple[Tensor, T
 def harvest_all(sites: Sites | Places, rows: Tensor, first_position: bool) -> Batch:
     """What `sites` reads at the kept positions of rows [rows, position]."""
     places = sites if isinstance(sites, Places) else Places(sites.model, sites, ())
-    xs, ys, others = [], [], []
+    xs: list[Tensor] = []
+    ys: list[Tensor] = []
+    others: list[dict[str, Tensor]] = []
     step = max(1, _PASS_TOKENS // rows.shape[1])
     for start in range(0, rows.shape[0], step):
         part = rows[start : start + step].long()

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from cutaway.core import InputError
 from cutaway.features import checkpoint
 from cutaway.features.finetune import finetune_step, truth
 from cutaway.features.formats import load
@@ -59,11 +60,38 @@ def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: Dictionary
 
     Frozen-encoder baseline (arXiv 2602.14111). Cost: one pass over the rows and a solve of [F, F] a layer.
     """
+    if settings.at is not None:
+        raise InputError(f"{settings.name} is of the point {settings.at}: untrained_sae makes its null.")
     rows = as_rows(token_rows, model.facts.vocab_size)
     sites = Sites.of(model)
     stream = Stream(sites, rows, batch=1, block=16_384, seed=settings.seed, first_position=False)
     sample = stream.block(0)
     return fit_decoders(settings, sample.x, sample.y, model=facts_of(model), **points(sites))
+
+
+def untrained_sae(model: Model, token_rows: ArrayLike | Tensor, settings: DictionarySettings) -> SAE:
+    """As `untrained`, of one point."""
+    rows = as_rows(token_rows, model.facts.vocab_size)
+    wanted = [point for point in (settings.at, settings.to) if point is not None]
+    places = Places.of(model, wanted, mlps=False)
+    addresses = [places.address(point) for point in wanted]
+    sample = Stream(places, rows, batch=1, block=16_384, seed=settings.seed, first_position=False).block(0)
+    held = fit_decoders(settings, sample.at[addresses[0]][None], sample.at[addresses[-1]][None])
+    return SAE.from_tensors(
+        {**held.layers[0].tensors(), "W_dec": held.layers[0].W_dec[:, 0]},
+        rule="jumprelu", training=held.training, model=facts_of(model), **where(model, *addresses),
+    )  # fmt: skip
+
+
+def where(model: Model, at: str, to: str | None = None) -> dict[str, Any]:
+    """The points of an SAE, and the heads of an attention point that it reads and writes."""
+    heads = model.site(at).heads
+    same = to in (None, at)
+    return {
+        "point": at,
+        "output_point": None if same else to,
+        "heads": heads[0] if heads is not None and same else None,
+    }
 
 
 def facts_of(model: Model) -> ModelFacts:
@@ -115,13 +143,13 @@ class _Run:
         sample = self.stream.block(0)
         normals: dict[tuple[str | None, str | None, str], Normalisation] = {}
         for dictionary in self.settings.dictionaries:
-            where = self._where(dictionary)
-            if where not in normals:
-                what = MLPS if dictionary.at is None else (f"activations at {where[0]}", f"activations at {where[1]}")
-                normals[where] = Normalisation.of(*self._taken(dictionary, sample), dictionary.normalise, what)
-        return self._learners([normals[self._where(d)] for d in self.settings.dictionaries])
+            points = self._points(dictionary)
+            if points not in normals:
+                what = MLPS if dictionary.at is None else (f"activations at {points[0]}", f"activations at {points[1]}")
+                normals[points] = Normalisation.of(*self._taken(dictionary, sample), dictionary.normalise, what)
+        return self._learners([normals[self._points(d)] for d in self.settings.dictionaries])
 
-    def _where(self, dictionary: DictionarySettings) -> tuple[str | None, str | None, str]:
+    def _points(self, dictionary: DictionarySettings) -> tuple[str | None, str | None, str]:
         """The points that a dictionary reads and writes (None: the MLPs'), and how they are normalised."""
         if dictionary.at is None:
             return None, None, dictionary.normalise
@@ -130,7 +158,7 @@ class _Run:
 
     def _taken(self, dictionary: DictionarySettings, batch: Batch) -> tuple[Tensor, Tensor]:
         """x and y of a dictionary, [layers, n, d]; of an SAE one layer."""
-        at, to, _ = self._where(dictionary)
+        at, to, _ = self._points(dictionary)
         if at is None or to is None:
             return batch.x, batch.y
         return batch.at[at][None], batch.at[to][None]
@@ -142,7 +170,7 @@ class _Run:
             bf16 = self.places.device.type == "cpu" and supported is not None and supported()
         return [
             Learner(
-                dictionary, *normal.x_mean.shape, normal.y_mean.shape[1], normal,
+                dictionary, normal.x_mean.shape[0], normal.x_mean.shape[1], normal.y_mean.shape[1], normal,
                 bf16=bool(bf16), device=self.places.device,
             )
             for dictionary, normal in zip(self.settings.dictionaries, normals)
@@ -242,7 +270,7 @@ class _Run:
     def _save(self) -> None:
         if self.training is None:
             return
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for learner in self.learners:
             normal = {f"normal.{name}": value.clone() for name, value in learner.normal.state().items()}
             held = {**learner.state(), **normal}
@@ -278,9 +306,7 @@ class _Run:
 
     def _finished(self, learner: Learner, about: dict[str, Any]) -> Transcoders | SAE:
         model = facts_of(self.model)
-        at, to, _ = self._where(learner.settings)
+        at, to, _ = self._points(learner.settings)
         if at is None or to is None:
             return learner.transcoders(model=model, training=about, **points(self.sites))
-        site = self.model.site(at)
-        heads = site.heads[0] if site.heads is not None and to == at else None
-        return learner.sae(model=model, training=about, point=at, output_point=to if to != at else None, heads=heads)
+        return learner.sae(model=model, training=about, **where(self.model, at, to))

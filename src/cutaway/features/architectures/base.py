@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -44,20 +46,23 @@ class At:
 
     def decoder_norms(self) -> Tensor:
         """[F]: |W_dec| over all outputs of a feature."""
-        return self.weight("W_dec").flatten(1).norm(dim=1)
+        norms: Tensor = self.weight("W_dec").flatten(1).norm(dim=1)
+        return norms
 
 
 class Architecture(ABC):
     """Stateless: what is learned lies in the learner's parameters, what is counted in its buffers.
 
+    recipe       settings that suit it, beside the general ones
     saved_as     the activation of the finished dictionary
     scale_free   a feature's encoder may be scaled and its decoder divided by the same without changing anything
     reads_pairs  encodes by rows of W_enc; else it has no encoder of its own, no AuxK, and is for SAEs alone
     """
 
-    saved_as: ClassVar[Inference]
-    scale_free: ClassVar[bool] = True
-    reads_pairs: ClassVar[bool] = True
+    saved_as: Inference
+    recipe: Mapping[str, float] = MappingProxyType({})
+    scale_free: bool = True
+    reads_pairs: bool = True
 
     def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
         """Of one layer, besides W_enc, b_enc, W_dec and b_dec. zeros: [F], of the right kind."""

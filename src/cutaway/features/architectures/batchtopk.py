@@ -9,12 +9,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from cutaway.features import activations as rules
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At
 
 
 class BatchTopK(Architecture):
-    saved_as = "jumprelu"
+    saved_as: Inference = "jumprelu"
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")

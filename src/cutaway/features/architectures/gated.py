@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import At
 from cutaway.features.architectures.relu import ReLU
 from cutaway.features.settings import DictionarySettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Gated(ReLU):
-    saved_as = "jumprelu"
+    saved_as: Inference = "jumprelu"
 
     def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
         return {"r_mag": zeros.clone(), "b_mag": zeros.clone()}  # b_enc is b_gate

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from cutaway.features import activations as rules
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At, adapted
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
 
 class JumpReLU(Architecture):
-    saved_as = "jumprelu"
+    saved_as: Inference = "jumprelu"
 
     def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
         return {"log_threshold": zeros.clone()}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import Active
@@ -44,7 +44,7 @@ def gathered(features: Tensor, values: Tensor, n_features: int) -> tuple[Active,
 
 
 class MatchingPursuit(Architecture):
-    saved_as = "matching_pursuit"
+    saved_as: Inference = "matching_pursuit"
     scale_free = False
     reads_pairs = False
 
@@ -63,4 +63,4 @@ class MatchingPursuit(Architecture):
         return W_dec / W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12), torch.zeros_like(W_dec[:, 0]), None
 
     def saved_fields(self, settings: DictionarySettings) -> dict[str, Any]:
-        return {"k": settings.l0}
+        return {"k": settings.l0, "centred": True}

@@ -28,7 +28,8 @@ EPS = 1e-3
 
 def power(sizes: Tensor, p: float) -> Tensor:
     """sum of (v + eps)^p - eps^p; p = 1 gives the plain sum."""
-    return ((sizes + EPS).pow(p) - EPS**p).sum()
+    total: Tensor = ((sizes + EPS).pow(p) - EPS**p).sum()
+    return total
 
 
 class PAnneal(ReLU):

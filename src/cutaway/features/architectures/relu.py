@@ -5,18 +5,22 @@ loss = |y - y_hat|^2 + lambda sum_i a_i |W_dec,i|,   lambda rising from 0 over t
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
 from cutaway.features import activations as rules
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At, adapted
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
 
 class ReLU(Architecture):
-    saved_as = "relu"
+    saved_as: Inference = "relu"
+    # The weight moves until the L0 is what was asked for.
+    recipe = MappingProxyType({"sparsity": 0.01, "adapt": 0.05})
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
         return {"penalty": settings.sparsity} if settings.adapt else {}

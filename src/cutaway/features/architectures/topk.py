@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from cutaway.features import activations as rules
-from cutaway.features.activations import Chosen
+from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At
 from cutaway.features.settings import DictionarySettings
 
 
 class TopK(Architecture):
-    saved_as = "topk"
+    saved_as: Inference = "topk"
     scale_free = False  # it compares activations with one another
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:

@@ -1,0 +1,32 @@
+"""Dictionaries of other packages: one file a format, each with `is_one`, `read` and `write`, and its equations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from cutaway.features.exchange import dictionary_learning, gemma_scope, saelens, sparsify
+from cutaway.features.sae import SAE
+
+
+class Form(Protocol):
+    def is_one(self, folder: Path) -> bool: ...
+    def read(self, folder: Path) -> SAE: ...
+    def write(self, sae: SAE, folder: str | Path) -> None: ...
+
+
+FORMS: dict[str, Form] = {
+    "saelens": saelens,
+    "sparsify": sparsify,
+    "dictionary_learning": dictionary_learning,
+    "gemma_scope": gemma_scope,
+}
+WEIGHTS = (saelens.WEIGHTS, sparsify.WEIGHTS, dictionary_learning.WEIGHTS, gemma_scope.WEIGHTS)
+
+
+def recognised(folder: Path) -> Form | None:
+    """The format of a folder, by its files."""
+    return next((form for form in FORMS.values() if form.is_one(folder)), None)
+
+
+__all__ = ["FORMS", "WEIGHTS", "Form", "recognised"]
