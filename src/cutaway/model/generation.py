@@ -58,8 +58,21 @@ class Generation:
 
     @property
     def text(self) -> list[str]:
-        """Each row's new tokens as text."""
-        return ["".join(self.model.token_strings(row)) for row in self.new_tokens]
+        """What each row's new tokens add to its prompt, as text."""
+        first = self.batch.ids.shape[1] - self.logits.shape[1]
+        found = []
+        for ids, mask, new in zip(self.batch.ids, self.batch.mask, self.new_tokens):
+            prompt = ids[:first][mask[:first]].tolist()
+            before, after = self._decoded(prompt), self._decoded([*prompt, *new])
+            if before is not None and after is not None and after.startswith(before):
+                found.append(after[len(before) :])
+            else:  # no tokenizer, or bytes that make one character across the boundary: the tokens by name
+                found.append("".join(self.model.token_strings(new)))
+        return found
+
+    def _decoded(self, ids: list[int]) -> str | None:
+        tokenizer = self.model.tokenizer
+        return None if tokenizer is None else str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     @property
     def reads(self) -> tuple[str, ...]:
