@@ -188,7 +188,7 @@ def upper_bound(hits: int, drawn: int, population: int, confidence: float = 0.95
     low, high = hits, population - (drawn - hits)
     while low < high:
         middle = (low + high + 1) // 2
-        if stats.hypergeom.cdf(hits, population, middle, drawn) >= 1 - confidence:
+        if stats.hypergeom.cdf(hits, population, middle, drawn) >= 1 - confidence - 1e-12:
             low = middle
         else:
             high = middle - 1

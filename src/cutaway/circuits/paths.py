@@ -63,7 +63,8 @@ def path_patching(
 
     The receivers read the stream of a run in which the senders are ablated and every other head is held at its clean
     value; `through` "mlps": MLPs between are computed anew, as in the IOI paper; "residual": held too, so that only the
-    direct edges count. Then the clean run with the receivers set so. `positions`: the senders are ablated at these
+    direct edges count. Then the clean run with the receivers set so; one receiver does not see what another changed.
+    `positions`: the senders are ablated at these
     named positions of the task only.
     `null`: the same with as many random heads of the same layers' range as senders.
     Costs 3 forwards, and 2 for each draw of the null. Raises UnknownName, InputError.

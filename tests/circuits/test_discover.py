@@ -1,0 +1,56 @@
+"""`discover` on the shipped model, the exam on compiled programs, the verb."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import cutaway as cw
+from cutaway.exams.circuits import _laws, _score, _Subject
+from cutaway.toys.rasp import compile_program, program
+
+
+@pytest.fixture(scope="module")
+def found():
+    model = cw.load("almanac")
+    return cw.discover(model, cw.task("two_hop", model, n=16, seed=0), "eap", check="quick")
+
+
+def test_a_task_of_the_shipped_model_has_a_small_faithful_circuit_beyond_its_nulls(found):
+    main, learned, stable, *_ = found.evidence
+    assert found.share <= 0.2
+    assert main.effect.value > 0.8
+    assert main.verdict == learned.verdict == stable.verdict == "distinguishable from null"
+    assert {"faithfulness", "curve", "audit"} <= set(found.parts)
+    assert found.choices["judged_on"] == 8
+
+
+def test_it_says_everything_as_json(found):
+    body = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert body["schema"] == "cutaway.circuit/1"
+    assert len(body["edges"]) == body["size"] == found.size
+    assert len(body["evidence"]) == len(found.evidence)
+    assert body["curve"]["sizes"]
+
+
+@pytest.mark.parametrize("name", ["hist", "shift"])
+def test_exact_patching_finds_the_causal_edges_of_a_program(name):
+    subject = _Subject(compile_program(program(name)), 128, seed=0)
+    assert all(row["passed"] for row in _laws([subject]))
+    area, precision = _score(subject, "exact", 0)["causal"]
+    assert (area.value, precision.value) == (1.0, 1.0)
+
+
+def test_the_verb_lists_methods_and_refuses_what_it_does_not_know():
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "cutaway", *arguments], capture_output=True, text=True, check=False
+        )
+
+    listed = run("circuit", "--methods")
+    assert listed.returncode == 0
+    assert "eap-ig" in listed.stdout
+    wrong = run("circuit", "ioi", "--method", "eap-gi")
+    assert wrong.returncode == 2
+    assert "nearest" in wrong.stderr
