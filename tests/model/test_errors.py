@@ -197,7 +197,9 @@ def test_values_of_another_model_that_do_not_fit_name_it() -> None:
     with pytest.raises(InputError, match=r"does not exist here.*parallel"):
         model("gpt_neox").run(ids(), interventions=[cw.zero("resid_mid.1")])
     with pytest.raises(InputError, match="of another model"):
-        model("gpt_neo").run(ids(), freeze=cw.freeze(model("gpt2").run(ids()), "pattern"))
+        model("gpt_neox").run(ids(), freeze=cw.freeze(model("gpt2").run(ids()), "pattern"))
+    again = cw.load(module("gpt2"))  # the same weights, loaded again
+    assert close(again.run(ids(), freeze=cw.freeze(model("gpt2").run(ids()))).logits, again.run(ids()).logits)
 
 
 def test_prompts_of_another_kind_are_refused() -> None:

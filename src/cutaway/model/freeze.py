@@ -39,11 +39,12 @@ _MAKES = {
 class Frozen:
     """What `freeze=` takes. `values` None: detached, so that no gradient passes through what is held.
     Otherwise address -> the stored tensor that a run uses in place of its own; batch 1 stands for all rows. `layout`
-    is that of the run they come from."""
+    is that of the run they come from, `model` its model."""
 
     parts: tuple[str, ...]
     values: Mapping[str, Tensor] | None = field(default=None)
     layout: Layout | None = None
+    model: Model | None = None
 
     @classmethod
     def of(cls, value: Frozen | str | tuple[str, ...] | list[str] | None) -> Frozen | None:
@@ -54,6 +55,15 @@ class Frozen:
             if part not in PARTS:
                 raise UnknownName("thing to freeze", str(part), tuple(PARTS))
         return cls(parts) if parts else None
+
+    def refuse_another(self, model: Model) -> None:
+        """Raise InputError where the values were recorded from a model of other weights."""
+        if self.model is None or self.model is model or self.model.fingerprint == model.fingerprint:
+            return
+        raise InputError(
+            f"the frozen values are of another model ({self.model.name}, {self.model.fingerprint}) than this "
+            f"({model.name}, {model.fingerprint}): freeze a run of this one."
+        )
 
     def fits(self, layout: Layout) -> bool:
         """Whether the rows of a run are padded as those that the values come from."""
@@ -85,7 +95,7 @@ def freeze(run: Run, *parts: str) -> Frozen:
     missing = [address for address in wanted if address not in run]
     source = run.again(read=missing) if missing else run
     values = {address: (run if address in run else source).whole(address) for address in wanted}
-    return Frozen(chosen.parts, values, run.layout)
+    return Frozen(chosen.parts, values, run.layout, run.model)
 
 
 def held_points(model: Model, parts: Iterable[str]) -> tuple[str, ...]:

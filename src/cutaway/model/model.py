@@ -249,6 +249,8 @@ class Model:
         ops = self._ops(interventions, batch)
         frozen = Frozen.of(freeze)  # type: ignore[arg-type]
         held = self.frozen_points(frozen.parts) if frozen is not None else ()
+        if frozen is not None:
+            frozen.refuse_another(self)
         refuse_idle(ops, frozen)
         forward = Forward(
             batch.layout,
