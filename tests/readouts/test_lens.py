@@ -93,6 +93,14 @@ def test_almanac_says_the_answer_before_its_last_layer(almanac: cw.Model) -> Non
     assert len(body["evidence"]) == 2
 
 
+def test_a_task_gives_prompts_and_answers(almanac: cw.Model) -> None:
+    task = cw.task("ioi", almanac, n=12, seed=0)
+    found = lens(almanac, task)
+    assert (found.reading.target[found.reading.last] == task.answers.numpy()).all()
+    assert found.evidence[1].effect.n == 12
+    assert found.evidence[1].verdict == "distinguishable from null"
+
+
 def test_one_prompt_settles_nothing_about_answers(almanac: cw.Model) -> None:
     record = lens(almanac, PROMPT).evidence[1]
     assert record.effect.n == 1

@@ -18,7 +18,7 @@ from cutaway.core.answers import one_token
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
-from cutaway.model.tokens import Batch, Prompt
+from cutaway.model.tokens import Batch
 from cutaway.readouts.reading import Floats, Reading, Translate, read_lens
 from cutaway.readouts.seeds import beside_seeds
 from cutaway.readouts.tuned import TunedLens, lens_points
@@ -140,7 +140,7 @@ class Lens:
 
 def lens(
     model: Model,
-    prompt: Prompt | Batch,
+    prompt: Any,
     *,
     at: str = "resid_post.*",
     tuned: TunedLens | None = None,
@@ -148,7 +148,7 @@ def lens(
     top: int = 5,
     null_seeds: Sequence[int] = (0, 1, 2, 3, 4),
 ) -> Lens:
-    """What the stream at each point says next, for one prompt or several, beside its controls.
+    """What the stream at each point says next, for one prompt or several (or a task's), beside its controls.
 
     at: the points, by default the stream entering the first block and leaving each. A sublayer's contribution
     (attn_out_post.*, mlp_out_post.*) may be read by itself. tuned: a trained lens; its points then. answer: the token
@@ -159,7 +159,9 @@ def lens(
     lens also the bias-only translator and the logit lens.
     Costs 1 + len(null_seeds) forwards and unembeddings of every token at every point. Raises InputError.
     """
-    batch = model.batch(prompt)
+    if hasattr(prompt, "clean") and hasattr(prompt, "answers"):
+        prompt, answer = prompt.clean, prompt.answers.tolist() if answer is None else answer
+    batch: Batch = model.batch(prompt)
     if top < 1 or top > model.facts.vocab_size:
         raise InputError(f"top is between 1 and the vocabulary of {model.facts.vocab_size}; given {top}.")
     last = f"resid_post.{model.facts.n_layers - 1}"
@@ -226,7 +228,7 @@ class _Claim:
     unit: str
     over: str
     how: str
-    better_at_last_only: bool
+    of_the_answer: bool
 
 
 _CLAIMS = (
@@ -240,7 +242,7 @@ _CLAIMS = (
     ),
     _Claim(
         "Before the last block the stream holds the answer",
-        "log-probability of the answer, mean over points before the output",
+        "log-probability of the answer at the last point before the output",
         " nats",
         "prompts",
         "The last token of each prompt. The null's answers are this model's.",
@@ -258,14 +260,15 @@ def _record(
     settings: dict[str, Any],
     not_done: tuple[NotDone, ...],
 ) -> Evidence:
-    answer = claim.better_at_last_only
+    answer = claim.of_the_answer
     chosen = main.last if answer else np.flatnonzero(main.position > 0)
     if not answer and not len(chosen):
         chosen = np.arange(len(main.position))
 
     def values(reading: Reading) -> Floats:
-        found = (reading.log_p if answer else reading.agrees.astype(np.float64))[:-1, chosen].mean(0)
-        return np.asarray(found, dtype=np.float64)
+        if answer:
+            return np.asarray(reading.log_p[-2, chosen])  # at the last point before the output
+        return np.asarray(reading.agrees[:-1, chosen].mean(0), dtype=np.float64)
 
     effect = values(main)
 
