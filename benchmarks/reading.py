@@ -9,7 +9,8 @@ after each block, heads' outputs (z), neurons, all three; attention patterns at 
 texts the residual stream reduced to its last position.
 
 `ms`: median over repeats in which the contestants take turns, each in a process of its own; `times_hf`: median of each
-repeat's own pair with Hugging Face's plain SDPA forward (all logits computed in both, no gradients). `peak_mib`: the
+repeat's own pair with Hugging Face's plain SDPA forward (all logits computed in both, no gradients), `cpu_times_hf` the
+same of time on the processor, which other work beside disturbs less (with --threads 1). `peak_mib`: the
 most bytes of tensors alive at once during one call beyond those before it, counted with the same counter in every
 process (torch's dispatch mode), so it does not depend on the allocator; logits included. Peers read what has the same
 name in them: TransformerLens' `run_with_cache(names_filter=…)` and, as `everything`, without a filter; nnsight's
@@ -71,10 +72,11 @@ def serve(jobs):
             del held
         else:
             job()
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), time.process_time()
             for _ in range(asked["times"]):
                 job()
-            answer = {"seconds": (time.perf_counter() - begun) / asked["times"]}
+            answer = {"seconds": (time.perf_counter() - begun) / asked["times"],
+                      "cpu": (time.process_time() - cpu) / asked["times"]}
         print(json.dumps(answer), flush=True)
 """
 
@@ -240,28 +242,34 @@ def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> lis
     rows = []
     for job in dict.fromkeys(job for contestant in contestants.values() for job in contestant.jobs):
         who = {name: c for name, c in contestants.items() if job in c.jobs and c is not plain}
-        seconds: dict[str, list[float]] = {name: [] for name in who}
+        taken: dict[str, list[dict]] = {name: [] for name in who}
         base = []
         for _ in range(repeats):
-            base.append(plain.ask("nothing", times)["seconds"])
+            base.append(plain.ask("nothing", times))
             for name, contestant in who.items():
-                seconds[name].append(contestant.ask(job, times)["seconds"])
+                taken[name].append(contestant.ask(job, times))
         for name, contestant in who.items():
             rows.append(
                 {
                     "read": job,
                     "who": name,
-                    "ms": round(1e3 * statistics.median(seconds[name]), 3),
-                    "times_hf": round(statistics.median(s / b for s, b in zip(seconds[name], base)), 3),
+                    "ms": round(1e3 * statistics.median(t["seconds"] for t in taken[name]), 3),
+                    "times_hf": times(taken[name], base, "seconds"),
+                    "cpu_times_hf": times(taken[name], base, "cpu"),
                     "peak_mib": round(contestant.ask(job, memory=True)["peak_mib"], 2),
                 }
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if job == "nothing":
             peak = round(plain.ask(job, memory=True)["peak_mib"], 2)
-            ms = round(1e3 * statistics.median(base), 3)
-            rows.append({"read": job, "who": "Hugging Face", "ms": ms, "times_hf": 1.0, "peak_mib": peak})
+            ms = round(1e3 * statistics.median(b["seconds"] for b in base), 3)
+            rows.append({"read": job, "who": "Hugging Face", "ms": ms, "peak_mib": peak})
     return rows
+
+
+def times(mine: list[dict], base: list[dict], what: str) -> float:
+    """The median of each repeat's own ratio."""
+    return round(statistics.median(m[what] / b[what] for m, b in zip(mine, base)), 3)
 
 
 def main() -> None:

@@ -151,13 +151,19 @@ class Plan:
         }[self.how]
         lines = [
             f"{len(self.cells)} cells on {self.base.rows} rows of {self.base.width} tokens, measured by "
-            f"{self.measure.name}",
+            f"{self.measure.name}"
+        ]
+        if not live:
+            return lines[0] + "\n  none changes anything where the metric looks: nothing is to be run"
+        lines += [
             f"  {live} change something; run {how}",
             f"  {batches} batches of at most {self.most:,} tokens "
             f"({self.bytes_per_token / 1024:.0f} KiB each, measured; {self.memory >> 20:,} MiB allowed)",
             f"  {self.work:.1%} of the blocks' work of one whole forward a cell",
             f"  compared with a plain run: {self.error:.1e} of the largest logit apart",
         ]
+        if self.how == "one":
+            lines = lines[:-3]
         if self.reason:
             lines.append(f"  not restarted: {self.reason}")
         return "\n".join(lines)

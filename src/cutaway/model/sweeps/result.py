@@ -195,9 +195,8 @@ class Sweep:
         low, high = (float(x[0]) for x in intervals(change[None], self.gap, self.seed))
         held = Interval(low=low, high=high, method=METHOD) if math.isfinite(low + high) else None
         n = int((~change.isnan()).sum())
-        return Estimate(
-            name=name, value=value, interval=held, n=n, unit="" if self.gap is not None else f" {self.unit}"
-        )
+        unit = f" {self.unit}" if self.gap is None and self.unit else ""
+        return Estimate(name=name, value=value, interval=held, n=n, unit=unit)
 
     def _compared(self, name: str, other: Tensor, change: Tensor) -> Comparison:
         """Another cell's effect, and the interval of (this one - that) over the same resamples."""
