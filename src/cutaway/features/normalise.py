@@ -60,7 +60,8 @@ def _scale(values: Tensor, mean: Tensor, what: str, how: str) -> Tensor:
     sizes = (values - mean[:, None]).square().sum(-1)  # [layers, n]
     typical = sizes.median(1).values if how == "median" else sizes.mean(1)
     scale = (typical / values.shape[-1]).sqrt()
-    constant = (scale == 0).nonzero()[:, 0].tolist()
+    # What rounding leaves of a constant is about 1e-7 of it.
+    constant = (scale <= 1e-6 * mean.square().mean(-1).sqrt()).nonzero()[:, 0].tolist()
     if constant:
         raise InputError(f"{what} of layers {constant} are the same for every token: nothing to learn there.")
     return scale
