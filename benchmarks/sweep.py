@@ -3,11 +3,11 @@
     python benchmarks/sweep.py
     python benchmarks/sweep.py --transformer-lens TL/bin/python --nnsight NN/bin/python
 
-GPT-2-small's shape with random weights (seed 0), 16 pairs of random prompts of 16 tokens that differ everywhere (the
-worst case for us: no cell can be left out for changing nothing; --differ K lets only the last K + 1 tokens but the last
-differ). The counterfactual's run is patched with clean activations: each head's output at each position (2,304 cells of
-16 prompts) and the residual stream entering each block at each position (192 cells); the metric is the logit difference
-at the last token.
+GPT-2-small's shape with random weights (seed 0), 16 pairs of random prompts of 16 tokens: once pairs that differ in
+every token (the worst case for us: no cell can be left out for changing nothing), and once in the fifth token from
+the end alone, as the prompts of patching tasks do (the second subject of IOI). The counterfactual's run is patched with
+clean activations: each head's output at each position (2,304 cells of 16 prompts) and the residual stream entering each
+block at each position (192 cells); the metric is the logit difference at the last token.
 
 Ours makes every cell, from the first forward on (planning, its comparison with plain runs and the clean run included).
 Of the others a sample of cells is timed, the same for all, drawn evenly from layers and positions, and scaled to the
@@ -42,15 +42,22 @@ from transformers import GPT2LMHeadModel
 case, threads = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(threads)
 torch.set_grad_enabled(False)
-data = torch.load(case + "/data.pt", weights_only=True)
-clean, corrupted, answers, wrong = data["clean"], data["corrupted"], data["answers"], data["wrong"]
-rows = torch.arange(len(clean))
+def load(name):
+    global clean, corrupted, answers, wrong, rows
+    data = torch.load(f"{case}/{name}.pt", weights_only=True)
+    clean, corrupted, answers, wrong = data["clean"], data["corrupted"], data["answers"], data["wrong"]
+    rows = torch.arange(len(clean))
 def metric(logits):
     return (logits[rows, -1, answers] - logits[rows, -1, wrong]).mean()
-def serve(heads, residual):
+def serve(heads, residual, prepare=lambda: None):
     print(json.dumps({"ready": True}), flush=True)
+    loaded = None
     for line in sys.stdin:
         asked = json.loads(line)
+        if asked["pairs"] != loaded:
+            loaded = asked["pairs"]
+            load(loaded)
+            prepare()
         begun, cpu = time.perf_counter(), time.process_time()
         values = (heads if asked["kind"] == "heads" else residual)(asked["cells"])
         took = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
@@ -66,13 +73,15 @@ from transformer_lens.model_bridge.sources.transformers import boot
 hf = GPT2LMHeadModel.from_pretrained(case + "/model", attn_implementation="eager").eval()
 model = boot(case + "/model", hf_model=hf)
 model.eval()
-_, cache = model.run_with_cache(clean)
+def prepare():
+    global cache
+    _, cache = model.run_with_cache(clean)
 def cells(kind, names, asked):
     df = pd.DataFrame(asked, columns=names)
     return kind(model, corrupted, cache, metric, index_df=df, index_axis_names=None).flatten().tolist()
 serve(lambda asked: cells(patching.get_act_patch_attn_head_out_by_pos, ["layer", "pos", "head"],
                           [[l, p, h] for l, h, p in asked]),
-      lambda asked: cells(patching.get_act_patch_resid_pre, ["layer", "pos"], asked))
+      lambda asked: cells(patching.get_act_patch_resid_pre, ["layer", "pos"], asked), prepare)
 """
 )
 
@@ -87,11 +96,12 @@ def keep(name):
     def hook(module, args):
         held[name] = args[0].detach().clone()
     return hook
-handles = [block.attn.c_proj.register_forward_pre_hook(keep(("z", i))) for i, block in enumerate(hf.transformer.h)]
-handles += [block.register_forward_pre_hook(keep(("resid", i))) for i, block in enumerate(hf.transformer.h)]
-hf(clean)
-for handle in handles:
-    handle.remove()
+def prepare():
+    handles = [block.attn.c_proj.register_forward_pre_hook(keep(("z", i))) for i, block in enumerate(hf.transformer.h)]
+    handles += [block.register_forward_pre_hook(keep(("resid", i))) for i, block in enumerate(hf.transformer.h)]
+    hf(clean)
+    for handle in handles:
+        handle.remove()
 d = hf.config.n_embd // hf.config.n_head
 def heads(asked):
     values = []
@@ -111,7 +121,7 @@ def residual(asked):
             logits = model.lm_head.output.save()
         values.append(float(metric(logits)))
     return values
-serve(heads, residual)
+serve(heads, residual, prepare)
 """
 )
 
@@ -120,7 +130,7 @@ LOOP = (
     + r"""
 batch = int(sys.argv[3])
 hf = GPT2LMHeadModel.from_pretrained(case + "/model").eval()
-n, d = len(clean), hf.config.n_embd // hf.config.n_head
+d = hf.config.n_embd // hf.config.n_head
 def clean_input(module):
     held = []
     handle = module.register_forward_pre_hook(lambda m, args: held.append(args[0].clone()))
@@ -128,6 +138,7 @@ def clean_input(module):
     handle.remove()
     return held[0]
 def sweep(asked, module_of, part):
+    n = len(clean)
     values = [0.0] * len(asked)
     layers = {}
     for number, cell in enumerate(asked):
@@ -160,8 +171,8 @@ OURS = (
     + r"""
 import cutaway as cw
 model = cw.load(case + "/model")
-pairs = cw.pairs(model, clean, corrupted, answers, wrong)
 def run(at, each):
+    pairs = cw.pairs(model, clean, corrupted, answers, wrong)
     swept = cw.sweep(model, pairs, at=at, each=each, how="denoise", null=None, progress=False)
     print(swept.plan, file=sys.stderr)
     return swept.values.mean(-1)
@@ -191,13 +202,13 @@ def make_case(folder: Path, args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config(n_layer=args.layers)).save_pretrained(folder / "model")
     g = torch.Generator().manual_seed(1)
-    clean = torch.randint(100, 50_000, (args.prompts, args.tokens), generator=g)
-    corrupted = torch.randint(100, 50_000, (args.prompts, args.tokens), generator=g)
-    if args.differ is not None:
-        corrupted[:, : -args.differ - 1] = clean[:, : -args.differ - 1]
-        corrupted[:, -1] = clean[:, -1]
+    clean, other = torch.randint(100, 50_000, (2, args.prompts, args.tokens), generator=g)
     answers, wrong = torch.randint(100, 50_000, (2, args.prompts), generator=g)
-    torch.save({"clean": clean, "corrupted": corrupted, "answers": answers, "wrong": wrong}, folder / "data.pt")
+    one = clean.clone()
+    one[:, -5] = other[:, -5]
+    for name, corrupted in (("all", other), ("one", one)):
+        pairs = {"clean": clean, "corrupted": corrupted, "answers": answers, "wrong": wrong}
+        torch.save(pairs, folder / f"{name}.pt")
 
 
 class Contestant:
@@ -210,9 +221,9 @@ class Contestant:
         )  # fmt: skip
         self.answer()
 
-    def ask(self, kind: str, cells: list[list[int]]) -> dict:
+    def ask(self, kind: str, pairs: str, cells: list[list[int]]) -> dict:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"kind": kind, "cells": cells}) + "\n")
+        self.process.stdin.write(json.dumps({"kind": kind, "pairs": pairs, "cells": cells}) + "\n")
         self.process.stdin.flush()
         return self.answer()
 
@@ -253,7 +264,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--differ", type=int, help="so many tokens before the last differ; default: every one")
+    parser.add_argument("--pairs", nargs="+", default=["all", "one"], choices=["all", "one"], help="tokens that differ")
     parser.add_argument("--cells", type=int, default=12, help="sampled of each sweep for those that are scaled")
     parser.add_argument("--loop-batch", type=int, default=4, help="cells in one batch of the plain loop")
     parser.add_argument("--repeats", type=int, default=3, help="of the residual sweep; heads once")
@@ -282,39 +293,46 @@ def measure(contestants: dict[str, Contestant], args: argparse.Namespace) -> dic
     report: dict = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start, "
         f"{args.threads} threads",
-        "shape": f"{args.layers} layers, d 768, {args.prompts} prompts of {args.tokens} tokens, "
-        + ("every token differs" if args.differ is None else f"{args.differ} tokens differ"),
+        "shape": f"{args.layers} layers, d 768, {args.prompts} prompts of {args.tokens} tokens",
     }
     for kind in args.kinds:
-        cells = sample(shapes[kind], args.cells)
-        total = 1
-        for size in shapes[kind]:
-            total *= size
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        cpu: dict[str, list[float]] = {name: [] for name in contestants}
-        values: dict[str, list[float]] = {}
-        for name, contestant in contestants.items():
-            if name != "cutaway":
-                contestant.ask(kind, cells[:1])  # warm
-        for _ in range(args.repeats if kind == "residual" else 1):
-            for name, contestant in contestants.items():
-                found = contestant.ask(kind, cells)
-                share = 1.0 if name == "cutaway" else total / len(cells)
-                seconds[name].append(found["seconds"] * share)
-                cpu[name].append(found["cpu"] * share)
-                values[name] = found["values"]
-        ours = values["cutaway"]
-        largest = max(abs(v) for v in ours)
-        report[kind] = {
-            "cells": total,
-            "timed": {name: total if name == "cutaway" else len(cells) for name in contestants},
-            "seconds_whole_sweep": {name: round(statistics.median(s), 2) for name, s in seconds.items()},
-            "times_ours": times(seconds),
-            "cpu_seconds_times_ours": times(cpu),
-            "apart": {name: max(abs(a - b) for a, b in zip(ours, v)) / largest for name, v in values.items()},
-        }
-        print(json.dumps({kind: report[kind]}), file=sys.stderr, flush=True)
+        for pairs in args.pairs:
+            name = f"{kind}, {'every token differs' if pairs == 'all' else 'one token differs'}"
+            report[name] = compare(contestants, kind, pairs, shapes[kind], args)
+            print(json.dumps({name: report[name]}), file=sys.stderr, flush=True)
     return report
+
+
+def compare(
+    contestants: dict[str, Contestant], kind: str, pairs: str, shape: list[int], args: argparse.Namespace
+) -> dict:
+    cells = sample(shape, args.cells)
+    total = 1
+    for size in shape:
+        total *= size
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    values: dict[str, list[float]] = {}
+    for name, contestant in contestants.items():
+        if name != "cutaway":
+            contestant.ask(kind, pairs, cells[:1])  # warm
+    for _ in range(args.repeats if kind == "residual" else 1):
+        for name, contestant in contestants.items():
+            found = contestant.ask(kind, pairs, cells)
+            share = 1.0 if name == "cutaway" else total / len(cells)
+            seconds[name].append(found["seconds"] * share)
+            cpu[name].append(found["cpu"] * share)
+            values[name] = found["values"]
+    ours = values["cutaway"]
+    largest = max(abs(v) for v in ours)
+    return {
+        "cells": total,
+        "timed": {name: total if name == "cutaway" else len(cells) for name in contestants},
+        "seconds_whole_sweep": {name: round(statistics.median(s), 2) for name, s in seconds.items()},
+        "times_ours": times(seconds),
+        "cpu_seconds_times_ours": times(cpu),
+        "apart": {name: max(abs(a - b) for a, b in zip(ours, v)) / largest for name, v in values.items()},
+    }
 
 
 if __name__ == "__main__":
