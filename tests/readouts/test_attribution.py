@@ -42,16 +42,18 @@ def test_a_last_layer_component_taken_out_under_a_frozen_norm(family: str) -> No
     assert np.allclose(difference - without, direct[:, names.index(f"mlp {last}")], atol=1e-4)
 
 
-def test_ablations_in_one_batch_equal_one_at_a_time() -> None:
+@pytest.mark.parametrize("wrong", [None, WRONG[:2]], ids=["mean logit", "pair"])
+def test_ablations_together_equal_one_at_a_time(wrong: torch.Tensor | None) -> None:
     m = model("llama")
     batch = m.batch(ids(2, 7))
     names = ("embedding", "head 0.2", "mlp 1", "head 2.5", "constant")
-    got = ablated(m, batch, ANSWERS, WRONG, names)
+    got = ablated(m, batch, ANSWERS[:2], wrong, names)
     assert np.isnan(got[:, [0, 4]]).all()
 
     def difference(*interventions: cw.Intervention) -> torch.Tensor:
         logits = m.run(batch, interventions=interventions).at("logits").double()
-        return logits[torch.arange(2), ANSWERS[:2]] - logits[torch.arange(2), WRONG[:2]]
+        other = logits.mean(-1) if wrong is None else logits[torch.arange(2), wrong]
+        return logits[torch.arange(2), ANSWERS[:2]] - other
 
     for column, made in ((1, cw.zero("z.0", head=2)), (2, cw.zero("mlp_out.1")), (3, cw.zero("z.2", head=5))):
         assert np.allclose(got[:, column], (difference() - difference(made)).numpy(), atol=1e-4)

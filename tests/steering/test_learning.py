@@ -18,7 +18,7 @@ from cutaway.steering import (
     direction,
     feature_direction,
 )
-from cutaway.steering.contrast import log_odds, side_effects
+from cutaway.steering.contrast import log_odds, log_odds_each, side_effects
 
 A = [row.tolist() for row in ids(5, 6, seed=1)] + [[4, 5, 6]]
 B = [row.tolist() for row in ids(4, 8, seed=2)]
@@ -76,6 +76,18 @@ def test_a_batch_of_prompts_is_measured_as_each_alone() -> None:
     together = log_odds(m, A, contrast)
     alone = [float(log_odds(m, [row], contrast)[0]) for row in A]
     assert np.allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
+def test_many_plans_together_are_each_alone(family: str) -> None:
+    m, contrast = model(family), Contrast((3, 4), (9,))
+    vectors = torch.randn(7, 48, generator=torch.Generator().manual_seed(0))
+    plans = [[cw.add(f"resid_post.{i % 2}", v)] for i, v in enumerate(vectors)]
+    plans.append([cw.project_out("resid_pre.*", vectors[0])])
+    together = log_odds_each(m, A, contrast, plans)
+    alone = np.stack([log_odds(m, A, contrast, one) for one in plans])
+    assert together.shape == (8, len(A))
+    assert np.allclose(together, alone, atol=1e-3)
 
 
 def test_side_effects_are_nothing_without_an_intervention_and_grow_with_it() -> None:

@@ -23,7 +23,7 @@ from cutaway.core.answers import one_token
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap_difference, correlation, rerandomise
 from cutaway.evidence.statistics import spearman
-from cutaway.model import Intervention, Model, zero
+from cutaway.model import Intervention, LogitDifference, Model, plan, zero
 from cutaway.model.observed import linear_map
 from cutaway.model.tokens import Batch, Prompt
 from cutaway.readouts.reading import Floats
@@ -31,7 +31,6 @@ from cutaway.readouts.reading import Floats
 SCHEMA = "cutaway.direct-effects/1"
 NULL = "re-randomised model"
 TOLERANCE = 1e-3
-_ROWS = 512  # of ablated prompts in a forward
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -241,31 +240,30 @@ def _heads(model: Model, run: Any, layer: int, direction: Tensor) -> Tensor:
 def ablated(model: Model, batch: Batch, answers: Tensor, wrongs: Tensor | None, components: Sequence[str]) -> Floats:
     """[m, components]: how much the logit difference falls when a component is zero; NaN for embedding and constant.
 
-    Costs m x components rows of forwards, `_ROWS` at a time.
+    Costs a plan of m x components rows, each gone on with from the block that it changes.
     """
     made = [_zero(name) for name in components]
     able = [i for i, one in enumerate(made) if one is not None]
+
+    def above_mean(logits: Tensor, rows: Tensor | None = None) -> Tensor:
+        wanted = answers if rows is None else answers[rows.cpu()]
+        own = logits.gather(1, wanted.to(logits.device)[:, None])[:, 0]
+        return own - logits.mean(-1)
+
+    metric = above_mean if wrongs is None else LogitDifference(answers, wrongs)
+    planned = plan(model, batch, [[one] for one in made if one is not None], metric)
     out = np.full((len(batch.ids), len(components)), np.nan)
-    for row in range(len(batch.ids)):
-        ids = batch.ids[row][batch.mask[row]]
-        for start in range(0, len(able), _ROWS):
-            part = able[start : start + _ROWS]
-            rows = [_zero(components[i], rows=k + 1) for k, i in enumerate(part)]  # row 0 is left as it is
-            run = model.run(ids.expand(len(part) + 1, -1), interventions=[one for one in rows if one is not None])
-            logits = run.at("logits").double()
-            other = logits.mean(-1) if wrongs is None else logits[:, int(wrongs[row])]
-            difference = (logits[:, int(answers[row])] - other).cpu().numpy()
-            out[row, part] = difference[0] - difference[1:]
+    out[:, able] = (planned.unchanged - planned.run()).T.double().cpu().numpy()
     return out
 
 
-def _zero(component: str, **where: Any) -> Intervention | None:
+def _zero(component: str) -> Intervention | None:
     kind, _, place = component.partition(" ")
     if kind == "head":
         layer, _, head = place.partition(".")
-        return zero(f"z.{layer}", head=int(head), **where)
+        return zero(f"z.{layer}", head=int(head))
     if kind in ("mlp", "attention") and place.isdigit():
-        return zero(f"{'attn' if kind == 'attention' else 'mlp'}_out_post.{place}", **where)
+        return zero(f"{'attn' if kind == 'attention' else 'mlp'}_out_post.{place}")
     return None
 
 

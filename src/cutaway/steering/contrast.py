@@ -13,10 +13,11 @@ from torch import Tensor
 
 from cutaway.core import InputError
 from cutaway.core.answers import one_token
-from cutaway.model import Intervention, Model
+from cutaway.model import Intervention, Model, plan
 from cutaway.steering.make import batches
 
 Floats = npt.NDArray[np.float64]
+FEW = 6  # sets of interventions: below it, a plan costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,19 @@ def log_odds(
     return torch.cat(found).double().numpy()
 
 
+def log_odds_each(
+    model: Model, prompts: Sequence[Any], contrast: Contrast, plans: Sequence[Sequence[Intervention]]
+) -> Floats:
+    """The contrast at each prompt's end under each of several sets of interventions, [plans, n].
+
+    Many share forwards: each goes on from the block that it changes, and only the prompts' ends are unembedded.
+    """
+    if len(plans) < FEW:
+        return np.stack([log_odds(model, prompts, contrast, one) for one in plans]) if plans else np.zeros((0, 0))
+    found = [plan(model, rows, plans, contrast.of).run(progress=False) for rows in batches(model, prompts)]
+    return torch.cat(found, 1).double().cpu().numpy()
+
+
 def side_effects(
     model: Model, rows: Sequence[Any], plans: Sequence[Sequence[Intervention]]
 ) -> tuple[Floats, Floats, Floats]:
@@ -111,8 +125,8 @@ def side_effects(
 
         plain.append(loss(before))
         kl_part, loss_part = [], []
-        for plan in plans:
-            after = model.run(part, interventions=plan).logits.float().log_softmax(-1) if plan else before
+        for one in plans:
+            after = model.run(part, interventions=one).logits.float().log_softmax(-1) if one else before
             kl = (p * (before - after)).sum(-1) * keep
             kl_part.append((kl.sum(-1) / keep.sum(-1)).clamp(min=0).cpu())
             loss_part.append(loss(after))

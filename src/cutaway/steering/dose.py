@@ -21,7 +21,7 @@ from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
 from cutaway.model.content import Content
 from cutaway.model.observed import linear_map
-from cutaway.steering.contrast import Contrast, Floats, log_odds, side_effects
+from cutaway.steering.contrast import Contrast, Floats, log_odds, log_odds_each, side_effects
 from cutaway.steering.methods import Direction, Steering
 
 SCHEMA = "cutaway.steer/1"
@@ -205,7 +205,7 @@ def dose_response(
     chosen, tried = _choose(model, every, strengths, choose, texts.choose, contrast, budget)
     before = log_odds(model, report, contrast)
     plans = [chosen.steering.interventions(s) for s in strengths]
-    changes = np.stack([log_odds(model, report, contrast, plan) - before for plan in plans])
+    changes = log_odds_each(model, report, contrast, plans) - before
     kl, _, losses, plain = _elsewhere(model, texts.report, plans)
     at = strengths.index(chosen.strength)
     doses = tuple(
@@ -220,7 +220,7 @@ def dose_response(
     effect = changes[at]
     others = [chosen.steering.random(seed * 1000 + i) for i in range(randoms)]
     their_plans = [other.interventions(chosen.strength) for other in others]
-    theirs = np.array([float((log_odds(model, report, contrast, plan) - before).mean()) for plan in their_plans])
+    theirs = (log_odds_each(model, report, contrast, their_plans) - before).mean(1) if others else np.zeros(0)
     their_kl = _elsewhere(model, texts.report, their_plans[:RANDOM_TEXTS])[0] if others else None
     p = (1 + int((theirs >= effect.mean()).sum())) / (1 + len(theirs)) if len(theirs) else math.nan
 
@@ -280,8 +280,9 @@ def _choose(
     positive = [s for s in strengths if s > 0]
     settings = [Setting(candidate, s) for candidate in candidates for s in positive]
     before = log_odds(model, prompts, contrast).mean()
-    effects = np.array([log_odds(model, prompts, contrast, one.interventions).mean() - before for one in settings])
-    kl = _elsewhere(model, texts, [one.interventions for one in settings])[0]
+    plans = [one.interventions for one in settings]
+    effects = log_odds_each(model, prompts, contrast, plans).mean(1) - before
+    kl = _elsewhere(model, texts, plans)[0]
     cost = np.full(len(settings), np.nan) if kl is None else kl.mean(1)
 
     def best(numbers: Sequence[int]) -> int:
