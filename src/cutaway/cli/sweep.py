@@ -24,7 +24,7 @@ def sweep(
     each: str = typer.Option(
         "position", "--each", help="Told apart in a layer: position, head, neuron, or two: head,position"
     ),
-    how: str = typer.Option("denoise", "--how", help="denoise, noise, zero, mean or resample (see below)."),
+    how: str = typer.Option("denoise", "--how", help="denoise, noise, zero, mean or resample (see above)."),
     clean: list[str] = typer.Option([], "--clean", help="In place of a task: a prompt; repeatable."),
     counterfactual: list[str] = typer.Option([], "--counterfactual", help="Its counterfactual, of as many tokens."),
     answer: list[str] = typer.Option(
@@ -52,7 +52,7 @@ def sweep(
     one change. Beside it stands the null: the same with values from another prompt (denoise, noise), or the same on
     the model with its weights re-randomised.
 
-    Example:  cutaway sweep ioi --at z.* --each head,position
+    Example:  cutaway sweep ioi --at "z.*" --each head,position
     """
     from cutaway.core import InputError
 
