@@ -299,7 +299,7 @@ def _together(model: Model, main: Trial, arms: Arms, plan: Plan) -> Evidence:
         )
         return np.abs(ms.measure_probability(model, tokens, changes, at))
 
-    taken_out = float(change(main, [best])[0])
+    taken_out = float(change(main, [best])[0]) if len(best) else math.nan
 
     def draws(name: str, values: Floats) -> Comparison:
         low, high = (float(end) for end in np.quantile(values, [0.025, 0.975]))
@@ -311,17 +311,17 @@ def _together(model: Model, main: Trial, arms: Arms, plan: Plan) -> Evidence:
         )
 
     baselines: tuple[Comparison, ...] = ()
-    if (neurons := arms.trials.get(NEURONS)) is not None:
+    if len(best) and (neurons := arms.trials.get(NEURONS)) is not None:
         largest = neurons.features.row[neurons.features.top][: len(best)]
         alone = Estimate(name=NEURONS, value=float(change(neurons, [largest])[0]), n=1)
         unsure = Interval(low=math.nan, high=math.nan, method="one measurement each")
         baselines = (Comparison(estimate=alone, difference=unsure),)
     return Evidence(
         claim=f"Taking out the {len(best)} features of most influence together changes the model's answer",
-        effect=Estimate(name="change of the target's probability", value=taken_out, n=1),
+        effect=Estimate(name="change of the target's probability", value=taken_out, n=min(1, len(best))),
         nulls=(
-            draws(RANDOM, change(main, [best] * plan.draws, "random")),
-            draws(OTHERS, change(main, drawn)),
+            *([draws(RANDOM, change(main, [best] * plan.draws, "random"))] if len(best) else []),
+            *([draws(OTHERS, change(main, drawn))] if len(best) and len(others) else []),
         ),
         baselines=baselines,
         seeds=(plan.seed,),

@@ -196,7 +196,7 @@ def _cut(graph: AttributionGraph, kept: Mask, keep: Mask, pruning: dict[str, Any
     n = len(graph.nodes)
     targets = np.repeat(np.arange(n), np.diff(graph.edges.indptr))
     weight = graph.edges.data.astype(np.float64)
-    lost = np.bincount(targets[~keep], weights=weight[~keep], minlength=n)
+    lost = _remainders(graph, targets, weight, keep)
     was_cut = np.bincount(targets[~keep], minlength=n) > 0
     with_remainder = np.flatnonzero(kept & was_cut & graph.nodes.has_inputs)
     first_target = int(np.argmax(graph.nodes.has_inputs)) if graph.nodes.has_inputs.any() else n
@@ -217,6 +217,20 @@ def _cut(graph: AttributionGraph, kept: Mask, keep: Mask, pruning: dict[str, Any
     parts = [nodes[before], remainder, nodes[after]] if len(with_remainder) else [nodes[before], nodes[after]]
     cut = replace(graph, nodes=concatenate(parts), edges=edges, pruning=pruning, accounting=graph.accounting)
     return replace(cut, accounting=account(cut))
+
+
+def _remainders(graph: AttributionGraph, targets: npt.NDArray[np.int64], weight: Vector, keep: Mask) -> Vector:
+    """What each target's kept inputs lack of its pre-activation, [N]: the sum of its pruned inputs.
+
+    The two are compared, at the scale of all of its inputs: where large inputs cancel and were pruned, their sum is
+    rounding next to a small pre-activation, and the sums of the pruned graph would hold only to that.
+    """
+    n, pre = len(graph.nodes), graph.nodes.pre_activation.astype(np.float64)
+    lost = np.bincount(targets[~keep], weights=weight[~keep], minlength=n)
+    rest = pre - np.bincount(targets[keep], weights=weight[keep], minlength=n)
+    size = np.maximum(np.abs(pre), np.bincount(targets, weights=np.abs(weight), minlength=n))
+    agree = np.abs(rest - lost) <= 1e-4 * np.maximum(size, 1e-30)
+    return np.where(agree, rest, lost)  # where they do not agree, or nothing is known to sum to, `account` decides
 
 
 def account(graph: AttributionGraph, tolerance: float = 1e-4) -> dict[str, Any]:
