@@ -46,13 +46,16 @@ class Batch:
             raise InputError(
                 f"a mask is [batch, position], as the ids {list(self.ids.shape)}; given {list(mask.shape)}."
             )
+        rows, width = mask.shape
+        if width and bool(mask.all()):  # no padding: nothing to look for
+            return Layout((0,) * rows, (width,) * rows, width)
         counts = mask.sum(-1)
         starts = mask.int().argmax(-1)
-        whole = torch.arange(mask.shape[1])[None] - starts[:, None]
+        whole = torch.arange(width)[None] - starts[:, None]
         for row in ((whole >= 0) & (whole < counts[:, None]) != mask).any(-1).logical_or(counts == 0).nonzero():
             shown = "".join(str(int(i)) for i in mask[int(row)][:40])
             raise InputError(f"row {int(row)} of the mask is {shown}: a row's tokens stand side by side, at least one.")
-        return Layout(tuple(starts.tolist()), tuple(counts.tolist()), mask.shape[1])
+        return Layout(tuple(starts.tolist()), tuple(counts.tolist()), width)
 
 
 def encode(
