@@ -30,7 +30,7 @@ def task_of(n=3, width=6, seed=0, lengths=None, templates=None):
     mask = torch.ones(n, width, dtype=torch.bool)
     for row, length in enumerate(lengths or []):
         mask[row, length:] = False
-    task = Task.from_tokens(clean, other, clean[:, 0], other[:, 0], mask=mask, template=templates)
+    task = Task.from_tokens(clean, other, [1] * n, [2] * n, mask=mask, template=templates)
     metric = bind(difference, task.metric.target, "difference")
     return replace(task, metric=Wide(metric.name, metric.function, metric.target))
 

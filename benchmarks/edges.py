@@ -1,0 +1,227 @@
+"""Edge scores at GPT-2-small's shape: EAP and integrated gradients of the masks, ours beside auto-circuit (PyPI).
+
+    python benchmarks/edges.py
+    python benchmarks/edges.py --auto-circuit AC/bin/python
+
+Random weights (seed 0), random pairs of prompts, metric logit(answer) - logit(wrong) at the last token, resample
+ablation, queries, keys and values apart: 32,491 edges. `mask-ig` is what auto-circuit calls mask gradient with
+integrated samples, at the same points (m + 1 of them), so that scores can be compared; `eap-ig` is EAP-IG on inputs,
+which auto-circuit does not have: its cost is m forwards and backwards of the same kind.
+
+Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports seconds
+and its largest resident memory less that before the run. `apart` is the largest difference of two scores over the
+largest score. The peer needs auto-circuit 1.0 with TransformerLens 2 (`HookedTransformer` left TransformerLens in 4).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COMMON = r"""
+import json, sys, threading, time, warnings
+warnings.filterwarnings("ignore")
+import torch
+case, threads, method, steps = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+torch.set_num_threads(threads)
+data = torch.load(case + "/data.pt", weights_only=True)
+clean, other, answers, wrong = data["clean"], data["other"], data["answers"], data["wrong"]
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+class Peak(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.base = self.most = resident()
+        self.on = True
+    def run(self):
+        while self.on:
+            self.most = max(self.most, resident())
+            time.sleep(0.005)
+
+def timed(work):
+    peak = Peak()
+    peak.start()
+    begun = time.perf_counter()
+    scores = work()
+    seconds = time.perf_counter() - begun
+    peak.on = False
+    torch.save(scores, case + "/" + NAME + "-" + method + ".pt")
+    print(json.dumps({"seconds": seconds, "bytes": peak.most - peak.base}), flush=True)
+"""
+
+OURS = (
+    COMMON
+    + r"""
+NAME = "ours"
+import cutaway as cw
+from cutaway.circuits import METHODS, opened
+from cutaway.circuits.methods import Settings
+from cutaway.tasks import Task
+model = cw.load(case + "/model")
+def task(rows):
+    return Task.from_tokens(clean[:rows], other[:rows], answers[:rows], wrong[:rows])
+wires = opened(model)
+graph = wires.graph()
+def work(rows):
+    found = METHODS[method].score(wires, graph, task(rows), Settings("resample", steps, 0)).mean(0)
+    return {name: found[:, d] for d, name in enumerate(graph.destinations)}
+work(2)
+timed(lambda: work(len(clean)))
+"""
+)
+
+AUTO_CIRCUIT = (
+    COMMON
+    + r"""
+NAME = "auto-circuit"
+from transformers import GPT2LMHeadModel
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
+from auto_circuit.data import PromptDataLoader, PromptDataset
+from auto_circuit.prune_algos.mask_gradient import mask_gradient_prune_scores
+from auto_circuit.utils.graph_utils import patchable_model
+hf = GPT2LMHeadModel.from_pretrained(case + "/model")
+c = hf.config
+cfg = HookedTransformerConfig(
+    n_layers=c.n_layer, d_model=c.n_embd, n_ctx=c.n_positions, d_head=c.n_embd // c.n_head, n_heads=c.n_head,
+    d_mlp=4 * c.n_embd, d_vocab=c.vocab_size, act_fn="gelu_new", normalization_type="LN", eps=c.layer_norm_epsilon,
+    device="cpu", use_attn_result=True, use_split_qkv_input=True, use_hook_mlp_in=True, original_architecture="GPT2LMHeadModel",
+)
+net = HookedTransformer(cfg)
+net.load_state_dict(convert_gpt2_weights(hf, cfg), strict=False)
+net.cfg.use_attn_result, net.cfg.use_split_qkv_input, net.cfg.use_hook_mlp_in = True, True, True
+net.eval()
+for p in net.parameters():
+    p.requires_grad = False
+circuit = patchable_model(net, factorized=True, slice_output="last_seq", separate_qkv=True, device=torch.device("cpu"))
+def loader(rows):
+    data = PromptDataset(list(clean[:rows]), list(other[:rows]), [a[None] for a in answers[:rows]], [w[None] for w in wrong[:rows]])
+    return PromptDataLoader(data, seq_len=clean.shape[1], diverge_idx=0, batch_size=min(rows, int(sys.argv[5])))
+def work(rows):
+    how = {"mask_val": 0.0} if method == "eap" else {"integrated_grad_samples": steps}
+    batches = loader(rows)
+    found = mask_gradient_prune_scores(circuit, batches, None, "logit", "avg_diff", **how)
+    scale = len(batches) * (1 if method == "eap" else steps + 1)
+    return {name: score / scale for name, score in found.items()}
+work(2)
+for p in circuit.parameters():
+    p.grad = None
+timed(lambda: work(len(clean)))
+"""
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--auto-circuit", metavar="PYTHON", help="a Python with auto-circuit and TransformerLens 2")
+    parser.add_argument("--items", type=int, default=16)
+    parser.add_argument("--length", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=16, help="the peer's batch")
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--vocabulary", type=int, default=50257)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        _make(Path(folder), options)
+        rows = [_method(folder, method, options) for method in ("eap", "mask-ig", "eap-ig")]
+    where = {"machine": platform.processor() or platform.machine(), "threads": options.threads}
+    if options.json:
+        print(json.dumps({"schema": "cutaway.benchmark.edges/1", **where, **vars(options), "rows": rows}))
+        return
+    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}")
+    for row in rows:
+        print(row)
+
+
+def _make(folder: Path, options: argparse.Namespace) -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=options.layers, n_embd=options.width, n_head=options.heads, vocab_size=options.vocabulary,
+        n_positions=128, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    model.save_pretrained(folder / "model")
+    shape = (options.items, options.length)
+    clean, other = (torch.randint(1, options.vocabulary, shape) for _ in range(2))
+    answers, wrong = (torch.randint(1, options.vocabulary, (options.items,)) for _ in range(2))
+    wrong = torch.where(wrong == answers, (wrong + 1) % options.vocabulary, wrong)
+    torch.save({"clean": clean, "other": other, "answers": answers, "wrong": wrong}, folder / "data.pt")
+
+
+def _method(folder: str, method: str, options: argparse.Namespace) -> dict[str, object]:
+    import statistics
+
+    contestants = {"ours": (sys.executable, OURS)}
+    if options.auto_circuit and method != "eap-ig":
+        contestants["auto-circuit"] = (options.auto_circuit, AUTO_CIRCUIT)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+    for _ in range(options.repeats):
+        for name, (python, script) in contestants.items():
+            arguments = [folder, options.threads, method, options.steps, options.batch]
+            environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
+            done = subprocess.run(
+                [python, "-c", script, *map(str, arguments)],
+                capture_output=True,
+                text=True,
+                env=environment,
+                check=False,
+            )
+            if done.returncode:
+                raise SystemExit(f"{name} failed on {method}:\n{done.stderr[-2000:]}")
+            runs[name].append(json.loads(done.stdout.strip().splitlines()[-1]))
+    row: dict[str, object] = {"method": method}
+    for name, made in runs.items():
+        row[f"{name} seconds"] = round(statistics.median(run["seconds"] for run in made), 3)
+        row[f"{name} MB"] = round(statistics.median(run["bytes"] for run in made) / 1e6)
+    if "auto-circuit" in runs:
+        pairs = list(zip(runs["auto-circuit"], runs["ours"]))
+        row["times faster"] = round(statistics.median(a["seconds"] / b["seconds"] for a, b in pairs), 2)
+        row["of the memory"] = round(statistics.median(b["bytes"] / max(1, a["bytes"]) for a, b in pairs), 3)
+        row["apart"] = _apart(folder, method, options)
+    return row
+
+
+def _apart(folder: str, method: str, options: argparse.Namespace) -> float:
+    """The largest difference of scores over the largest score. auto-circuit keeps a tensor a module: [head, source]."""
+    import torch
+
+    ours = torch.load(f"{folder}/ours-{method}.pt", weights_only=True)
+    theirs = torch.load(f"{folder}/auto-circuit-{method}.pt", weights_only=True)
+    worst = most = 0.0
+    for name, score in theirs.items():
+        for head, row in enumerate(score.reshape(-1, score.shape[-1])):
+            mine = ours[_name(name, head)][: len(row)].to(row)
+            worst, most = max(worst, float((mine - row).abs().max())), max(most, float(row.abs().max()))
+    return worst / most
+
+
+def _name(module: str, head: int) -> str:
+    """blocks.3.hook_q_input -> a3.h5<q>; blocks.3.hook_mlp_in -> m3; the rest -> logits."""
+    parts = module.split(".")
+    if parts[0] != "blocks":
+        return "logits"
+    kind = parts[2].split("_")[1]
+    return f"m{parts[1]}" if kind == "mlp" else f"a{parts[1]}.h{head}<{kind}>"
+
+
+if __name__ == "__main__":
+    main()
