@@ -55,6 +55,11 @@ def finish(
         say(f"\nWrote {out}/")
 
 
+def null_seeds(model: Model, seed: int, most: int = 5) -> tuple[int, ...]:
+    """Seeds of the re-randomised models: five, or three where drawing one takes seconds."""
+    return tuple(range(seed, seed + (most if model.facts.n_parameters < 20_000_000 else min(most, 3))))
+
+
 def read_prompts(path: Path) -> list[str]:
     """One prompt a line of a .txt file, or the `prompt` (or `text`) of each row of a .jsonl or .csv file.
 

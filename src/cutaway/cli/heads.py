@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, null_seeds
 from cutaway.cli.output import JSON, step, warn
 
 
@@ -22,7 +22,7 @@ def heads(
         None, metavar="OV:2.1", help="Also a head's OV or QK circuit: what it raises, or looks for, given some tokens."
     ),
     given: str | None = typer.Option(None, "--tokens-of", metavar="TEXT", help="With --circuit: the tokens to show."),
-    quick: bool = typer.Option(False, "--quick", help="Two re-randomised models in place of five."),
+    quick: bool = typer.Option(False, "--quick", help="Two re-randomised models, no ablations."),
     out: Path | None = OUT,
     seed: int = typer.Option(0, help="Of the random tokens, rotations and null."),
     trust_remote_code: bool = TRUST,
@@ -43,7 +43,7 @@ def heads(
     loaded = load_model(model, trust_remote_code)
     from cutaway.readouts import composition, head_circuit, head_scores
 
-    seeds = tuple(range(seed, seed + (2 if quick else 5)))
+    seeds = null_seeds(loaded, seed, 2 if quick else 5)
     shown = None
     if place is not None and given is not None:  # before the long work: a wrong head is refused at once
         shown = head_circuit(loaded, place[0], place[1], place[2])

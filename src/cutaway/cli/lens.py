@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, text_rows
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, null_seeds, text_rows
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def lens(
     claim(out, kind)
     loaded = load_model(model, trust_remote_code)
     given, answers, wrong = _asked(loaded, prompts, task, n, seed, answer, against)
-    seeds = () if quick else tuple(range(seed, seed + (3 if dla else 5)))
+    seeds = () if quick else null_seeds(loaded, seed, 3 if dla else 5)
     from cutaway.readouts import TunedLens, direct_effects
     from cutaway.readouts import lens as read
 
