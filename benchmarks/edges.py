@@ -93,7 +93,8 @@ c = hf.config
 cfg = HookedTransformerConfig(
     n_layers=c.n_layer, d_model=c.n_embd, n_ctx=c.n_positions, d_head=c.n_embd // c.n_head, n_heads=c.n_head,
     d_mlp=4 * c.n_embd, d_vocab=c.vocab_size, act_fn="gelu_new", normalization_type="LN", eps=c.layer_norm_epsilon,
-    device="cpu", use_attn_result=True, use_split_qkv_input=True, use_hook_mlp_in=True, original_architecture="GPT2LMHeadModel",
+    device="cpu", use_attn_result=True, use_split_qkv_input=True, use_hook_mlp_in=True,
+    original_architecture="GPT2LMHeadModel",
 )
 net = HookedTransformer(cfg)
 net.load_state_dict(convert_gpt2_weights(hf, cfg), strict=False)
@@ -103,7 +104,8 @@ for p in net.parameters():
     p.requires_grad = False
 circuit = patchable_model(net, factorized=True, slice_output="last_seq", separate_qkv=True, device=torch.device("cpu"))
 def loader(rows):
-    data = PromptDataset(list(clean[:rows]), list(other[:rows]), [a[None] for a in answers[:rows]], [w[None] for w in wrong[:rows]])
+    right, others = [a[None] for a in answers[:rows]], [w[None] for w in wrong[:rows]]
+    data = PromptDataset(list(clean[:rows]), list(other[:rows]), right, others)
     return PromptDataLoader(data, seq_len=clean.shape[1], diverge_idx=0, batch_size=min(rows, int(sys.argv[5])))
 def work(rows):
     how = {"mask_val": 0.0} if method == "eap" else {"integrated_grad_samples": steps}
