@@ -120,7 +120,7 @@ def test_what_is_read_is_what_a_run_reads_and_it_can_be_spliced(make, point, row
 def test_another_point_or_model_is_refused_by_shape_and_by_error(straight, model, rows):
     _, made = straight
     sae = made["batchtopk"]
-    with pytest.raises(InputError, match="reads 16 numbers a token and mlp_act.0 of"):
+    with pytest.raises(InputError, match="reads 16 numbers a token and mlp_act"):
         check_fit(model, sae.with_(point="mlp_act.0"))
     with pytest.raises(InputError, match="worse than the mean"):
         check_fit(model, sae.with_(b_dec=sae.b_dec + 50), rows)

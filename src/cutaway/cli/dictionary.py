@@ -25,6 +25,19 @@ def train(
     model: str = MODEL,
     text: list[Path] = TEXT,
     kind: str = typer.Option("clt", help="clt (cross-layer), plt (per layer), or both in one pass: clt,plt."),
+    at: list[str] = typer.Option(
+        None,
+        "--at",
+        metavar="POINT",
+        help="Train SAEs instead, at this point (resid_post.2, mlp_act.0, z.1); repeatable.",
+    ),
+    architecture: str = typer.Option(
+        "batchtopk",
+        "--architecture",
+        "-a",
+        help="relu, gated, topk, batchtopk, jumprelu, matryoshka, p_anneal, matching_pursuit; with --at several, "
+        "with commas, in one pass.",
+    ),
     features: int | None = typer.Option(
         None, min=1, help="Features per layer. Default: 8 a dimension, or what ships with the model."
     ),
@@ -44,9 +57,11 @@ def train(
     threads: int = typer.Option(0, help="CPU threads; 0 takes all."),
     as_json: bool = JSON,
 ) -> None:
-    """Train transcoders for every MLP of a model, then report how well they stand in for it.
+    """Train transcoders for every MLP of a model, or SAEs at points, then report how well they stand in for it.
 
     Example:  cutaway dictionary train --model ./checkpoint --text stories.jsonl
+
+    Example:  cutaway dictionary train --model almanac --at resid_post.2 --architecture topk --l0 16
     """
     from cutaway.organisms.dictionaries import train_dictionaries
 
@@ -54,6 +69,8 @@ def train(
         model,
         text=text or [],
         kinds=tuple(part.strip() for part in kind.split(",")),
+        at=tuple(at or ()),
+        architectures=tuple(part.strip() for part in architecture.split(",")),
         features=features,
         l0=l0,
         tokens=tokens,
@@ -72,14 +89,15 @@ def train(
 
 @app.command("evaluate", short_help="Judge a dictionary on held-out text.")
 def evaluate(
-    dictionary: str = typer.Argument(..., help="A shipped name (clt, plt) or a folder, ours or circuit-tracer's."),
+    dictionary: str = typer.Argument(..., help="A shipped name (clt, plt), or a folder in any format that is read."),
     model: str = MODEL,
     text: list[Path] = TEXT,
     tokens: int = typer.Option(20_000, help="Held-out tokens to measure on."),
     seed: int = typer.Option(1, help="Seed of the sample."),
     as_json: bool = JSON,
 ) -> None:
-    """Judge a dictionary on held-out text, beside PCA of as many components and an untrained dictionary.
+    """Judge a dictionary on held-out text, beside PCA of as many components; an SAE by splicing it in, too, beside an
+    untrained encoder and, where FOLDER-null lies next to it, the re-randomised model's own dictionary.
 
     Example:  cutaway dictionary evaluate clt --model almanac
     """
@@ -91,3 +109,28 @@ def evaluate(
         print_json("cutaway.dictionary/1", report)
         return
     print(report["text"])
+
+
+@app.command("convert", short_help="Write a dictionary in another package's format.")
+def convert(
+    dictionary: Path = typer.Argument(..., metavar="FOLDER", help="A dictionary in any format that is read."),
+    to: str = typer.Option(
+        ..., "--to", metavar="FORMAT", help="saelens, sparsify, dictionary_learning, gemma_scope or circuit-tracer."
+    ),
+    out: Path = typer.Option(
+        ..., "--out", "-o", metavar="DIR", help="Where to write; per-layer sets fill a folder a layer."
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Write a dictionary in another package's format. What the format cannot hold is refused, never approximated.
+
+    Example:  cutaway dictionary convert ./resid_post.2-topk --to saelens --out ./for-saelens
+    """
+    from cutaway.organisms.dictionaries import convert_dictionary
+
+    written = [str(path) for path in convert_dictionary(dictionary, to, out)]
+    if as_json:
+        print_json("cutaway.converted/1", {"format": to, "folders": written})
+        return
+    for folder in written:
+        print(f"wrote {folder}")

@@ -38,8 +38,13 @@ def load(path: str | Path) -> Transcoders | SAE:
         return _read_sae(folder, found) if found.get("kind") == "sae" else _read(folder, found)
     if circuit_tracer.is_one(folder):
         return circuit_tracer.read(folder)
-    if (form := exchange.recognised(folder)) is not None:
-        return form.read(folder)
+    if (name := exchange.recognised(folder)) is not None:
+        try:
+            return exchange.FORMS[name].read(folder)
+        except InputError as error:
+            if name in str(error).lower().replace(" ", "_"):
+                raise
+            raise InputError(f"{folder}, read as {name}: {error}") from error
     raise InputError(f"{folder} is no dictionary that can be read here: {_what(folder)}.")
 
 

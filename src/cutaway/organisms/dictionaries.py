@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
 from cutaway.core.registry import NULL, trained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cutaway.features import SAE, Report, SAEReport, TrainSettings
     from cutaway.features.replacement import Task
     from cutaway.model import Model
 
@@ -57,6 +58,8 @@ def train_dictionaries(
     *,
     text: Sequence[str | Path] = (),
     kinds: Sequence[str] = ("clt",),
+    at: Sequence[str] = (),
+    architectures: Sequence[str] = ("batchtopk",),
     features: int | None = None,
     l0: int | None = None,
     tokens: int | None = None,
@@ -65,8 +68,9 @@ def train_dictionaries(
     seed: int = 0,
     threads: int = 0,
 ) -> dict[str, Any]:
-    """Train transcoders for every MLP of `model` and judge them on rows that were kept apart.
+    """Train transcoders for every MLP of `model`, or SAEs at the points `at`, and judge them on rows kept apart.
 
+    at, architectures: each architecture at each point, all on one pass of the model; transcoders take one architecture.
     text: .txt or .jsonl files; a shipped model has text of its own. A twentieth of the rows is held out. features, l0,
     tokens: the recipe's where None; a shipped model's recipe makes what ships. twin: on the re-randomised model, the
     null. out: one dictionary's folder, or with several kinds their parent; by default the user's cache, where
@@ -75,8 +79,12 @@ def train_dictionaries(
     import torch
 
     import cutaway as cw
-    from cutaway.features import DictionarySettings, TrainSettings, package, train
+    from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, Transcoders, package, train
 
+    if unknown := [name for name in architectures if name not in ARCHITECTURES]:
+        raise UnknownName("architecture of a dictionary", unknown[0], ARCHITECTURES)
+    if not at and len(architectures) != 1:
+        raise InputError("transcoders are trained with one architecture; give --at POINT to train several SAEs.")
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"a dictionary of kind {kind!r} is unknown; there are: {', '.join(KINDS)}.")
@@ -95,6 +103,7 @@ def train_dictionaries(
 
     def dictionary_settings(kind: str) -> DictionarySettings:
         wide = features or recipe.features[kind]
+        other = {} if architectures[0] == "batchtopk" else {"activation": architectures[0], **_suited(architectures[0])}
         return DictionarySettings.read(
             {
                 "name": f"{kind}{ending}",
@@ -107,24 +116,94 @@ def train_dictionaries(
                 "finetune_lr": recipe.finetune_lr,
                 "kl": recipe.kl,
                 "seed": seed,
+                **other,
             }
         )
 
+    def sae_settings(point: str, architecture: str) -> DictionarySettings:
+        wide = features or 8 * loaded.facts.d_model
+        return DictionarySettings.read(
+            {
+                "name": f"{sae_name(point, architecture)}{ending}", "kind": "sae", "at": point, "features": wide,
+                "l0": min(active, wide), "activation": architecture, "seed": seed, **_suited(architecture),
+            }
+        )  # fmt: skip
+
+    wanted = [(point, architecture) for point in at for architecture in architectures]
     settings = TrainSettings(
-        dictionaries=tuple(map(dictionary_settings, kinds)), tokens=budget, decay=recipe.decay, seed=seed
-    )
+        dictionaries=tuple(sae_settings(*one) for one in wanted) or tuple(map(dictionary_settings, kinds)),
+        tokens=budget, decay=recipe.decay, seed=seed,
+    )  # fmt: skip
+    if at:
+        if out is None and len(wanted) > 1:
+            raise InputError("several SAEs are written to a folder of their run: name it with --out DIR.")
+        folder = Path(out) if out is not None else sae_folder(fingerprint) / settings.dictionaries[0].name
+        return _train_saes(model, loaded, rows, held_out, settings, folder, twin)
     if out is None:
         # One dictionary is written to the folder itself, several each to a folder of its name.
         out = trained_folder(fingerprint) if len(kinds) > 1 else trained_folder(fingerprint) / f"{kinds[0]}{ending}"
     made = train(loaded, rows, settings, out=out)
     entries = []
     for name, dictionary in made.items():
+        assert isinstance(dictionary, Transcoders)
         folder = str(dictionary.folder)
         _, report = package(
             loaded, dictionary, folder, held_out, tasks, example_rows=rows[:EXAMPLE_ROWS], half=ships, seed=seed
         )
         entries.append({"name": name, "folder": folder, "report": report.to_json(), "text": str(report)})
     return {"model": model, "twin": twin, "tokens": budget, "dictionaries": entries}
+
+
+def _suited(architecture: str) -> dict[str, Any]:
+    """Settings that suit an architecture."""
+    from cutaway.features import ARCHITECTURES
+
+    return dict(ARCHITECTURES[architecture].recipe)
+
+
+def sae_folder(fingerprint: str) -> Path:
+    """Where SAEs are kept by default: apart from the transcoders, which `cutaway trace` looks for."""
+    return trained_folder(fingerprint) / "sae"
+
+
+def sae_name(point: str, architecture: str) -> str:
+    return f"{point.replace('/', '-')}-{architecture}"
+
+
+def _train_saes(
+    name: str, model: Model, rows: Any, held_out: Any, settings: TrainSettings, out: Path, twin: bool
+) -> dict[str, Any]:
+    from cutaway.features import SAE, evaluate_sae, train
+
+    entries = []
+    for own, dictionary in train(model, rows, settings, out=out).items():
+        if isinstance(dictionary, SAE) and dictionary.folder is not None:
+            report = evaluate_sae(model, dictionary, held_out, fit_rows=rows[:200])
+            dictionary.with_(metrics=report.to_json()).save(dictionary.folder)
+            told = {"report": report.to_json(), "text": str(report)}
+            entries.append({"name": own, "folder": str(dictionary.folder), **told})
+    return {"model": name, "twin": twin, "tokens": settings.tokens, "dictionaries": entries}
+
+
+def _evaluate_sae(model: Model, sae: SAE, held_out: Any, seed: int) -> SAEReport:
+    """Beside the dictionary of the re-randomised twin where that lies next to it (FOLDER-null)."""
+    from cutaway.evidence import rerandomise
+    from cutaway.features import SAE, check_fit, evaluate_sae, load
+
+    null = None
+    beside = sae.folder.with_name(sae.folder.name + NULL) if sae.folder is not None else None
+    if beside is not None and beside.is_dir():
+        found = load(beside)
+        if isinstance(found, SAE):
+            null = (rerandomise(model, seed=int(found.training.get("settings", {}).get("seed", 0))), found)
+    return evaluate_sae(model, check_fit(model, sae), held_out, null=null, seed=seed)
+
+
+def convert_dictionary(folder: str | Path, to: str, out: str | Path) -> list[Path]:
+    """A dictionary in any known format, written in another: the folders. Raises InputError where that cannot hold it."""
+    from cutaway.features import convert, load
+
+    return convert(load(folder), to, out)
 
 
 def evaluate_dictionary(
@@ -137,12 +216,15 @@ def evaluate_dictionary(
     import torch
 
     import cutaway as cw
-    from cutaway.features import Transcoders, evaluate
+    from cutaway.features import SAE, Transcoders, evaluate, load
     from cutaway.graphs.dictionaries import resolve
 
     loaded = cw.load(model)
-    found, _ = resolve(loaded, dictionary)
-    if not isinstance(found, Transcoders):
+    kept = sae_folder(loaded.fingerprint) / dictionary
+    folder = kept if kept.is_dir() else Path(dictionary)
+    single = load(folder) if folder.is_dir() else None
+    found = single if isinstance(single, SAE) else resolve(loaded, dictionary)[0]
+    if not isinstance(found, Transcoders | SAE):
         raise InputError(f"{dictionary} is no trained dictionary; there is nothing to judge.")
     if text:
         rows = file_rows(loaded, text)
@@ -150,7 +232,11 @@ def evaluate_dictionary(
         held_out = rows[order[: max(1, tokens // rows.shape[1])]]
     else:
         _, held_out = text_rows(loaded, text, rows=0, seed=seed, held_out_tokens=tokens)
-    report = evaluate(loaded, found, held_out, behaviour_tasks(loaded), seed=seed)
+    report: Report | SAEReport
+    if isinstance(found, SAE):
+        report = _evaluate_sae(loaded, found, held_out, seed)
+    else:
+        report = evaluate(loaded, found, held_out, behaviour_tasks(loaded), seed=seed)
     return {"model": model, "dictionary": dictionary, "report": report.to_json(), "text": str(report)}
 
 

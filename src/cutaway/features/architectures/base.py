@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,9 +127,24 @@ class Architecture(ABC):
         return {}
 
 
-def adapted(at: At, chosen: Chosen, values: Tensor, name: str) -> None:
-    """Move the weight of a penalty towards the L0 that is asked for: lambda *= exp(adapt (L0 / l0 - 1)), bounded."""
+DAMPING = 20  # steps ahead at which the change of the L0 is looked at
+
+
+def adapting(settings: DictionarySettings, always: bool = False) -> dict[str, float]:
+    """The buffers of a penalty whose weight moves (or that keeps one always)."""
+    moving = {"penalty": settings.sparsity, "error": math.nan}
+    return moving if settings.adapt else {"penalty": settings.sparsity} if always else {}
+
+
+def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
+    """Move the weight of a penalty towards the L0 that is asked for, with damping, since L0 follows it late:
+
+    e = log(L0 / l0) within +-1;   log lambda += adapt (e_t + 20 (e_t - e_{t-1}))
+    """
     if at.settings.adapt:
         l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
-        step = at.settings.adapt * max(-1.0, min(1.0, l0 / at.settings.l0 - 1))
-        at.buffer(name).mul_(2.718281828459045**step)
+        error = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / at.settings.l0)))
+        before = float(at.buffer("error"))
+        change = 0.0 if math.isnan(before) else error - before
+        at.buffer("error").fill_(error)
+        at.buffer("penalty").mul_(math.exp(at.settings.adapt * (error + DAMPING * change)))

@@ -11,6 +11,7 @@ appendix), which is what is saved:  h = exp(r) W_enc x + b_mag,  theta = max(0, 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 class Gated(ReLU):
     saved_as: Inference = "jumprelu"
+    recipe = MappingProxyType({"sparsity": 0.02, "adapt": 0.02})
 
     def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
         return {"r_mag": zeros.clone(), "b_mag": zeros.clone()}  # b_enc is b_gate

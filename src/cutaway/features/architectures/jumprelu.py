@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import Architecture, At, adapted
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -25,7 +25,7 @@ class JumpReLU(Architecture):
         return {"log_threshold": zeros.clone()}
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
-        return {"penalty": settings.sparsity} if settings.adapt else {}
+        return adapting(settings)
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
@@ -55,7 +55,7 @@ class JumpReLU(Architecture):
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
         if at.settings.penalty != "quadratic":
-            adapted(at, chosen, values, "penalty")
+            adapted(at, chosen, values)
 
     def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
         return at.weight("W_enc"), at.weight("b_enc"), self.theta(at).clone()

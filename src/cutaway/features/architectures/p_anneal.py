@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cutaway.features.activations import Chosen
-from cutaway.features.architectures.base import At, adapted
+from cutaway.features.architectures.base import At, adapted, adapting
 from cutaway.features.architectures.relu import ReLU
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
@@ -34,7 +34,7 @@ def power(sizes: Tensor, p: float) -> Tensor:
 
 class PAnneal(ReLU):
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
-        return {"penalty": settings.sparsity, "stage": 0.0, "now": 0.0, "next": 0.0}
+        return {**adapting(settings, always=True), "stage": 0.0, "now": 0.0, "next": 0.0}
 
     def exponent(self, settings: DictionarySettings, stage: int) -> float:
         return 1 + (settings.p_end - 1) * min(stage, settings.p_steps) / settings.p_steps
@@ -67,4 +67,4 @@ class PAnneal(ReLU):
             found = power(sizes, self.exponent(at.settings, stage + ahead)) / chosen.active.n_tokens
             held = at.buffer(name)
             held.copy_(found if float(held) == 0 else 0.9 * held + 0.1 * found.to(held))
-        adapted(at, chosen, values, "penalty")
+        adapted(at, chosen, values)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import Architecture, At, adapted
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -20,10 +20,10 @@ from cutaway.features.sparse import at_features
 class ReLU(Architecture):
     saved_as: Inference = "relu"
     # The weight moves until the L0 is what was asked for.
-    recipe = MappingProxyType({"sparsity": 0.01, "adapt": 0.05})
+    recipe = MappingProxyType({"sparsity": 0.01, "adapt": 0.01})
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
-        return {"penalty": settings.sparsity} if settings.adapt else {}
+        return adapting(settings)
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
@@ -44,4 +44,4 @@ class ReLU(Architecture):
         return self.weight(at) * (values * at_features(norms, chosen.active)).sum() / chosen.active.n_tokens
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
-        adapted(at, chosen, values, "penalty")
+        adapted(at, chosen, values)

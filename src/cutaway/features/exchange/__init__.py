@@ -24,9 +24,9 @@ FORMS: dict[str, Form] = {
 WEIGHTS = (saelens.WEIGHTS, sparsify.WEIGHTS, dictionary_learning.WEIGHTS, gemma_scope.WEIGHTS)
 
 
-def recognised(folder: Path) -> Form | None:
-    """The format of a folder, by its files."""
-    return next((form for form in FORMS.values() if form.is_one(folder)), None)
+def recognised(folder: Path) -> str | None:
+    """The name of a folder's format, by its files."""
+    return next((name for name, form in FORMS.items() if form.is_one(folder)), None)
 
 
 __all__ = ["FORMS", "WEIGHTS", "Form", "recognised"]
