@@ -93,7 +93,8 @@ class Probe:
         kind = "words" if self.settings["level"] == "word" else "texts"
         said = f"{', '.join(self.classes[:8])}{' …' if len(self.classes) > 8 else ''}"
         lines = [
-            f"linear probes of {self.model}{features} for {len(self.classes)} classes of {self.data} ({said}); balanced accuracy",
+            f"linear probes of {self.model}{features} for {len(self.classes)} classes of {self.data} ({said}); "
+            "balanced accuracy",
             f"{train} {kind} to learn from, {validation} to choose by, {test} to report on; chance "
             f"{1 / len(self.classes):.3f}; bag of tokens {self.bag.value:.3f} {_ends(self.bag)}",
             *columns(rows, right=(1, 3, 4, 5, 6, 7)),
