@@ -3,7 +3,7 @@
     python benchmarks/format_parity.py --peer-python PEER/bin/python
 
 PEER: an environment with SAELens (6.54 was run). It saves a random dictionary of each architecture with what it
-computes from fixed inputs; we read the folder and compare; then we write it in SAELens's format and SAELens reads that back.
+computes from fixed inputs; we read the folder and compare; then we write it in SAELens's format and it reads that.
 """
 
 from __future__ import annotations

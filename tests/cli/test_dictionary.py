@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from cutaway.cli import app
+from cutaway.cli.app import app
 from cutaway.features import SAE, load
 
 
@@ -82,7 +82,7 @@ def test_convert_and_read_back(trained, tmp_path):
         (["train", "-m", "almanac", "--at", "resid_post.1", "-a", "topl", "-o", "x"], "topk"),
         (["train", "-m", "almanac", "--at", "resid_post.1", "-a", "topk,relu"], "--out"),
         (["train", "-m", "almanac", "-a", "topk,relu"], "--at"),
-        (["train", "-m", "almanac", "--at", "resid_post.99", "-o", "x", "--tokens", 64], "resid_post"),
+        (["train", "-m", "almanac", "--at", "resid_post.99", "-o", "x", "--tokens", 64], "no layer 99"),
         (["convert", "nowhere", "--to", "saelens", "--out", "x"], "no dictionary"),
     ],
 )

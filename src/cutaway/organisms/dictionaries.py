@@ -200,7 +200,7 @@ def _evaluate_sae(model: Model, sae: SAE, held_out: Any, seed: int) -> SAEReport
 
 
 def convert_dictionary(folder: str | Path, to: str, out: str | Path) -> list[Path]:
-    """A dictionary in any known format, written in another: the folders. Raises InputError where that cannot hold it."""
+    """A dictionary in any known format, written in another: the folders. Raises InputError where it does not fit."""
     from cutaway.features import convert, load
 
     return convert(load(folder), to, out)
