@@ -254,8 +254,8 @@ def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> lis
                     "read": job,
                     "who": name,
                     "ms": round(1e3 * statistics.median(t["seconds"] for t in taken[name]), 3),
-                    "times_hf": times(taken[name], base, "seconds"),
-                    "cpu_times_hf": times(taken[name], base, "cpu"),
+                    "times_hf": ratio(taken[name], base, "seconds"),
+                    "cpu_times_hf": ratio(taken[name], base, "cpu"),
                     "peak_mib": round(contestant.ask(job, memory=True)["peak_mib"], 2),
                 }
             )
@@ -267,7 +267,7 @@ def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> lis
     return rows
 
 
-def times(mine: list[dict], base: list[dict], what: str) -> float:
+def ratio(mine: list[dict], base: list[dict], what: str) -> float:
     """The median of each repeat's own ratio."""
     return round(statistics.median(m[what] / b[what] for m, b in zip(mine, base)), 3)
 

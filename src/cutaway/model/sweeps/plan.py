@@ -85,8 +85,9 @@ class Plan:
     def run(self, out: str | Path | None = None, progress: bool | None = None) -> Tensor:
         """The metric of every cell and row, [cell, row].
 
-        `out`: a folder for finished batches, from which a run that was killed goes on to the same bytes. Progress goes
-        to stderr after a few seconds. Raises InputError for a folder that holds another plan's work.
+        `out`: a folder for finished batches, from which a run that was killed goes on to the same bytes (not used where
+        cells are run one at a time). Progress goes to stderr after a few seconds. Raises InputError for a folder that
+        holds another plan's work.
         """
         values = self.unchanged[None].repeat(len(self.cells), 1)
         layers = self.model.facts.n_layers
