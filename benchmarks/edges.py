@@ -219,9 +219,9 @@ def _apart(folder: str, method: str, options: argparse.Namespace) -> float:
 def _name(module: str, head: int) -> str:
     """blocks.3.hook_q_input -> a3.h5<q>; blocks.3.hook_mlp_in -> m3; the rest -> logits."""
     parts = module.split(".")
-    if parts[0] != "blocks":
+    kind = parts[-1].split("_")[1]
+    if kind == "resid":  # the stream leaving the last block
         return "logits"
-    kind = parts[2].split("_")[1]
     return f"m{parts[1]}" if kind == "mlp" else f"a{parts[1]}.h{head}<{kind}>"
 
 
