@@ -47,10 +47,11 @@ class Count(TorchDispatchMode):
         self.known = set()
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         for x in tree_leaves(out):
             if isinstance(x, torch.Tensor):
-                s = x.untyped_storage()
-                if s._cdata not in self.known and s.nbytes():
+                s = x.untyped_storage()  # a view of a weight is no memory of the run's
+                if s._cdata not in self.known and s._cdata not in given and s.nbytes():
                     self.known.add(s._cdata)
                     self.live += s.nbytes()
                     self.peak = max(self.peak, self.live)

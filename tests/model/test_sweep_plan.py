@@ -184,6 +184,8 @@ def test_memory_is_measured() -> None:
         del held
 
     assert 6 << 20 <= peak(work, torch.device("cpu")) < 7 << 20
+    weight = torch.ones(1 << 10, 1 << 10)
+    assert peak(lambda: torch.nn.functional.linear(torch.ones(1, 1 << 10), weight), torch.device("cpu")) < 1 << 14
     assert in_bytes("1.5 GiB") == 3 << 29
     for wrong in ("much", 0, -1):
         with pytest.raises(InputError):

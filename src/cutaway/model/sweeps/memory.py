@@ -27,18 +27,18 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        given = {_storage(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         for x in tree_leaves(result):
-            if isinstance(x, Tensor):
+            if isinstance(x, Tensor) and _storage(x) not in given:  # a view of a weight is no memory of ours
                 self._count(x)
         return result
 
     def _count(self, x: Tensor) -> None:
         storage = x.untyped_storage()
-        key = storage._cdata
-        if key in self._known or storage.nbytes() == 0:
+        key, size = _storage(x), storage.nbytes()
+        if key in self._known or size == 0:
             return
         self._known.add(key)
-        size = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self._freed, key, size)
@@ -46,6 +46,11 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _freed(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
+
+
+def _storage(x: Tensor) -> int:
+    key: int = x.untyped_storage()._cdata
+    return key
 
 
 def peak(work: Callable[[], Any], device: torch.device) -> int:
