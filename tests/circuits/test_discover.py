@@ -1,12 +1,11 @@
 """`discover` on the shipped model, the exam on compiled programs, the verb."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import cutaway as cw
+from cutaway.cli import run
 from cutaway.exams.circuits import _laws, _score, _Subject
 from cutaway.toys.rasp import compile_program, program
 
@@ -42,15 +41,8 @@ def test_exact_patching_finds_the_causal_edges_of_a_program(name):
     assert (area.value, precision.value) == (1.0, 1.0)
 
 
-def test_the_verb_lists_methods_and_refuses_what_it_does_not_know():
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "cutaway", *arguments], capture_output=True, text=True, check=False
-        )
-
-    listed = run("circuit", "--methods")
-    assert listed.returncode == 0
-    assert "eap-ig" in listed.stdout
-    wrong = run("circuit", "ioi", "--method", "eap-gi")
-    assert wrong.returncode == 2
-    assert "nearest" in wrong.stderr
+def test_the_verb_lists_methods_and_refuses_what_it_does_not_know(capsys):
+    assert run(["circuit", "--methods"]) == 0
+    assert "eap-ig" in capsys.readouterr().out
+    assert run(["circuit", "ioi", "--method", "eap-gi"]) == 2
+    assert "nearest" in capsys.readouterr().err

@@ -22,8 +22,8 @@ def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]
 
     Items: pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
-    the margin, logit(right output) - the best other logit, which has a gradient. About 2 minutes on one core; `quick`:
-    6 programs, seconds.
+    the margin, logit(right output) - the best other logit, which has a gradient. All programs take more than eight
+    minutes on one core; `quick`: 6 programs, half a minute.
     """
     from cutaway.circuits import METHODS
     from cutaway.toys.rasp import compile_program, program, program_names
