@@ -86,19 +86,23 @@ class SAEReport:
         }
 
     def __str__(self) -> str:
-        head = ["", "L0", "never fired", "explained variance", "FVU", "about 0", "median error", "rise of CE, nats"]
-        table = [[*head, "recovered (zero)", "(mean)"]]
+        kept = [["reconstruction", "L0", "never fired", "explained variance", "FVU", "about 0", "median error a token"]]
+        used = [["in the point's place", "rise of CE, nats", "loss recovered (zero)", "(mean)"]]
         for r in self.rows:
             dead = "" if r.dead is None else f"{r.dead:.1%}"
             about = [f"{r.fvu:.4f}", f"{r.about_zero:.4f}", _short(r.median_error)]
-            spliced = [_short(r.cross_entropy_rise), _short(r.recovered_zero), _short(r.recovered_mean)]
-            table.append([r.name, f"{r.l0.value:.1f}", dead, _short(r.explained_variance), *about, *spliced])
+            kept.append([r.name, f"{r.l0.value:.1f}", dead, _short(r.explained_variance), *about])
+            spliced = (r.cross_entropy_rise, r.recovered_zero, r.recovered_mean)
+            used.append([r.name, *map(_short, spliced)])
         lines = [
             self.dictionary,
             f"{self.n_tokens:,} held-out tokens in {self.n_rows} rows; position 0 is not counted; "
-            f"brackets: 95 %, bootstrap over rows; the model's cross-entropy {_short(self.cross_entropy)} nats",
+            "brackets: 95 %, bootstrap over rows",
+            f"the model's cross-entropy: {_short(self.cross_entropy)} nats",
             "",
-            *columns(table, right=range(1, len(table[0]))),
+            *columns(kept, right=range(1, len(kept[0]))),
+            "",
+            *columns(used, right=range(1, len(used[0]))),
             "",
             *(f"  not done: {item.what}: {item.why}" for item in self.evidence.not_done),
             f"  verdict on the explained variance: {self.evidence.verdict_text}",

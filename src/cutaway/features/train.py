@@ -185,12 +185,14 @@ class _Run:
             {k.removeprefix(f"{d.name}/"): v for k, v in tensors.items() if k.startswith(f"{d.name}/")}
             for d in self.settings.dictionaries
         ]
-        learners = self._learners(
-            [
-                Normalisation(**{k: state.pop(f"normal.{k}") for k in Normalisation.__dataclass_fields__})
-                for state in held
-            ]
-        )
+        # Runs begun before SAEs were trained here keep the MLPs' units once, without a name.
+        old = {name: value for name, value in tensors.items() if name.startswith("normal.")}
+        normals = []
+        for state in held:
+            state |= old
+            names = Normalisation.__dataclass_fields__
+            normals.append(Normalisation(**{name: state.pop(f"normal.{name}") for name in names}))
+        learners = self._learners(normals)
         for learner, values in zip(learners, held):
             learner.restore(values)
         return learners
