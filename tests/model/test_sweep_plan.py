@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import cutaway as cw
 from cutaway.core import InputError
 from cutaway.model import Model, load
+from cutaway.model.sweeps.execute import Executor
 from cutaway.model.sweeps.memory import in_bytes, peak
 
 FAMILIES = ("gpt2", "llama", "gpt_neox", "gemma2", "mixtral", "opt", "bloom", "phi", "mistral")
@@ -174,6 +175,28 @@ def test_a_small_memory_makes_many_batches_of_the_same_values() -> None:
     assert len(narrow.chunks) > 2 * len(wide.chunks)
     assert all(chunk.lanes * (9 - chunk.start) <= max(narrow.most, 9) for chunk in narrow.chunks)
     assert close(narrow.run(progress=False), wide.run(progress=False))
+
+
+def test_a_batch_without_room_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    m = model("gpt2")
+    cells = [[cw.zero(f"resid_pre.{i}", positions=2)] for i in range(3)] + [[cw.scale("z.1", 0.5)]]
+    made = cw.plan(m, ids(5, 6), cells, metric)
+    expected = made.run(progress=False)
+    lanes: list[int] = []
+    real = Executor.values
+
+    def cramped(self: Executor, chunk: Any, measure: Any) -> list[Tensor]:
+        if chunk.lanes > 2:
+            raise torch.OutOfMemoryError("no room")
+        lanes.append(chunk.lanes)
+        return real(self, chunk, measure)
+
+    monkeypatch.setattr(Executor, "values", cramped)
+    assert close(made.run(progress=False), expected)
+    assert sum(lanes) == 4 * 5
+    monkeypatch.setattr(Executor, "values", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
+    with pytest.raises(torch.OutOfMemoryError):
+        made.run(progress=False)
 
 
 def test_memory_is_measured() -> None:

@@ -49,9 +49,6 @@ class Cell:
     last: int
     local: bool
 
-    def at(self, layer: int) -> bool:
-        return any(op.site.layer == layer for op in self.ops)
-
 
 def resolve(
     model: Model, cells: Sequence[Sequence[Intervention]], ops: Sequence[list[Op]], base: Mapping[str, Tensor],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,9 +106,3 @@ def _one_token(model: Model, text: str, what: str) -> int:
             return int(ids[0])
         tried.append(f"{candidate!r} is {len(ids)} tokens")
     raise InputError(f"the {what} {text!r} is not one token ({'; '.join(tried)}); choose another word.")
-
-
-def texts(task: Any, index: Sequence[int]) -> list[str]:
-    """The clean prompts of some items, for messages."""
-    items = getattr(task, "items", None)
-    return [str(getattr(items[i], "clean", f"item {i}")) if items is not None else f"item {i}" for i in index]
