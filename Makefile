@@ -16,7 +16,7 @@ install:
 lint:
 	@sh tools/install.sh test,lint
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-cache
-	.venv/bin/mypy src/cutaway/core src/cutaway/model src/cutaway/evidence src/cutaway/tasks src/cutaway/graphs
+	.venv/bin/mypy
 
 format:
 	.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
