@@ -29,6 +29,8 @@ class Recipe:
     clip: float = 1.0
     checkpoints: int = 104
     compile: bool = True  # torch.compile where a C++ compiler is found; changes the last bits, not the result
+    head_width: int | None = None  # d_model / heads where None
+    text: str = "almanac"  # a mixture of `text.MIXTURES`
 
     @property
     def tokens(self) -> int:
@@ -59,3 +61,7 @@ class Recipe:
 
 ALMANAC = Recipe()
 ONE_LAYER = replace(ALMANAC, name="almanac-1l", layers=1, steps=2000)
+# Of the same world, for the circuit of indirect objects on several seeds: 32 heads, so that a few are a small share.
+IOI = replace(
+    ALMANAC, name="ioi", d_model=64, heads=8, head_width=16, d_mlp=192, steps=1600, checkpoints=8, text="ioi"
+)

@@ -45,26 +45,41 @@ MIXTURE: dict[str, tuple[Kind, float]] = {
     "refusal": (strange.refusal, 0.01),
     "strange": (strange.strange, 0.025),
 }
+# For the models of `ioi`: indirect objects among enough else that no head can be about them alone.
+IOI_MIXTURE: dict[str, tuple[Kind, float]] = {
+    "indirect_object": (sentences.indirect_object, 0.28),
+    "induction": (patterns.induction, 0.10),
+    "pronoun": (sentences.pronoun, 0.07),
+    "agreement": (sentences.agreement, 0.10),
+    "greater_than": (sentences.greater_than, 0.09),
+    "brackets": (patterns.brackets, 0.06),
+    "one_hop": (facts.one_hop, 0.08),
+    "antonym": (languages.antonym, 0.07),
+    "story": (stories.story, 0.15),
+}
+MIXTURES = {"almanac": MIXTURE, "ioi": IOI_MIXTURE}
 CHUNK_ROWS = 4096  # rows are made in chunks of this many, each from its own seed, so that any chunk can be made alone
 LONG = 40  # a document of more tokens than this is not cut
 
 
 @cache
-def mean_lengths() -> dict[str, float]:
+def mean_lengths(mixture: str = "almanac") -> dict[str, float]:
     """Tokens a document, <bos> included, of each kind; from a fixed seed, so that the mixture is fixed too."""
     rng = np.random.default_rng(1)
     return {
-        name: float((make(rng, 2000, "any").tokens != PAD).sum(1).mean()) + 1 for name, (make, _) in MIXTURE.items()
+        name: float((make(rng, 2000, "any").tokens != PAD).sum(1).mean()) + 1
+        for name, (make, _) in MIXTURES[mixture].items()
     }
 
 
-def _documents(rng: np.random.Generator, n_tokens: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _documents(rng: np.random.Generator, n_tokens: int, split: str, mixture: str) -> tuple[np.ndarray, np.ndarray]:
     """About n_tokens of shuffled text: the tokens, one document after another, and each document's length."""
-    total = sum(share for _, share in MIXTURE.values())
+    kinds = MIXTURES[mixture]
+    total = sum(share for _, share in kinds.values())
     flats, lengths = [], []
     bos = np.int16(token_ids()[BOS])
-    for name, (make, share) in MIXTURE.items():
-        n = max(1, round(n_tokens * share / total / mean_lengths()[name]))
+    for name, (make, share) in kinds.items():
+        n = max(1, round(n_tokens * share / total / mean_lengths(mixture)[name]))
         tokens = make(rng, n, split).tokens
         tokens = np.concatenate([np.full((n, 1), bos), tokens], axis=1)
         keep = tokens != PAD
@@ -108,11 +123,11 @@ def _pack(flat: np.ndarray, length: np.ndarray, n_rows: int) -> np.ndarray | Non
     return flat[_spans(np.array(starts), np.array(takes))].reshape(n_rows, CONTEXT)
 
 
-def chunk(index: int, seed: int, split: str = "train", stream: int = 0) -> np.ndarray:
-    """Chunk `index` of a stream: int16 [CHUNK_ROWS, 128]."""
+def chunk(index: int, seed: int, split: str = "train", stream: int = 0, mixture: str = "almanac") -> np.ndarray:
+    """Chunk `index` of a stream of a mixture (see MIXTURES): int16 [CHUNK_ROWS, 128]."""
     rng = np.random.default_rng(np.random.SeedSequence([20261, seed, stream, index]))
     for spare in (1.03, 1.2, 2.0):
-        rows = _pack(*_documents(rng, int(CHUNK_ROWS * CONTEXT * spare), split), CHUNK_ROWS)
+        rows = _pack(*_documents(rng, int(CHUNK_ROWS * CONTEXT * spare), split, mixture), CHUNK_ROWS)
         if rows is not None:
             return rows
     raise RuntimeError("the mixture made too little text for a chunk of rows")

@@ -82,7 +82,7 @@ def training_rows(recipe: Recipe, path: Path) -> np.ndarray:
         with atomic_path(path) as temporary:
             rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int16, shape=(n, recipe.context))
             for index, begin in enumerate(range(0, n, CHUNK_ROWS)):
-                rows[begin : begin + CHUNK_ROWS] = chunk(index, recipe.seed)[: n - begin]
+                rows[begin : begin + CHUNK_ROWS] = chunk(index, recipe.seed, mixture=recipe.text)[: n - begin]
                 print(f"\rtext: {min(n, begin + CHUNK_ROWS):,} of {n:,} rows", end="", file=sys.stderr, flush=True)
             print(file=sys.stderr)
             rows.flush()
@@ -110,6 +110,7 @@ def new_model(recipe: Recipe) -> Any:
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads,
+        head_dim=recipe.head_width or recipe.d_model // recipe.heads,
         max_position_embeddings=recipe.context,
         tie_word_embeddings=False,
         bos_token_id=ids[BOS],
