@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli import dictionary_arms
 from cutaway.cli.output import JSON, print_json, say, step
 
 app = typer.Typer(help="Train dictionaries (transcoders) for a model, and judge them.", no_args_is_help=True)
@@ -134,3 +135,6 @@ def convert(
         return
     for folder in written:
         print(f"wrote {folder}")
+
+
+app.command("arms", short_help="The same dictionary on networks that learned nothing.")(dictionary_arms.arms)

@@ -1,5 +1,6 @@
 """Null models, matched floors and statistics: what a finding stands beside."""
 
+from cutaway.evidence.arms import ARMS, arm
 from cutaway.evidence.floors import (
     explained_variance,
     matched_gaussian,
@@ -21,6 +22,8 @@ from cutaway.evidence.statistics import (
 )
 
 __all__ = [
+    "ARMS",
+    "arm",
     "auroc",
     "benjamini_hochberg",
     "bootstrap",

@@ -6,12 +6,14 @@ print(evaluate(model, made, held_out_rows))
 """
 
 from cutaway.features.architectures import ARCHITECTURES
+from cutaway.features.arm_study import ArmStudy, arm_study
 from cutaway.features.circuit_tracer import write as write_circuit_tracer
 from cutaway.features.convert import as_saes, as_transcoders, convert
 from cutaway.features.evaluate import Report, evaluate
 from cutaway.features.evaluate_sae import SAEReport, evaluate_sae
 from cutaway.features.examples import Examples, find_examples
 from cutaway.features.fit import check_fit
+from cutaway.features.fit_rows import fit_rows
 from cutaway.features.formats import load, load_all
 from cutaway.features.package import package
 from cutaway.features.replacement import Kept, Replacement, Task
@@ -24,6 +26,7 @@ from cutaway.features.transcoders import Layer, Transcoders
 __all__ = [
     "ARCHITECTURES",
     "SAE",
+    "ArmStudy",
     "DictionarySettings",
     "Examples",
     "Kept",
@@ -34,6 +37,7 @@ __all__ = [
     "Task",
     "TrainSettings",
     "Transcoders",
+    "arm_study",
     "as_saes",
     "as_transcoders",
     "check_fit",
@@ -41,6 +45,7 @@ __all__ = [
     "evaluate",
     "evaluate_sae",
     "find_examples",
+    "fit_rows",
     "load",
     "load_all",
     "package",
