@@ -1,7 +1,8 @@
 """Estimates of what every edge is worth, from gradients: EAP and its integrated kin.
 
 Every score estimates what the metric loses when the edge alone is ablated:  m(all edges) - m(all but this one).
-Each function gives [item, source, port]; F and B are forwards and backwards of the whole task.
+Each function gives [item, source, port], with spans [item, span, source, port]; F and B are forwards and backwards of
+the whole task.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from torch import Tensor
 from cutaway.circuits.gradients import Pass, edge_scores, gradient_pass
 from cutaway.circuits.masked import columns
 from cutaway.circuits.senders import Senders, ablated, chunks, record
+from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import InputError
 
 TOKENS = 512  # in one forward and backward
+Spans = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
     """Some items of a task, with what their sources write when ablated."""
 
     wires: Wires
@@ -32,34 +35,40 @@ class _Part:
     other: Senders
     metric: Callable[[Tensor], Tensor]
     ends: Tensor
+    labels: Tensor | None
+    spans: int
 
     def run(self, **how: Any) -> Pass:
         return gradient_pass(self.wires, self.batch, self.metric, self.ends, **how)
 
     def scores(self, seen: Pass, delta: Senders, sources: slice | None = None) -> Tensor:
-        return edge_scores(self.wires, seen, delta, sources)
+        return edge_scores(self.wires, seen, delta, sources, self.labels, self.spans)
 
 
-def _parts(wires: Wires, task: Any, ablation: str, tokens: int) -> Iterator[_Part]:
-    other, ends = ablated(wires, task, ablation), columns(task)
+def parts(wires: Wires, task: Any, ablation: str, tokens: int = TOKENS, spans: Spans = ()) -> Iterator[Part]:
+    """The task, at most `tokens` tokens at a time."""
+    other, ends, labels = ablated(wires, task, ablation), columns(task), span_labels(task, spans)
     for rows in chunks(len(task), tokens // task.clean.ids.shape[1]):
         batch = rows_of(wires.model, task.clean, rows)
-        yield _Part(wires, rows, batch, other(rows), task.take(rows).metric, ends[rows])
+        where = None if labels is None else labels[rows]
+        yield Part(wires, rows, batch, other(rows), task.take(rows).metric, ends[rows], where, len(spans))
 
 
-def eap(wires: Wires, task: Any, ablation: str = "resample", *, tokens: int = TOKENS) -> Tensor:
+def eap(wires: Wires, task: Any, ablation: str = "resample", *, tokens: int = TOKENS, spans: Spans = ()) -> Tensor:
     """Edge attribution patching (Syed et al. 2023): the gradient at the clean run.  2F + 1B.
 
     score(s, p) = (clean_s - ablated_s) . d metric / d (stream of p)
     """
     found = []
-    for part in _parts(wires, task, ablation, tokens):
+    for part in parts(wires, task, ablation, tokens, spans):
         seen = part.run()
         found.append(part.scores(seen, seen.senders - part.other).cpu())
     return torch.cat(found)
 
 
-def eap_ig(wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS) -> Tensor:
+def eap_ig(
+    wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS, spans: Spans = ()
+) -> Tensor:
     """EAP with the gradient averaged along a line of inputs (Hanna et al. 2024, "Have faith in faithfulness", eq. 3).
     (1 + m)F + mB.
 
@@ -68,7 +77,7 @@ def eap_ig(wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 
     """
     _positive(steps)
     found = []
-    for part in _parts(wires, task, ablation, tokens):
+    for part in parts(wires, task, ablation, tokens, spans):
         seen = part.run()  # k = m
         delta = seen.senders - part.other
         total = part.scores(seen, delta)
@@ -80,7 +89,7 @@ def eap_ig(wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 
 
 
 def eap_ig_activations(
-    wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS
+    wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS, spans: Spans = ()
 ) -> Tensor:
     """EAP with the gradient averaged along a line of the source's own output, the rest of the run clean (Hanna et al.
     2024; the heads of a layer move together, and only their own edges get the gradients).  2F + m(1 + 2L)(F + B).
@@ -90,7 +99,7 @@ def eap_ig_activations(
     """
     _positive(steps)
     found = []
-    for part in _parts(wires, task, ablation, tokens):
+    for part in parts(wires, task, ablation, tokens, spans):
         clean = record(wires, part.batch)
         delta = clean - part.other
         total: Tensor | None = None
@@ -116,7 +125,9 @@ def eap_ig_activations(
     return torch.cat(found)
 
 
-def mask_ig(wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS) -> Tensor:
+def mask_ig(
+    wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS, spans: Spans = ()
+) -> Tensor:
     """The gradient in the masks themselves, averaged while all of them go from 0 to 1 together (Miller et al. 2024,
     auto-circuit's `mask_gradient` with integrated samples).  (m + 2)F + (m + 1)B.
 
@@ -125,7 +136,7 @@ def mask_ig(wires: Wires, task: Any, ablation: str = "resample", *, steps: int =
     """
     _positive(steps)
     found = []
-    for part in _parts(wires, task, ablation, tokens):
+    for part in parts(wires, task, ablation, tokens, spans):
         streams = part.other.streams(wires)
         total: Tensor | None = None
         for k in range(steps + 1):

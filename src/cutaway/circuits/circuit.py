@@ -133,6 +133,7 @@ class Circuit:
             "writes": self.graph.writes.tolist(),
             "reads": self.graph.reads.tolist(),
             "of_port": self.graph.of_port.tolist(),
+            "spans": list(self.graph.spans),
             "edges": [{"source": s, "destination": d, "score": score} for s, d, score in self.edges],
             "scores": [
                 [float(f"{x:.7g}") if there else None for x, there in zip(row, real)]
@@ -150,6 +151,7 @@ class Circuit:
         graph = Graph(
             tuple(value["sources"]), tuple(value["ports"]), tuple(value["destinations"]),
             torch.tensor(value["writes"]), torch.tensor(value["reads"]), torch.tensor(value["of_port"]), value["split"],
+            tuple(value.get("spans", ())),
         )  # fmt: skip
         scores = torch.tensor([[0.0 if x is None else x for x in row] for row in value["scores"]], dtype=torch.float64)
         members = graph.mask((edge["source"], edge["destination"]) for edge in value["edges"])

@@ -11,9 +11,10 @@ from torch import Tensor
 from cutaway.circuits.graph import LOGITS, Graph
 from cutaway.circuits.masked import BYTES, at_ends, columns
 from cutaway.circuits.senders import ablated, chunks, record
-from cutaway.circuits.taps import Tap, at_site, entering, tapped
+from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import Wires, normed, rows_of
 from cutaway.core import InputError
+from cutaway.model.taps import Tap, at_site, entering, tapped
 
 
 def exact(
@@ -42,6 +43,7 @@ def exact(
     dtype = next(wires.model.hf.parameters()).dtype
     held = width * len(graph.sources) * wires.d_model * dtype.itemsize
     at_once = max(1, tokens // width)
+    labels = span_labels(task, graph.spans)
     total, done = int(asked.sum()) * len(task), 0
     with torch.no_grad():
         for rows in chunks(len(task), min(at_once, max(1, bytes_ // held))):
@@ -51,11 +53,14 @@ def exact(
             streams = clean.streams(wires)
             whole = _metric(wires, task, rows, ends, ())
             for d in asked.any(0).nonzero()[:, 0].tolist():
+                span = graph.read_by(d)[1]
                 sources = asked[:, d].nonzero()[:, 0]
                 for picked in chunks(len(sources), at_once // len(rows)):
                     some = sources[picked]
                     # Row r of the task with source s ablated is row s * len(rows) + r of the batch.
                     change = delta[:, some].transpose(0, 1)
+                    if span is not None and labels is not None:
+                        change = change * (labels[rows] == span).to(change)[None, :, :, None]
                     taps = port_taps(wires, graph, d, streams, change)
                     values = _metric(wires, task, rows.repeat(len(some)), ends, taps)
                     drop = whole[None] - values.reshape(len(some), len(rows))
@@ -78,7 +83,7 @@ def port_taps(wires: Wires, graph: Graph, destination: int, streams: list[Tensor
     """Taps that give a destination's ports the stream less `change` [source, row, position, d]."""
     size = change.shape[0] * change.shape[1]
     taps: list[Tap] = []
-    for port in (graph.of_port == destination).nonzero()[:, 0].tolist():
+    for port in graph.read_by(destination)[0]:
         name = graph.ports[port]
         if name == LOGITS:
             x = (streams[-1][None] - change).flatten(0, 1)

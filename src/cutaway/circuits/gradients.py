@@ -10,8 +10,7 @@ the vectors of width d_model that each head sends and receives exist for a few t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,9 +18,10 @@ from torch import Tensor, nn
 
 from cutaway.circuits.masked import at_ends
 from cutaway.circuits.senders import Senders, chunks
-from cutaway.circuits.taps import at_site, entering, leaving, tapped
 from cutaway.circuits.wires import LayerWires, Wires, through_norm
 from cutaway.core import InputError
+from cutaway.model.parameters import without_gradients
+from cutaway.model.taps import Tap, at_site, entering, leaving, tapped
 
 TOKENS = 64  # expanded at a time to every source and port
 
@@ -36,6 +36,8 @@ class Pass:
     gradients: Mapping[tuple[str, int], Tensor]
     metric: Tensor  # [batch]
     ends: Tensor
+    held: bool = False  # norms' denominators were constants to it
+    patterns: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layer -> pattern, its gradient
 
 
 def gradient_pass(
@@ -47,12 +49,17 @@ def gradient_pass(
     start: Tensor | None = None,
     blend: tuple[float, Sequence[Tensor]] | None = None,
     replace: tuple[str, int, Tensor] | None = None,
+    rules: Sequence[Tap] = (),
+    held: bool = False,
+    patterns: bool = False,
 ) -> Pass:
     """The gradient of `metric(logits [batch, vocab])`, summed over rows, at every port.
 
     start [batch, position, d]: enters the first block in place of the embeddings. blend (alpha, streams): every port
     reads alpha times its stream plus 1 - alpha times the given one, which is every edge's mask at alpha. replace
-    ("heads" | "mlp", layer, value): what that sublayer adds to the stream, set to a value.
+    ("heads" | "mlp", layer, value): what that sublayer adds to the stream, set to a value. `rules`: taps that change
+    the backward (not the forward); `held`: they hold the norms' denominators. `patterns`: also the gradients at
+    attention patterns [batch, head, query, key].
     One forward and one backward; keeps about 6 d_model floats a token and layer beyond what autograd saves.
     """
     size = len(ends)
@@ -94,7 +101,7 @@ def gradient_pass(
 
         return visit
 
-    taps = [at_site(wires.start, size, enter)]
+    taps = [*rules, at_site(wires.start, size, enter)]
     for i, layer in enumerate(wires.layers):
         for module, places in _readers(layer, i):
             taps.append(entering(module, reading(places)))
@@ -111,12 +118,14 @@ def gradient_pass(
         leaving(wires.final_module, leaf(("final", 0))),
         at_ends(wires, ends),
     ]
-    with _without_parameters(wires.model.hf), tapped(taps):
-        logits = wires.model.run(batch, keep_graph=True).logits
-        assert logits is not None
-        values = metric(logits[:, 0])
+    with without_gradients(wires.model.hf), tapped(taps):
+        names = [f"attn_probs.{i}" for i in range(len(wires.layers))] if patterns else []
+        run = wires.model.run(batch, read=names, keep_graph=True)
+        assert run.logits is not None
+        values = metric(run.logits[:, 0])
         if not values.requires_grad:
             raise InputError("the metric has no gradient; use logit_difference, probability or another that has one.")
+        leaves.update({("pattern", i): run[name] for i, name in enumerate(names)})
         keys = list(leaves)
         found = torch.autograd.grad(values.sum(), [leaves[key] for key in keys], allow_unused=True)
     raw = {key: torch.zeros_like(leaves[key]) if g is None else g for key, g in zip(keys, found)}
@@ -128,7 +137,9 @@ def gradient_pass(
             gradients[kind, i] = site.take(raw[site.module], size)
     count = len(wires.layers)
     senders = Senders(first[0], tuple(u[i] for i in range(count)), tuple(mlp[i] for i in range(count)))
-    return Pass(senders, tuple(read[i] for i in range(2 * count + 1)), gradients, values.detach(), ends)
+    attended = {i: (run[name].detach(), raw[("pattern", i)]) for i, name in enumerate(names)}
+    places = tuple(read[i] for i in range(2 * count + 1))
+    return Pass(senders, places, gradients, values.detach(), ends, held, attended)
 
 
 def _readers(layer: LayerWires, i: int) -> list[tuple[nn.Module, list[int]]]:
@@ -138,24 +149,18 @@ def _readers(layer: LayerWires, i: int) -> list[tuple[nn.Module, list[int]]]:
     return [(attention, [2 * i, 2 * i + 1])] if attention is mlp else [(attention, [2 * i]), (mlp, [2 * i + 1])]
 
 
-@contextmanager
-def _without_parameters(hf: nn.Module) -> Iterator[None]:
-    """No gradients for weights: autograd then keeps no activations for them."""
-    held = [p for p in hf.parameters() if p.requires_grad]
-    for p in held:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in held:
-            p.requires_grad_(True)
-
-
-def edge_scores(wires: Wires, seen: Pass, delta: Senders, sources: slice | None = None) -> Tensor:
+def edge_scores(
+    wires: Wires, seen: Pass, delta: Senders, sources: slice | None = None, labels: Tensor | None = None, spans: int = 0
+) -> Tensor:
     """delta_s . (gradient at port p): [row, source, port] in float32 or wider; zero where no edge exists.
 
-    `sources`: these alone (the rest stay zero). Costs sources * ports * d_model multiply-adds a token.
+    `sources`: these alone (the rest stay zero). `labels` [row, position], the number of each position's span: [row,
+    span, source, port]. Costs sources * ports * d_model multiply-adds a token.
     """
+    if labels is not None:
+        inside = [(labels == span).to(delta.start.device) for span in range(spans)]
+        parts = [edge_scores(wires, seen, delta.where(here), sources) for here in inside]
+        return torch.stack(parts, 1)
     graph = wires.split
     size, width = len(delta.start), delta.start.shape[1]
     found = delta.start.new_zeros(size, len(graph.sources), len(graph.ports))
@@ -183,8 +188,10 @@ def port_gradients(wires: Wires, seen: Pass, rows: Tensor) -> Iterator[Tensor]:
     for i, layer in enumerate(wires.layers):
         for kind, projection in layer.projections.items():
             normal = torch.einsum("bphc,hcd->bhpd", seen.gradients[kind, i][rows], projection.weight)
-            yield through_norm(layer.attn_norm, seen.read[2 * i][rows], normal)
-        yield through_norm(layer.mlp_norm, seen.read[2 * i + 1][rows], seen.gradients["mlp", i][rows][:, None])
+            yield through_norm(layer.attn_norm, seen.read[2 * i][rows], normal, seen.held)
+        yield through_norm(
+            layer.mlp_norm, seen.read[2 * i + 1][rows], seen.gradients["mlp", i][rows][:, None], seen.held
+        )
     pick = (rows, seen.ends[rows])
     x, gradient = seen.read[-1][pick][:, None], seen.gradients["final", 0][pick][:, None, None]
-    yield through_norm(wires.final_norm, x, gradient)
+    yield through_norm(wires.final_norm, x, gradient, seen.held)

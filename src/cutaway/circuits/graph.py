@@ -8,13 +8,17 @@
 
 An edge exists where the source writes before the destination reads. In a block whose attention and MLP run side by side
 (GPT-NeoX, GPT-J, Falcon) none leads from its heads to its MLP.
+
+With spans (named positions, and "rest" for the others) a destination is what is read at the positions of one span:
+a3.h5<q>@end, m2@S2. What a source writes at a position is read at that position, so an edge has one span; `logits` is
+read at the end alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -30,7 +34,8 @@ _LAYER = re.compile(r"^[am](\d+)")
 class Graph:
     """Names and order of a model's sources, ports and destinations. Equal graphs have equal names.
 
-    `writes` [S], `reads` [P]: times; an edge needs writes < reads. `of_port` [P]: the destination of each port.
+    `writes` [S], `reads` [P]: times; an edge needs writes < reads. `of_port` [P]: the destination of each port; with
+    spans [P, span].
     """
 
     sources: tuple[str, ...]
@@ -40,12 +45,13 @@ class Graph:
     reads: Tensor
     of_port: Tensor
     split: bool
+    spans: tuple[str, ...] = ()
 
     @cached_property
     def exists(self) -> Tensor:
         """[source, destination] of booleans."""
         when = torch.zeros(len(self.destinations), dtype=torch.long)
-        when[self.of_port] = self.reads
+        when[self.of_port] = self.reads[:, None] if self.spans else self.reads
         return self.writes[:, None] < when[None]
 
     @property
@@ -53,13 +59,27 @@ class Graph:
         return int(self.exists.sum())
 
     def ported(self, mask: Tensor) -> Tensor:
-        """[…, source, destination] -> […, source, port]: what each port takes of each source."""
-        return mask[..., self.of_port.to(mask.device)]
+        """[…, source, destination] -> […, source, port]: what each port takes of each source. With spans
+        […, span, source, port]."""
+        found = mask[..., self.of_port.to(mask.device)]
+        return found.movedim(-1, -3) if self.spans else found
 
     def gathered(self, scores: Tensor) -> Tensor:
-        """[…, source, port] -> [..., source, destination]: the scores of a destination's ports added up."""
-        found = scores.new_zeros(*scores.shape[:-1], len(self.destinations))
-        return found.index_add_(-1, self.of_port.to(scores.device), scores)
+        """[…, source, port] -> [..., source, destination]: the scores of a destination's ports added up. With spans
+        from […, span, source, port]."""
+        if not self.spans:
+            found = scores.new_zeros(*scores.shape[:-1], len(self.destinations))
+            return found.index_add_(-1, self.of_port.to(scores.device), scores)
+        found = scores.new_zeros(*scores.shape[:-3], *scores.shape[-2:-1], len(self.destinations))
+        for span in range(len(self.spans)):
+            found.index_add_(-1, self.of_port[:, span].to(scores.device), scores[..., span, :, :])
+        return found
+
+    def read_by(self, destination: int) -> tuple[list[int], int | None]:
+        """(the ports of a destination, its span; None: all positions)."""
+        hits = (self.of_port == destination).nonzero()
+        several = not self.spans or self.destinations[destination] == LOGITS
+        return sorted(set(hits[:, 0].tolist())), None if several else int(hits[0, 1])
 
     def source(self, name: str) -> int:
         if name not in self.sources:
@@ -91,7 +111,7 @@ class Graph:
 
     def writer(self, destination: int) -> int | None:
         """The source that a destination computes (a3.h5<k> -> a3.h5), or None: the logits, a shared key head."""
-        stem = self.destinations[destination].partition("<")[0]
+        stem = _stem(self.destinations[destination])
         return self.sources.index(stem) if stem in self.sources else None
 
     def on_paths(self, mask: Tensor) -> Tensor:
@@ -115,7 +135,7 @@ class Graph:
         found = torch.zeros(len(self.destinations), len(self.sources), dtype=torch.bool)
         shared = self.shared
         for d, name in enumerate(self.destinations):
-            stem = name.partition("<")[0]
+            stem = _stem(name)
             for source in shared.get(stem, (stem,)):
                 if source in self.sources:
                     found[d, self.sources.index(source)] = True
@@ -130,7 +150,7 @@ class Graph:
     def shared(self) -> dict[str, tuple[str, ...]]:
         """a3.kv1 -> the heads that use this key and value head."""
         found: dict[str, tuple[str, ...]] = {}
-        stems = dict.fromkeys(name.partition("<")[0] for name in (*self.ports, *self.destinations) if ".kv" in name)
+        stems = dict.fromkeys(_stem(name) for name in (*self.ports, *self.destinations) if ".kv" in name)
         for stem in stems:
             layer, _, number = stem.partition(".kv")
             heads = [name for name in self.sources if name.startswith(f"{layer}.h")]
@@ -139,10 +159,26 @@ class Graph:
             found[stem] = tuple(heads[int(number) * each : (int(number) + 1) * each])
         return found
 
+    def at(self, spans: Sequence[str]) -> Graph:
+        """The same graph with each destination but the logits taken apart by these spans."""
+        if self.spans:
+            raise InputError(f"the graph is taken apart by {', '.join(self.spans)} already.")
+        if len(set(spans)) != len(spans) or not spans:
+            raise InputError(f"spans are different names, at least one; given {list(spans)}.")
+        names = [f"{name}@{span}" for name in self.destinations[:-1] for span in spans]
+        of_port = self.of_port[:, None] * len(spans) + torch.arange(len(spans))
+        of_port[-1] = len(names)
+        return replace(self, destinations=(*names, LOGITS), of_port=of_port, spans=tuple(spans))
+
     @property
     def layers(self) -> list[int | None]:
         """The layer of each source; None for the input."""
         return [None if (m := _LAYER.match(name)) is None else int(m.group(1)) for name in self.sources]
+
+
+def _stem(destination: str) -> str:
+    """a3.h5<q>@end -> a3.h5"""
+    return destination.partition("@")[0].partition("<")[0]
 
 
 def graph_of(heads: Sequence[tuple[int, int]], parallel: Sequence[bool], split: bool = True) -> Graph:

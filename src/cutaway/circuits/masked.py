@@ -5,13 +5,15 @@ ablated.
 
 `current_s` is computed from such streams itself, so a changed message goes on. The model runs in place: only what each
 port reads is replaced. Masks need not be 0 or 1, and the result is differentiable in them. Where each row of the batch
-has a mask of its own, many circuits share a forward.
+has a mask of its own, many circuits share a forward. With spans, each position has the mask of its span.
 
 Source of the form: Conmy et al. 2023 (ACDC); as one sum a destination, Miller et al. 2024 (auto-circuit).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +21,11 @@ from torch import Tensor
 
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.senders import Senders, ablated, chunks, record
-from cutaway.circuits.taps import Tap, at_site, entering, tapped
+from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import Wires, normed, rows_of, wires_of
 from cutaway.core import InputError
 from cutaway.model import Model
+from cutaway.model.taps import Tap, at_site, entering, hidden, tapped
 
 TOLERANCE = 1e-4
 BYTES = 256 * 2**20  # of the messages held in one forward
@@ -50,13 +53,26 @@ def opened(model: Model) -> Wires:
     return wires
 
 
-def masked_logits(wires: Wires, batch: Any, other: Senders, mask: Tensor, ends: Tensor) -> Tensor:
+def masked_logits(
+    wires: Wires,
+    batch: Any,
+    other: Senders,
+    mask: Tensor,
+    ends: Tensor,
+    *,
+    labels: Tensor | None = None,
+    known: Senders | None = None,
+    first: int = 0,
+) -> Tensor:
     """Logits [batch, vocab] at the columns `ends` [batch], with edges at `mask` ([batch,] source, port).
 
     `other`: what each source writes when ablated. Entries of the mask where no edge exists are ignored.
+    `labels` [batch, position]: the span of each position; the mask is then ([batch,] span, source, port).
+    `known`, `first`: what every source writes in this run, where its edges into the first `first` layers are all in;
+    those layers are then not computed again (`first` may be the number of layers: the unembedding alone).
     One forward, and sources * ports * d_model multiply-adds a token; holds sources * d_model floats a token.
     """
-    work = _Masked(wires, other, mask * wires.split.exists.to(mask))
+    work = _Masked(wires, other, mask * wires.split.exists.to(mask), labels)
     size = len(other.start)
     taps = [at_site(wires.start, size, work.start)]
     for i, layer in enumerate(wires.layers):
@@ -70,10 +86,39 @@ def masked_logits(wires: Wires, batch: Any, other: Senders, mask: Tensor, ends: 
             at_site(layer.mlp_out, size, lambda x, i=i: work.mlp_wrote(i, x)),  # type: ignore[misc]
         ]
     taps += [entering(wires.final_module, lambda _: work.final()), at_ends(wires, ends)]
-    with tapped(taps):
+    with tapped(taps), skipped(wires, first):
+        if known is not None and first:
+            work.go_on(known, first)
         logits = wires.model.run(batch, keep_graph=mask.requires_grad).logits
     assert logits is not None
     return logits[:, 0]
+
+
+@contextmanager
+def skipped(wires: Wires, first: int) -> Iterator[None]:
+    """The forward inside leaves out the blocks before layer `first`: each gives what it is called with. Nothing of them
+    is read, since every port that is computed gets its stream set."""
+    architecture = wires.model.architecture
+    assert architecture is not None
+    blocks = [architecture.block(layer) for layer in range(first)]
+    for layer, block in enumerate(blocks):
+        block.__dict__["forward"] = _same(wires.gives(layer))
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.__dict__["forward"]
+
+
+def _same(more: int | None) -> Any:
+    """A block that gives its input: a tensor alone (None), or with so many Nones after it."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        slot = hidden(args, kwargs)
+        x = kwargs[slot] if isinstance(slot, str) else args[slot]
+        return x if more is None else (x, *[None] * more)
+
+    return forward
 
 
 def at_ends(wires: Wires, ends: Tensor) -> Tap:
@@ -89,10 +134,11 @@ def at_ends(wires: Wires, ends: Tensor) -> Tap:
 class _Masked:
     """The streams of one masked forward, as they grow."""
 
-    def __init__(self, wires: Wires, other: Senders, mask: Tensor) -> None:
-        self.wires, self.other, self.mask = wires, other, mask
+    def __init__(self, wires: Wires, other: Senders, mask: Tensor, labels: Tensor | None = None) -> None:
+        self.wires, self.other, self.mask, self.labels = wires, other, mask, labels
         self.written: list[tuple[int, Tensor]] = []  # (first source, current - ablated [batch, n, position, d])
         self.base = other.start
+        self.done = 0  # layers whose sources are known
         self.pending: list[tuple[int, Tensor, Tensor]] = []
         heads = [layer.n_heads for layer in wires.layers]
         kv = [layer.projections["k"].weight.shape[0] for layer in wires.layers]
@@ -102,8 +148,22 @@ class _Masked:
 
     # ---- writing
 
+    def go_on(self, known: Senders, first: int) -> None:
+        """As if the layers before `first` had run, their sources writing what is known."""
+        self.done = first
+        difference = known - self.other
+        self.written.append((0, difference.start[:, None]))
+        for i in range(first):
+            layer = self.wires.layers[i]
+            at = self.first_source[i]
+            self.written.append((at, layer.messages(difference.u[i])))
+            self.written.append((at + self.heads_of[i], difference.mlp[i][:, None]))
+            self.base = self.base + torch.einsum("bphc,hcd->bpd", self.other.u[i], layer.w_out) + layer.constant
+            self.base = self.base + self.other.mlp[i]
+
     def start(self, x: Tensor) -> None:
-        self.written.append((0, (x - self.other.start)[:, None]))
+        if not self.done:
+            self.written.append((0, (x - self.other.start)[:, None]))
 
     def heads(self, i: int, z: Tensor) -> None:
         layer = self.wires.layers[i]
@@ -131,7 +191,12 @@ class _Masked:
         total = self.base[:, None]
         for source, delta in self.written:
             m = self.mask[..., source : source + delta.shape[1], first : first + n].transpose(-1, -2)
-            total = total + (m @ delta.flatten(2)).reshape(len(delta), n, *delta.shape[2:])
+            if self.labels is None:
+                total = total + (m @ delta.flatten(2)).reshape(len(delta), n, *delta.shape[2:])
+                continue
+            each = m[self.labels] if m.ndim == 3 else m[torch.arange(len(m), device=m.device)[:, None], self.labels]
+            # each [batch, position, port, source]: the mask of the position's span
+            total = total + (each @ delta.transpose(1, 2)).transpose(1, 2)
         return total
 
     def project(self, i: int, kind: str) -> Tensor:
@@ -157,6 +222,7 @@ def measure(
     """
     single = masks.ndim == 2
     masks = graph.ported(masks[None] if single else masks)
+    labels = span_labels(task, graph.spans)
     dtype = next(wires.model.hf.parameters()).dtype
     width = task.clean.ids.shape[1]
     each = width * len(graph.sources) * wires.d_model * dtype.itemsize * 2
@@ -173,7 +239,8 @@ def measure(
                 batch = rows_of(wires.model, task.clean, again)
                 mask = masks[some].to(wires.model.device, dtype)
                 mask = mask[0] if len(some) == 1 else mask.repeat_interleave(len(rows), 0)
-                logits = masked_logits(wires, batch, other.take(index), mask, ends[again])
+                where = None if labels is None else labels[again].to(wires.model.device)
+                logits = masked_logits(wires, batch, other.take(index), mask, ends[again], labels=where)
                 values = task.take(again).metric(logits).double().cpu()
                 found[some[:, None], rows[None]] = values.reshape(len(some), len(rows))
     return found[0] if single else found

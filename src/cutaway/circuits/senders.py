@@ -41,6 +41,10 @@ class Senders:
     def take(self, rows: Tensor) -> Senders:
         return self.map(lambda x: x[rows.to(x.device)])
 
+    def where(self, inside: Tensor) -> Senders:
+        """Zero but at the positions `inside` [batch, position]."""
+        return self.map(lambda x: x * inside.reshape(*inside.shape, *[1] * (x.ndim - 2)).to(x))
+
     def __sub__(self, other: Senders) -> Senders:
         return self.join(other, torch.sub)
 

@@ -92,6 +92,30 @@ class Wires:
     def d_model(self) -> int:
         return self.model.facts.d_model
 
+    def gives(self, layer: int) -> int | None:
+        """How many things a block gives beside the stream; None where it gives the stream alone. One short forward."""
+        return self._gives[layer]
+
+    @cached_property
+    def _gives(self) -> list[int | None]:
+        architecture = self.model.architecture
+        assert architecture is not None
+        found: dict[int, int | None] = {}
+
+        def note(layer: int) -> Any:
+            def after(_: nn.Module, __: Any, output: Any) -> None:
+                found[layer] = len(output) - 1 if isinstance(output, (tuple, list)) else None
+
+            return architecture.block(layer).register_forward_hook(after)
+
+        handles = [note(layer) for layer in range(len(self.layers))]
+        try:
+            self.model.run(self.model.batch(torch.zeros(1, 1, dtype=torch.long, device=self.model.device)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [found[layer] for layer in range(len(self.layers))]
+
     def groups(self) -> Iterator[tuple[str, int]]:
         """The groups of sources that write together, in order: ("input", 0), ("heads", 0), ("mlp", 0), …"""
         yield "input", 0
@@ -178,16 +202,19 @@ def normed(norm: NormParts | None, x: Tensor) -> Tensor:
     return x if norm is None else norm.output(norm.centre(x) / norm.scale(x), x.dtype)
 
 
-def through_norm(norm: NormParts | None, x: Tensor, gradient: Tensor) -> Tensor:
+def through_norm(norm: NormParts | None, x: Tensor, gradient: Tensor, held: bool = False) -> Tensor:
     """The gradient at a norm's output [batch, n, position, d] -> at its input x [batch, position, d], analytically.
 
     y = g o n + b,  n = C x / s,  s = sqrt(mean((C x)^2) + eps)   =>   J^T y' = (C(g o y') - n (n . (g o y')) / d) / s
+    `held`: the denominator s as a constant, J^T y' = C(g o y') / s (the LN-rule of relevance propagation).
     """
     if norm is None:
         return gradient
     scale = norm.scale(x)
-    n = (norm.centre(x) / scale).to(x.dtype)[:, None]
     u = gradient if norm.gain is None else gradient * norm.gain.to(gradient.dtype)
+    if held:
+        return norm.centre(u).to(u.dtype) / scale.to(u.dtype)[:, None]
+    n = (norm.centre(x) / scale).to(x.dtype)[:, None]
     along = (n * u).mean(-1, keepdim=True)
     return (norm.centre(u).to(u.dtype) - n * along) / scale.to(u.dtype)[:, None]
 
