@@ -2,7 +2,8 @@
 
     f  =  (m(C) - m(empty)) / (m(N) - m(empty))
 
-C: the circuit's edges in, the others ablated. Empty: all ablated. N: the model. 1 is the model's own metric.
+C: the circuit's edges in, the others ablated. Empty: all ablated, but for what the circuit says is always in. N: the
+model. 1 is the model's own metric.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from cutaway.circuits.circuit import By, Circuit, top_members
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import measure, opened
+from cutaway.circuits.units import always_in, emptied
 from cutaway.circuits.wires import Wires
 from cutaway.core import Estimate, InputError
 from cutaway.core.table import columns
@@ -91,7 +93,7 @@ def faithfulness(
         raise InputError("the circuit is empty: choose edges first, as circuit.top(100).")
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     wires = model if isinstance(model, Wires) else opened(model)
-    masks = torch.stack([circuit.members, torch.zeros_like(circuit.members), circuit.graph.exists])
+    masks = torch.stack([circuit.members, emptied(circuit), circuit.graph.exists])
     c, e, m = measure(wires, circuit.graph, task, masks, ablation)
     return of_values(ablation, c, e, m, seed)
 
@@ -189,19 +191,26 @@ def random_circuits(graph: Graph, like: Circuit, n: int = 100, seed: int = 0, dr
 
     "paths": random paths from the logits back to the input, each step even among all that could come there, until the
     size is reached (a path that would exceed it is left unfinished): circuits that can carry something.
-    "edges": even among all edges. Nodes are drawn evenly in either case.
+    "edges": even among all edges. Nodes are drawn evenly in either case, among those that are not always in.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = int(like.members.any(1).sum()) - 1 if like.level == "node" else like.size
-    if like.level == "edge" and draw == "paths":
-        return torch.stack([_paths(graph, size, generator) for _ in range(n)])
-    found = []
-    for _ in range(n):
-        drawn = torch.rand(graph.exists.shape, generator=generator)
-        if like.level == "node":
-            drawn = drawn[:, :1].expand_as(drawn)
-        found.append(top_members(graph, drawn, max(size, 1), "signed", like.level))
-    return torch.stack(found)
+    if like.level == "node":
+        return _nodes(graph, like, n, generator)
+    if draw == "paths":
+        return torch.stack([_paths(graph, like.size, generator) for _ in range(n)])
+    noise = [torch.rand(graph.exists.shape, generator=generator) for _ in range(n)]
+    return torch.stack([top_members(graph, one, max(like.size, 1), "signed") for one in noise])
+
+
+def _nodes(graph: Graph, like: Circuit, n: int, generator: torch.Generator) -> Tensor:
+    fixed = torch.zeros(len(graph.sources), dtype=torch.bool)
+    fixed[list(always_in(like))] = True
+    free = (~fixed).nonzero()[:, 0]
+    size = int((like.members.any(1) & ~fixed).sum())
+    kept = fixed.repeat(n, 1)
+    for row in kept:
+        row[free[torch.randperm(len(free), generator=generator)[:size]]] = True
+    return graph.exists & kept[:, :, None]
 
 
 def _paths(graph: Graph, size: int, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from cutaway.evidence.floors import (
     random_directions,
     without_token,
 )
+from cutaway.evidence.hypotheses import Equivalence, equivalence, exceeds_share, hsic
 from cutaway.evidence.nulls import control, rerandomise, step0
 from cutaway.evidence.statistics import (
     auroc,
@@ -23,6 +24,7 @@ from cutaway.evidence.statistics import (
 
 __all__ = [
     "ARMS",
+    "Equivalence",
     "arm",
     "auroc",
     "benjamini_hochberg",
@@ -30,8 +32,11 @@ __all__ = [
     "bootstrap_difference",
     "control",
     "correlation",
+    "equivalence",
+    "exceeds_share",
     "explained_variance",
     "holm",
+    "hsic",
     "matched_gaussian",
     "permutation_test",
     "permuted",
