@@ -17,6 +17,7 @@ _FRONT = {
     "zero": "cutaway.model",
     "mean": "cutaway.model",
     "resample": "cutaway.model",
+    "rewrite": "cutaway.model",
     "patch": "cutaway.model",
     "add": "cutaway.model",
     "scale": "cutaway.model",

@@ -14,11 +14,11 @@ from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import at_ends, columns, opened
 from cutaway.circuits.methods import check_task
 from cutaway.circuits.senders import Senders, ablated, chunks, record
-from cutaway.circuits.taps import at_site, tapped
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, UnknownName
 from cutaway.evidence import bootstrap
 from cutaway.model import Model
+from cutaway.model.taps import at_site, tapped
 
 Through = Literal["mlps", "residual"]
 

@@ -21,6 +21,7 @@ from cutaway.model import Model
 from cutaway.model.norms import NormParts
 from cutaway.model.observed import linear_map
 from cutaway.model.sites import Site
+from cutaway.model.taps import passing, tapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +103,15 @@ class Wires:
         assert architecture is not None
         found: dict[int, int | None] = {}
 
-        def note(layer: int) -> Any:
-            def after(_: nn.Module, __: Any, output: Any) -> None:
-                found[layer] = len(output) - 1 if isinstance(output, (tuple, list)) else None
+        def note(layer: int, output: Any) -> None:
+            found[layer] = len(output) - 1 if isinstance(output, (tuple, list)) else None
 
-            return architecture.block(layer).register_forward_hook(after)
-
-        handles = [note(layer) for layer in range(len(self.layers))]
-        try:
+        taps = [
+            passing(architecture.block(layer), lambda _, output, layer=layer: note(layer, output))  # type: ignore[misc]
+            for layer in range(len(self.layers))
+        ]
+        with tapped(taps):
             self.model.run(self.model.batch(torch.zeros(1, 1, dtype=torch.long, device=self.model.device)))
-        finally:
-            for handle in handles:
-                handle.remove()
         return [found[layer] for layer in range(len(self.layers))]
 
     def groups(self) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,6 @@ Position 0 of a row is never counted, and keeps its own activations when the dic
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,10 @@ from cutaway.features.fit import placed_sae
 from cutaway.features.places import Places
 from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings
-from cutaway.features.sites import hook
 from cutaway.features.statistics import over_rows
 from cutaway.features.stream import as_rows, kept_positions
 from cutaway.features.train import untrained_sae
+from cutaway.model import rewrite
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -245,27 +244,19 @@ class _Judge:
     def _losses(self, change: Change | None) -> NDArray[np.float64]:
         """-log p of each next token, [rows, position], NaN where there is none; `change` gives what the point holds."""
         out = np.full(self.rows.shape, np.nan)
-        reads, writes = self.model.site(self.sae.point), self.model.site(self.sae.writes_to)
+        given = None if self.sae.output_point is None else self.sae.point
         for start in range(0, self.rows.shape[0], _ROWS):
             part = self.rows[start : start + _ROWS].long()
             kept = self.counted[start : start + _ROWS].to(self.model.device)
-            entered: list[Tensor] = []
 
-            def read(x: Tensor, entered: list[Tensor] = entered) -> None:
-                entered.append(x.clone())
-
-            def write(y: Tensor, kept: Tensor = kept, entered: list[Tensor] = entered) -> Tensor | None:
+            def write(y: Tensor, x: Tensor | None = None, kept: Tensor = kept) -> Tensor:
                 assert change is not None
-                x = entered.pop() if entered else y
-                new = change(x.flatten(2)[kept].float(), y.flatten(2)[kept].float())
+                read = y if x is None else x
+                new = change(read.flatten(2)[kept].float(), y.flatten(2)[kept].float())
                 return y.flatten(2).index_put((kept,), new.to(y.dtype)).view(y.shape)
 
-            with ExitStack() as stack:
-                if change is not None:
-                    if self.sae.output_point is not None:
-                        hook(self.model, stack, reads, part.shape[0], read)
-                    hook(self.model, stack, writes, part.shape[0], write)
-                logits = self.model.hf(part.clamp_min(0).to(self.model.device)).logits
+            changes = [] if change is None else [rewrite(self.sae.writes_to, write, given=given)]
+            logits = self.model.run(part.clamp_min(0), interventions=changes).logits
             right = part[:, 1:].clamp_min(0).to(logits.device)
             nats = -logits[:, :-1].float().log_softmax(-1).gather(-1, right[..., None])[..., 0]
             there = (part[:, 1:] >= 0).numpy()

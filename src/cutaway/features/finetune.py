@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from cutaway.features.learner import Learner, Step
-from cutaway.features.sites import Sites, parameters_held
+from cutaway.features.sites import Sites
 from cutaway.features.stream import kept_positions
+from cutaway.model.parameters import without_gradients
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,9 @@ def truth(sites: Sites, rows: Tensor, first_position: bool) -> Truth:
     """One forward of rows [rows, position] (-1 pads)."""
     kept = kept_positions(rows, first_position).to(sites.device)
     ids = rows.long().clamp_min(0).to(sites.device)
-    with sites.harvesting(rows.shape[0]) as taken:
-        logits = sites.model.hf(ids).logits
-    x, y = taken()
-    return Truth(logits[kept].float().log_softmax(-1), x[:, kept].float(), y[:, kept].float(), kept)
+    run = sites.model.run(ids, sites.addresses)
+    x, y = sites.stacked(run)
+    return Truth(run.logits[kept].float().log_softmax(-1), x[:, kept].float(), y[:, kept].float(), kept)
 
 
 def finetune_step(learner: Learner, sites: Sites, rows: Tensor, true: Truth, lr: float) -> tuple[Step, float]:
@@ -49,7 +49,7 @@ def finetune_step(learner: Learner, sites: Sites, rows: Tensor, true: Truth, lr:
     settings = learner.settings
     x, y = learner.normal.inputs(true.x), learner.normal.outputs(true.y)
     loss, forward = learner.loss(x, y)
-    with parameters_held(sites.model.hf):
+    with without_gradients(sites.model.hf):
         logits, errors = replaced_pass(learner, sites, rows, true, y)
     kl = (true.log_probs.exp() * (true.log_probs - logits[true.kept].float().log_softmax(-1))).sum(-1).mean()
     learner.update(loss + settings.kl * kl + settings.own * errors, lr)
@@ -79,6 +79,5 @@ def replaced_pass(learner: Learner, sites: Sites, rows: Tensor, true: Truth, y: 
             (true.kept,), (y_hat * normal.y_scale[layer] + normal.y_mean[layer]).to(own.dtype)
         )
 
-    with sites.replaced(substitute, rows.shape[0]):
-        logits: Tensor = sites.model.hf(rows.long().clamp_min(0).to(sites.device)).logits
+    logits = sites.replaced(rows.long().clamp_min(0), substitute, keep_graph=True)
     return logits, torch.stack(errors).sum()

@@ -162,7 +162,7 @@ def own_text(model: Model, seed: int = 0, rows: int = SAMPLE_ROWS, length: int =
         ids = torch.full((rows, 1), int(begin))
     length = min(length, model.facts.max_positions or length)
     while ids.shape[1] < length:
-        logits = model.hf(ids.to(model.device)).logits[:, -1].float().cpu()
+        logits = model.run(ids).at("logits").float().cpu()
         if not bool(torch.isfinite(logits).all()):
             raise InputError(f"{model.name} computes NaN or infinite logits: its weights are broken.")
         ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1, generator=generator)], 1)

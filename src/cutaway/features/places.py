@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from cutaway.core import CutawayError, InputError
-from cutaway.features.sites import Sites, hook
+from cutaway.core import InputError
+from cutaway.features.sites import Sites
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -52,25 +51,10 @@ class Places:
     def harvest(self, tokens: Tensor) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
         """One pass over ids [rows, position]: the MLPs' x, y [layers, rows, position, d], and {address: [rows,
         position, d]} with heads in a row."""
-        found: dict[str, Tensor] = {}
-
-        def keep(address: str, value: Tensor, copies: bool) -> None:
-            found[address] = value.clone() if copies else value
-
-        with ExitStack() as stack:
-            taken = stack.enter_context(self.sites.harvesting(tokens.shape[0])) if self.sites else None
-            for site in self.points:
-                hook(
-                    self.model, stack, site, tokens.shape[0],
-                    lambda v, site=site: keep(site.address, v, site.copies),  # type: ignore[misc]
-                )  # fmt: skip
-            body = getattr(self.model.hf, "base_model", self.model.hf)
-            body(tokens.to(self.device))
-        missing = [site.address for site in self.points if site.address not in found]
-        if missing:
-            raise CutawayError(f"a forward of {self.model.name} never reached {', '.join(missing)}.")
-        x, y = taken() if taken else (None, None)
-        return x, y, {address: value.flatten(2) for address, value in found.items()}
+        mlps = self.sites.addresses if self.sites else []
+        run = self.model.run(tokens, [*mlps, *(site.address for site in self.points)], logits=False)
+        x, y = self.sites.stacked(run) if self.sites else (None, None)
+        return x, y, {site.address: run[site.address].flatten(2) for site in self.points}
 
 
 def width(harvested: Mapping[str, Tensor], address: str) -> int:

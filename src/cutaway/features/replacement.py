@@ -102,9 +102,7 @@ def replaced_logits(sites: Sites, dictionary: Transcoders, rows: Tensor) -> Tens
         out[kept] = (dictionary.constant(layer, here) + parts.pop(layer)).to(own.dtype)
         return out
 
-    with sites.replaced(substitute, rows.shape[0]):
-        logits: Tensor = sites.model.hf(rows.long().clamp_min(0).to(sites.device)).logits
-    return logits
+    return sites.replaced(rows.long().clamp_min(0), substitute)
 
 
 @torch.no_grad()
@@ -125,7 +123,7 @@ def compare(
     for start in range(0, rows.shape[0], _ROWS):
         part = rows[start : start + _ROWS]
         ids = part.long().clamp_min(0).to(sites.device)
-        true = model.hf(ids).logits.float().log_softmax(-1)
+        true = model.run(ids).logits.float().log_softmax(-1)
         other = replaced_logits(sites, dictionary, part).float().log_softmax(-1)
         counted = kept_positions(part, first_position=False).to(ids.device)
         kls.append(_nan(((true.exp() * (true - other)).sum(-1)), counted))
@@ -164,7 +162,7 @@ def kept(sites: Sites, dictionary: Transcoders, tasks: Sequence[Task]) -> Kept:
         part, items = rows[start : start + 4 * _ROWS], tasks[start : start + 4 * _ROWS]
         ids = part.long().clamp_min(0).to(sites.device)
         with torch.no_grad():
-            both = sites.model.hf(ids).logits, replaced_logits(sites, dictionary, part)
+            both = sites.model.run(ids).logits, replaced_logits(sites, dictionary, part)
         at = torch.tensor([len(task.prompt) - 1 for task in items], device=ids.device)
         for which, logits in enumerate(both):
             top = logits[torch.arange(len(items), device=ids.device), at].argmax(-1).tolist()

@@ -1,25 +1,22 @@
-"""Reading and replacing a model's MLPs in place: plain hooks at the sites that `model.site` gives.
-
-Training needs what `model.run` does not offer: gradients from the logits into a dictionary that stands in for the MLPs.
-"""
+"""A model's MLPs, read in one pass or all replaced at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cutaway.core import CutawayError, InputError
+from cutaway.core import InputError
+from cutaway.model import rewrite
 
 if TYPE_CHECKING:
-    from cutaway.model import Model
+    from cutaway.model import Model, Run
     from cutaway.model.sites import Site
 
-Change = Callable[[Tensor], Tensor | None]
+Substitute = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,98 +61,30 @@ class Sites:
     def output_name(self) -> str:
         return self.outputs[0].name
 
-    @contextmanager
-    def replaced(self, substitute: Callable[[int, Tensor, Tensor], Tensor], rows: int) -> Iterator[None]:
-        """Within: the output of MLP l is `substitute(l, x, y)` of its input x and of its true output y on that input.
-
-        All tensors are [rows, position, d]; `rows` is that of the passes run within.
-        """
-        held: dict[int, Tensor] = {}
-
-        def reads(layer: int, x: Tensor) -> None:
-            held[layer] = x
-
-        with ExitStack() as stack:
-            for layer, (read, write) in enumerate(zip(self.inputs, self.outputs)):
-                hook(self.model, stack, read, rows, lambda x, layer=layer: reads(layer, x))  # type: ignore[misc]
-                hook(self.model, stack, write, rows, lambda y, layer=layer: substitute(layer, held.pop(layer), y))  # type: ignore[misc]
-            yield
-
     @torch.no_grad()
     def harvest(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass over ids [rows, position], without the output matrix: (x, y), each [layers, rows, position, d]."""
-        with self.harvesting(tokens.shape[0]) as taken:
-            body = getattr(self.model.hf, "base_model", self.model.hf)
-            body(tokens.to(self.device))
-        return taken()
+        """One pass over ids [rows, position], up to the last MLP's block: (x, y), each [layers, rows, position, d]."""
+        run = self.model.run(tokens, self.addresses, logits=False)
+        return self.stacked(run)
 
-    @contextmanager
-    def harvesting(self, rows: int) -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
-        """Within, a pass of the model is read; calling the value then gives (x, y), [layers, rows, position, d]."""
-        found: dict[tuple[str, int], Tensor] = {}
+    @property
+    def addresses(self) -> list[str]:
+        """What a run reads for `stacked`."""
+        return [site.address for site in (*self.inputs, *self.outputs)]
 
-        def taken() -> tuple[Tensor, Tensor]:
-            x, y = (
-                [found[side, layer] for layer in range(self.n_layers) if (side, layer) in found] for side in ("x", "y")
-            )
-            if len(x) != self.n_layers or len(y) != self.n_layers:
-                raise CutawayError(f"a forward of {self.model.name} never reached some of its MLPs.")
-            return torch.stack(x), torch.stack(y)
+    def stacked(self, run: Run) -> tuple[Tensor, Tensor]:
+        """(x, y), each [layers, rows, position, d], of a run that read `addresses`."""
+        x, y = ([run[site.address] for site in sites] for sites in (self.inputs, self.outputs))
+        return torch.stack(x), torch.stack(y)
 
-        with ExitStack() as stack:
-            for side, sites in (("x", self.inputs), ("y", self.outputs)):
-                for layer, site in enumerate(sites):
-                    hook(self.model, stack, site, rows, lambda v, at=(side, layer): found.__setitem__(at, v))  # type: ignore[misc]
-            yield taken
+    def replaced(self, tokens: Tensor, substitute: Substitute, *, keep_graph: bool = False) -> Tensor:
+        """Logits [rows, position, vocab] on ids [rows, position] with the output of every MLP l replaced by
+        `substitute(l, x, y)` of its input x and of its true output y on that input, each [rows, position, d].
 
-
-def hook(model: Model, stack: ExitStack, site: Site, rows: int, change: Change) -> None:
-    """While `stack` is open, `change` sees what passes through a site, [rows, position, …], and may replace it."""
-
-    def through(raw: Tensor) -> Tensor | None:
-        new = change(site.take(raw, rows))
-        return None if new is None else site.put(raw, new)
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        at = next((i for i, value in enumerate(args) if _is_hidden(value)), None)
-        if at is not None:
-            new = through(args[at])
-            return None if new is None else ((*args[:at], new, *args[at + 1 :]), kwargs)
-        name = next(key for key, value in kwargs.items() if _is_hidden(value))
-        new = through(kwargs[name])
-        return None if new is None else (args, {**kwargs, name: new})
-
-    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return through(output)
-        new = through(output[site.element])
-        return None if new is None else type(output)([*output[: site.element], new, *output[site.element + 1 :]])
-
-    def norm(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        parts = model.norms[site.address]
-        change(parts.centre(args[0]) / parts.scale(args[0]))
-
-    if site.via == "norm":
-        handle = site.module.register_forward_hook(norm)
-    elif site.via == "input":
-        handle = site.module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        handle = site.module.register_forward_hook(after)
-    stack.callback(handle.remove)
-
-
-def _is_hidden(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2
-
-
-@contextmanager
-def parameters_held(module: nn.Module) -> Iterator[None]:
-    """Within: the model's own parameters ask for no gradient; afterwards as before."""
-    asked = [p for p in module.parameters() if p.requires_grad]
-    for p in asked:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in asked:
-            p.requires_grad_(True)
+        With `keep_graph` what `substitute` made keeps its gradient.
+        """
+        changes = [
+            rewrite(write.address, lambda y, x, layer=layer: substitute(layer, x, y), given=read.address)  # type: ignore[misc]
+            for layer, (read, write) in enumerate(zip(self.inputs, self.outputs))
+        ]
+        return self.model.run(tokens, interventions=changes, keep_graph=keep_graph).logits

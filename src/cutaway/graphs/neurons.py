@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cutaway.core import InputError
 from cutaway.model import Model
 from cutaway.model.observed import linear_map
+from cutaway.model.taps import entering, tapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,8 @@ class Neurons:
     def activations(self, layer: int, x: Tensor) -> Tensor:
         """[n, d_model] -> [n, d_mlp] from the model's own MLP; zero but for the k largest |a| |w_out| of each row."""
         entered: list[Tensor] = []
-        handle = self.downs[layer].register_forward_pre_hook(lambda _, args: entered.append(args[0]))
-        try:
+        with tapped([entering(self.downs[layer], entered.append)]):
             self.mlps[layer](x[None])
-        finally:
-            handle.remove()
         neurons = entered[0].reshape(len(x), -1)
         if self.k is None or self.k >= neurons.shape[1]:
             return neurons

@@ -1,7 +1,8 @@
 """The model layer: load a model, run it, read and change it at named points.
 
 `load` gives a `Model`; `model.run(prompt, read=…, interventions=…)` a `Run`. Interventions are values made by `zero`,
-`mean`, `resample`, `patch`, `add`, `scale`, `project_out`, `interchange`, `knock_out`, `splice` and `clamp_features`;
+`mean`, `resample`, `patch`, `add`, `scale`, `project_out`, `interchange`, `knock_out`, `splice`, `clamp_features` and
+`rewrite`;
 `freeze` holds attention patterns, norm scales, gates, routers and MLP outputs.
 """
 
@@ -19,6 +20,7 @@ from cutaway.model.interventions import (
     patch,
     project_out,
     resample,
+    rewrite,
     scale,
     scale_features,
     splice,
@@ -65,6 +67,7 @@ __all__ = [
     "project_out",
     "reduce",
     "resample",
+    "rewrite",
     "scale",
     "scale_features",
     "splice",

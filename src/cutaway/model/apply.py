@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
-from cutaway.model.interventions import Add, Intervention, Splice
+from cutaway.model.interventions import Add, Intervention, Rewrite, Splice
 from cutaway.model.positions import Layout, When
 from cutaway.model.selection import Place
 from cutaway.model.sites import Site
@@ -52,7 +52,9 @@ def change(op: Op, x: Tensor, layout: Layout, seen: Mapping[str, Tensor]) -> tup
     old = place.get(x)
     if place.empty:
         return place, old, old
-    if op.source is not None and isinstance(intervention, Splice):
+    if op.source is not None and isinstance(intervention, (Splice, Rewrite)):
+        if op.source.address not in seen:
+            raise InputError(f"{what} is computed from {op.source.address}, which the forward has not reached there.")
         new = intervention.change(old, place, site.address, place.get(seen[op.source.address]))
     else:
         new = intervention.change(old, place, site.address)

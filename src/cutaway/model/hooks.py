@@ -20,6 +20,7 @@ from cutaway.model.norms import NormParts
 from cutaway.model.positions import Layout
 from cutaway.model.reduce import Reduce
 from cutaway.model.sites import Site
+from cutaway.model.taps import hidden
 
 __all__ = ["Forward", "Op", "Station", "Touch"]
 
@@ -173,7 +174,7 @@ class Forward:
         if station.via.startswith("input"):
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-                slot = _hidden(args, kwargs)
+                slot = hidden(args, kwargs)
                 raw = kwargs[slot] if isinstance(slot, str) else args[slot]
                 new = self._visit(station, raw)
                 if new is raw:
@@ -214,7 +215,8 @@ class Forward:
             raw = self._replace(site, raw, self._apply(site.take(raw, self.batch), ops[:count]))
             ops = ops[count:]
         for site in station.sources:
-            self.seen[site.address] = site.take(raw, self.batch)
+            x = site.take(raw, self.batch)
+            self.seen[site.address] = x.clone() if site.copies else x
         for site in station.leaves:
             raw = self._replace(site, raw, self._leaf(site, site.take(raw, self.batch)))
         for site in station.reads:
@@ -296,16 +298,3 @@ class Forward:
 
 def _stop(_: nn.Module, __: Any, ___: Any) -> None:
     raise _Stop
-
-
-def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str:
-    """Which argument of a module's call is the hidden state."""
-    if isinstance(kwargs.get("hidden_states"), Tensor):
-        return "hidden_states"
-    for i, value in enumerate(args):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return i
-    for name, value in kwargs.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2:
-            return name
-    raise InputError("a module was called without a hidden state to read or change.")

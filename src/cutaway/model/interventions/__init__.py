@@ -17,6 +17,7 @@ from cutaway.model.interventions.dictionary import (
 from cutaway.model.interventions.linear import Add, ProjectOut, Scale, add, project_out, scale
 from cutaway.model.interventions.pattern import KnockOut, knock_out
 from cutaway.model.interventions.recorded import Recorded
+from cutaway.model.interventions.rewrite import Rewrite, rewrite
 from cutaway.model.interventions.values import (
     Interchange,
     Mean,
@@ -42,6 +43,7 @@ __all__ = [
     "ProjectOut",
     "Recorded",
     "Resample",
+    "Rewrite",
     "Scale",
     "Splice",
     "Zero",
@@ -54,6 +56,7 @@ __all__ = [
     "patch",
     "project_out",
     "resample",
+    "rewrite",
     "scale",
     "scale_features",
     "splice",

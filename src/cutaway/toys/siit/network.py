@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.model.taps import Tap, entering, leaving, tapped
 from cutaway.toys.rasp import CompiledProgram
 from cutaway.toys.rasp.transformer import RaspConfig, RaspForCausalLM
 
@@ -78,21 +79,16 @@ def fresh(compiled: CompiledProgram, *, d_model: int = 64, heads: int = 4, seed:
 def _changed(model: RaspForCausalLM, change: Change) -> Iterator[None]:
     """Every head's z and every MLP's output goes through `change` while inside."""
     heads = model.config.num_attention_heads
-    handles: list[Any] = []
+    taps: list[Tap] = []
     layers: Any = model.model.layers
     for number, layer in enumerate(layers):
 
-        def on_z(module: Any, args: tuple[Tensor, ...], at: int = number) -> tuple[Tensor, ...]:
-            parts = args[0].chunk(heads, dim=-1)
-            return (torch.cat([change(f"a{at}.h{h}", z) for h, z in enumerate(parts)], -1),)
+        def on_z(z: Tensor, at: int = number) -> Tensor:
+            return torch.cat([change(f"a{at}.h{h}", part) for h, part in enumerate(z.chunk(heads, dim=-1))], -1)
 
-        def on_mlp(module: Any, args: Any, output: Tensor, at: int = number) -> Tensor:
-            return change(f"m{at}", output)
+        def on_mlp(y: Tensor, at: int = number) -> Tensor:
+            return change(f"m{at}", y)
 
-        handles.append(layer.self_attn.o_proj.register_forward_pre_hook(on_z))
-        handles.append(layer.mlp.register_forward_hook(on_mlp))
-    try:
+        taps += [entering(layer.self_attn.o_proj, on_z), leaving(layer.mlp, on_mlp)]
+    with tapped(taps):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from cutaway.core import InputError
 from cutaway.model.sites import Site
 
 Visit = Callable[[Tensor], Tensor | None]
@@ -41,7 +42,7 @@ def entering(module: nn.Module, visit: Visit) -> Tap:
     """`visit` sees the hidden state that a module is called with."""
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        slot = _hidden(args, kwargs)
+        slot = hidden(args, kwargs)
         raw = kwargs[slot] if isinstance(slot, str) else args[slot]
         new = visit(raw)
         if new is None:
@@ -66,10 +67,24 @@ def leaving(module: nn.Module, visit: Visit, element: int = 0) -> Tap:
     return lambda: module.register_forward_hook(after)
 
 
-def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str:
+def passing(module: nn.Module, visit: Callable[[Tensor, Any], Any]) -> Tap:
+    """`visit` sees the hidden state that a module is called with and all that it gives, whose place it may take."""
+
+    def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        slot = hidden(args, kwargs)
+        return visit(kwargs[slot] if isinstance(slot, str) else args[slot], output)
+
+    return lambda: module.register_forward_hook(after, with_kwargs=True)
+
+
+def hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | str:
+    """Which argument of a module's call is the hidden state."""
     if isinstance(kwargs.get("hidden_states"), Tensor):
         return "hidden_states"
     for i, value in enumerate(args):
         if isinstance(value, Tensor) and value.is_floating_point():
             return i
-    return next(name for name, value in kwargs.items() if isinstance(value, Tensor) and value.is_floating_point())
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2:
+            return name
+    raise InputError("a module was called without a hidden state to read or change.")
