@@ -63,5 +63,15 @@ ALMANAC = Recipe()
 ONE_LAYER = replace(ALMANAC, name="almanac-1l", layers=1, steps=2000)
 # Of the same world, for the circuit of indirect objects on several seeds: 32 heads, so that a few are a small share.
 IOI = replace(
-    ALMANAC, name="ioi", d_model=64, heads=8, head_width=16, d_mlp=192, steps=1600, checkpoints=8, text="ioi"
+    ALMANAC,
+    name="ioi",
+    d_model=64,
+    heads=8,
+    head_width=16,
+    d_mlp=192,
+    steps=800,
+    warmup=60,
+    hold=0.5,
+    checkpoints=6,
+    text="ioi",
 )
