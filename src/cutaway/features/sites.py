@@ -84,7 +84,7 @@ class Sites:
         With `keep_graph` what `substitute` made keeps its gradient.
         """
         changes = [
-            rewrite(write.address, lambda y, x, layer=layer: substitute(layer, x, y), given=read.address)  # type: ignore[misc]
+            rewrite(write.address, lambda y, x, layer=layer: substitute(layer, x, y), given=read.address)
             for layer, (read, write) in enumerate(zip(self.inputs, self.outputs))
         ]
         return self.model.run(tokens, interventions=changes, keep_graph=keep_graph).logits
