@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from cutaway.viewer.traces import find_traces
 from tests.viewer.sample_study import Sizes, write_sample
 
 CHROMIUM = (
@@ -53,7 +52,7 @@ class Running:
         self.listener.bind(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/"
-        config = uvicorn.Config(application(find_traces(folder), self.port), log_level="error", access_log=False)
+        config = uvicorn.Config(application(folder, self.port), log_level="error", access_log=False)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True)
         self.thread.start()

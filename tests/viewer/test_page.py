@@ -159,9 +159,9 @@ def test_a_graph_of_circuit_tracer_opens(study: Path) -> None:
 
 
 def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no trace"):
+    with pytest.raises(InputError, match="holds nothing to show"):
         page(tmp_path)
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="neither a folder nor a JSON file"):
         page(tmp_path / "absent")
     (tmp_path / "manifest.json").write_text('{"schema": "cutaway.study/1", "kind": "dictionary"}')
     with pytest.raises(InputError, match="no trace"):

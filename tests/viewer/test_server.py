@@ -58,16 +58,16 @@ def test_serves_the_page_and_the_study(served: Running, study: Path) -> None:
         assert status == 200
         assert headers["content-type"].startswith(kind)
         assert len(body) > 100
-    status, _, body = ask(served, "GET", "/api/trace?name=trace")
+    status, _, body = ask(served, "GET", "/api/item?name=trace")
     assert status == 200
-    assert json.loads(body)["graph"] == json.loads((study / "graph.json").read_text())
-    (entry,) = json.loads(ask(served, "GET", "/api/traces")[2])
+    assert json.loads(body)["trace"]["graph"] == json.loads((study / "graph.json").read_text())
+    (entry,) = json.loads(ask(served, "GET", "/api/entries")[2])
     assert entry["name"] == "trace"
     assert entry["prompt"]
 
 
 def test_every_answer_carries_a_policy_that_forbids_other_sources(served: Running) -> None:
-    for path in ("/", "/viewer.js", "/api/traces", "/nowhere"):
+    for path in ("/", "/viewer.js", "/api/entries", "/nowhere"):
         _, headers, _ = ask(served, "GET", path)
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -81,7 +81,7 @@ def test_every_answer_carries_a_policy_that_forbids_other_sources(served: Runnin
 )
 def test_a_foreign_host_is_refused(served: Running, host: str) -> None:
     """A name of somebody else's that resolves to 127.0.0.1 (DNS rebinding)."""
-    for method, path in (("GET", "/"), ("GET", "/api/trace?name=trace"), ("POST", "/api/labels")):
+    for method, path in (("GET", "/"), ("GET", "/api/item?name=trace"), ("POST", "/api/labels")):
         status, _, body = ask(
             served, method, path, b"{}" if method == "POST" else None, host=host.format(port=served.port)
         )
@@ -98,7 +98,7 @@ def test_localhost_is_this_server_too(served: Running) -> None:
 )
 def test_a_foreign_origin_is_refused(served: Running, study: Path, origin: str) -> None:
     origin = origin.format(port=served.port)
-    assert ask(served, "GET", "/api/trace?name=trace", origin=origin)[0] == 403
+    assert ask(served, "GET", "/api/item?name=trace", origin=origin)[0] == 403
     assert label(served, change(), origin=origin)[0] == 403
     assert not (study / "labels.json").exists()
 
@@ -114,7 +114,7 @@ def test_writing_needs_an_origin(served: Running, study: Path) -> None:
     [
         "/manifest.json", "/graph.safetensors", "/../pyproject.toml", "/..%2f..%2fetc%2fpasswd", "/static/viewer.js",
         "/viewer.js/..", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/source.sha256", "/docs", "/openapi.json",
-        "/redoc", "/api/trace", "/api/trace?name=", "/api/trace?name=../study", "/api/trace?name=%2Fetc",
+        "/redoc", "/api/item", "/api/item?name=", "/api/item?name=../study", "/api/item?name=%2Fetc",
     ],
 )  # fmt: skip
 def test_nothing_but_the_list_is_served(served: Running, path: str) -> None:
@@ -137,8 +137,8 @@ def test_a_label_is_kept_changed_and_taken_away(served: Running, study: Path) ->
     assert kept() == {"1_22": "Texas ✦ </script>", "0_-1_4": "an error", "B_1_mlp_*": "a bias"}
     assert label(served, change("  "))[0] == 200
     assert "1_22" not in kept()
-    shown = json.loads(ask(served, "GET", "/api/trace?name=trace")[2])
-    assert shown["labels"] == kept()
+    shown = json.loads(ask(served, "GET", "/api/item?name=trace")[2])
+    assert shown["trace"]["labels"] == kept()
     assert sorted(path.name for path in study.iterdir()) == [
         "evidence.json", "features.json", "graph.json", "labels.json", "manifest.json",
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def test_a_label_that_cannot_be_saved_says_so_and_loses_none(served: Running, st
 
 def test_a_file_damaged_while_served_is_named(served: Running, study: Path) -> None:
     (study / "graph.json").write_text("{")
-    status, _, body = ask(served, "GET", "/api/trace?name=trace")
+    status, _, body = ask(served, "GET", "/api/item?name=trace")
     assert status == 422
     assert b"graph.json" in body
 
@@ -204,7 +204,7 @@ def test_traces_of_a_folder_are_told_apart(sample: Path, tmp_path: Path) -> None
         shutil.copytree(sample, tmp_path / name)
     running = Running(tmp_path)
     try:
-        assert [one["name"] for one in json.loads(ask(running, "GET", "/api/traces")[2])] == ["first", "second"]
+        assert [one["name"] for one in json.loads(ask(running, "GET", "/api/entries")[2])] == ["first", "second"]
         assert label(running, change(trace="second"))[0] == 200
         assert (tmp_path / "second" / "labels.json").exists()
         assert not (tmp_path / "first" / "labels.json").exists()
@@ -229,7 +229,7 @@ def test_serve_announces_its_address_answers_and_stops(study: Path) -> None:
 
 
 def test_serve_refuses_before_it_listens(tmp_path: Path, sample: Path) -> None:
-    with pytest.raises(InputError, match="holds no trace"):
+    with pytest.raises(InputError, match="holds nothing to show"):
         serve(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,131 +1,54 @@
 import "./styles/index.css";
 
-import { App } from "./core/app";
 import { findSource, type Source } from "./core/load";
-import { decodeState, encodeState, Store } from "./core/state";
+import { Params } from "./core/params";
+import { isDark, theme, type Theme } from "./core/theme";
 import { h, replace } from "./parts/dom";
-import { evidencePanel } from "./parts/evidence";
-import { header, isDark } from "./parts/header";
-import { helpDialog } from "./parts/help";
-import { keyboard } from "./parts/keyboard";
-import { linkGraph } from "./parts/linkgraph";
-import { nodePanel } from "./parts/nodepanel";
-import { splitter } from "./parts/panes";
-import { subgraphPane } from "./parts/subgraph";
-import { toolbar } from "./parts/toolbar";
-import { traceList } from "./parts/tracelist";
+import { listPage } from "./pages/list";
+import { resultPage } from "./pages/result";
+import { tracePage } from "./pages/trace";
 
 const root = document.getElementById("app")!;
 
 async function start(): Promise<void> {
   const source = await findSource();
-  const wanted = decodeState(location.hash).trace;
-  const known = source.entries.some((entry) => entry.name === wanted);
-  if (source.entries.length === 1) await open(source, source.entries[0]!.name);
-  else if (known) await open(source, wanted);
-  else list(source);
-}
-
-function list(source: Source): void {
-  document.title = "Cutaway";
-  theme(isDark(decodeState(location.hash)));
-  replace(root, traceList(source.entries, (name) => void open(source, name).catch(fail)));
-}
-
-async function open(source: Source, name: string): Promise<void> {
-  const { trace, labels } = await source.open(name);
+  const params = new Params();
+  const dark = () => theme(isDark(params.choice<Theme>("theme", ["auto", "light", "dark"])));
+  dark();
+  const shown = wanted(source);
   const several = source.entries.length > 1;
-  const read = () => ({ ...decodeState(location.hash), trace: several ? name : "" });
-  const store = new Store(read());
-  theme(isDark(store.state));
-  const app = new App(trace, labels, store);
-  const help = helpDialog();
-  const back = () => {
-    history.replaceState(null, "", location.pathname + location.search);
-    location.reload();
-  };
-  document.title = `${app.about().prompt} · Cutaway`;
-
-  const right = h("div", { class: "work" });
-  const left = h("div", { class: "left" });
-  left.append(linkGraph(app), splitter(left, { variable: "--subgraph", axis: "y", label: "Height of the subgraph", least: 90, leaves: 160 }), subgraphPane(app));
-  right.append(left, splitter(right, { variable: "--side", axis: "x", label: "Width of the side panel", least: 300, leaves: 380 }), sidePanel(app));
-  const notice = h("div", { class: "notice", role: "status", "aria-live": "polite" });
-  let fading = 0;
-  app.on("notice", () => {
-    notice.textContent = app.notice;
-    notice.classList.add("on");
-    clearTimeout(fading);
-    fading = window.setTimeout(() => notice.classList.remove("on"), 3500);
-  });
-  const spoken = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
-  store.listen((_, changed) => {
-    if (changed.has("selected")) spoken.textContent = app.selected ? app.describe(app.selected) : "Nothing selected";
-  });
-  replace(root, header(app, help.open, several ? back : null), h("main", {}, toolbar(app), right), help.element, notice, spoken);
-  keyboard(app, help);
-
-  let writing = false;
-  store.listen((state, changed) => {
-    if (changed.has("theme")) theme(isDark(state));
-    writing = true;
-    const url = encodeState(state) || `${location.pathname}${location.search}`;
-    if (changed.has("selected")) history.pushState(null, "", url);
-    else history.replaceState(null, "", url);
-    writing = false;
-  });
-  const reread = () => !writing && store.set(read());
-  window.addEventListener("hashchange", reread);
-  window.addEventListener("popstate", reread);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(isDark(store.state)));
+  // Another result is another page: it is loaded afresh, and nothing of the one before stays.
+  const moved = () => wanted(source) !== shown && location.reload();
+  window.addEventListener("hashchange", moved);
+  window.addEventListener("popstate", moved);
+  if (!shown) {
+    listPage(root, source.entries);
+    document.documentElement.dataset.ready = "true";
+    return;
+  }
+  const opened = await source.open(shown);
+  if ("trace" in opened) return tracePage(root, opened.trace, opened.labels, several);
+  params.listen((changed) => changed.has("theme") && dark());
+  window.addEventListener("hashchange", () => params.reread());
+  window.addEventListener("popstate", () => params.reread());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dark);
+  resultPage(root, { result: opened.result, params, source, several });
   document.documentElement.dataset.ready = "true";
 }
 
-function sidePanel(app: App): HTMLElement {
-  const panels = { node: nodePanel(app), evidence: evidencePanel(app) };
-  const count = app.trace.evidence.evidence.length;
-  const words = { node: "Node", evidence: count ? `Evidence ${count}` : "Evidence" };
-  const names = ["node", "evidence"] as const;
-  const tabs = names.map((name) =>
-    h(
-      "button",
-      {
-        type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`,
-        onclick: () => app.store.set({ tab: name }),
-        onkeydown: (event: KeyboardEvent) => {
-          if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-          app.store.set({ tab: name === "node" ? "evidence" : "node" });
-          tabs.find((tab) => tab.getAttribute("aria-selected") === "true")?.focus();
-          event.stopPropagation();
-        },
-      },
-      words[name],
-    ),
-  );
-  const bodies = names.map((name) => h("div", { class: "tab-body", role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, tabindex: -1 }, panels[name]));
-  const show = () => {
-    for (const [i, name] of names.entries()) {
-      const on = app.store.state.tab === name;
-      tabs[i]!.setAttribute("aria-selected", String(on));
-      tabs[i]!.tabIndex = on ? 0 : -1;
-      bodies[i]!.hidden = !on;
-    }
-  };
-  app.store.listen((_, changed) => {
-    if (changed.has("tab")) show();
-    if (changed.has("selected")) bodies[0]!.scrollTop = 0;
-  });
-  show();
-  return h("aside", { class: "pane side", "aria-label": "Node and evidence" }, h("div", { class: "tabs", role: "tablist", "aria-label": "Side panel" }, ...tabs), ...bodies);
-}
-
-function theme(dark: boolean): void {
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
+/** The result that the address names: the only one there is, or "" for the list. */
+function wanted(source: Source): string {
+  if (source.entries.length === 1) return source.entries[0]!.name;
+  const params = new URLSearchParams(location.hash.slice(1));
+  const name = params.get("open") ?? params.get("trace") ?? "";
+  return source.entries.some((entry) => entry.name === name) ? name : "";
 }
 
 function fail(error: unknown): void {
   const text = error instanceof Error ? error.message : String(error);
-  replace(root, h("main", { class: "failure", role: "alert" }, h("h1", {}, "This trace cannot be shown"), h("p", {}, text)));
+  const back = location.hash.includes("open=") || location.hash.includes("trace=");
+  replace(root, h("main", { class: "failure", role: "alert" }, h("h1", {}, "This cannot be shown"), h("p", {}, text), back ? h("p", {}, h("a", { href: "#" }, "All results")) : null));
+  document.documentElement.dataset.ready = "true";
 }
 
 start().catch(fail);

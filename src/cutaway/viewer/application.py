@@ -1,24 +1,26 @@
-"""What the server answers, and to whom: the page, the traces' data, and the saving of labels.
+"""What the server answers, and to whom: the page, the results' data, and the saving of labels.
 
 What keeps other sites out: the socket listens on the loopback address; a request whose Host is not this server's is
 refused (a foreign name that resolves to 127.0.0.1); so is one with a foreign Origin; writing needs this server's own
-Origin and a JSON body. What a request names is looked up among fixed names and the traces found at the start; it never
-becomes a path.
+Origin and a JSON body. What a request names is looked up among fixed names and the results that lie in the study; it
+never becomes a path.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
 from cutaway.core import CutawayError, InputError
+from cutaway.study import Item, contents
 from cutaway.viewer import bundle
 from cutaway.viewer.labels import LabelChange, write_label
 from cutaway.viewer.page import inline_json
-from cutaway.viewer.traces import TraceFolder, entry, read_trace
+from cutaway.viewer.results import entry, read
 
 LARGEST_BODY = 16 * 1024
 HEADERS = {
@@ -34,26 +36,32 @@ HEADERS = {
 }
 
 
-def application(traces: tuple[TraceFolder, ...], port: int) -> FastAPI:
-    """The application for these traces, answering only to requests for 127.0.0.1 or localhost at `port`."""
-    by_name = {trace.name: trace for trace in traces}
+def application(study: str | Path, port: int) -> FastAPI:
+    """The application for a study, answering only to requests for 127.0.0.1 or localhost at `port`.
+
+    The study is looked through at every request, so that what a command adds is there when the page is loaded again.
+    """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _guard(app, port)
 
     for path, name in (("/", "index.html"), ("/viewer.js", "viewer.js"), ("/viewer.css", "viewer.css")):
         app.add_api_route(path, _file(name), methods=["GET"])
 
-    @app.get("/api/traces")
-    def list_traces() -> Response:
-        return _json([entry(trace) for trace in traces])
+    def named(name: str) -> Item | None:
+        return next((item for item in contents(study) if item.name == name), None)
 
-    @app.get("/api/trace")
-    def one_trace(name: str = "") -> Response:
-        trace = by_name.get(name)
-        if trace is None:
-            return _problem(404, "There is no such trace here.")
+    @app.get("/api/entries")
+    def entries() -> Response:
         try:
-            return _json(read_trace(trace))
+            return _json([entry(item) for item in contents(study)])
+        except InputError as error:
+            return _problem(422, str(error))
+
+    @app.get("/api/item")
+    def one(name: str = "") -> Response:
+        try:
+            item = named(name)
+            return _problem(404, "There is no such result here.") if item is None else _json(read(item))
         except InputError as error:
             return _problem(422, str(error))
 
@@ -68,10 +76,10 @@ def application(traces: tuple[TraceFolder, ...], port: int) -> FastAPI:
             change = LabelChange.model_validate_json(body)
         except ValidationError:
             return _problem(422, "A label is one line of at most 200 characters for a node of this graph.")
-        trace = by_name.get(change.trace)
-        if trace is None:
-            return _problem(404, "There is no such trace here.")
         try:
+            trace = named(change.trace)
+            if trace is None or trace.kind != "trace":
+                return _problem(404, "There is no such trace here.")
             return _json({"labels": write_label(trace.path, change)})
         except (CutawayError, OSError) as error:
             return _problem(500, f"The label was not saved: {error}")

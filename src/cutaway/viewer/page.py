@@ -8,25 +8,31 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cutaway.core import InputError
 from cutaway.viewer import bundle
-from cutaway.viewer.traces import entry, find_traces, read_trace
+from cutaway.viewer.results import entry, find, read
 
 # In a JSON string these are written as escapes, so that no text of the data can end the element that holds it, open a
 # comment in it, or (the next two) break a line of script. Half a surrogate pair, which JSON allows, has no UTF-8.
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*map(ord, "<>&\u2028\u2029"), *range(0xD800, 0xE000))}
 
 
-def page(study_dir: str | Path) -> str:
-    """The page of a study (one trace, or a folder of several) as a single HTML document.
+def page(study: str | Path) -> str:
+    """The page of a study (a folder of one result or of several, or one JSON file) as a single HTML document.
 
-    Raises `InputError` where the folder is no study, or a file of it is damaged or too new.
+    Raises `InputError` where there is nothing to show, or the one result is damaged or too new. Of several, a damaged
+    one is listed with what is wrong with it.
     """
-    traces = find_traces(study_dir)
-    data = {
-        "schema": "cutaway.page/1",
-        "entries": [entry(trace) for trace in traces],
-        "traces": [read_trace(trace) for trace in traces],
-    }
+    items = find(study)
+    data: dict[str, Any] = {"schema": "cutaway.page/2", "entries": [entry(item) for item in items]}
+    data |= {"traces": [], "results": []}
+    for item in items:
+        try:
+            for kind, value in read(item).items():
+                data[f"{kind}s"].append(value)
+        except InputError:
+            if len(items) == 1:
+                raise
     return _document(data)
 
 

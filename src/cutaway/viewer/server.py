@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from cutaway.core import InputError
-from cutaway.viewer.traces import find_traces, read_trace
+from cutaway.viewer.results import find
 
 LOOPBACK = "127.0.0.1"
 
 
 def serve(
-    study_dir: str | Path,
+    study: str | Path,
     port: int = 0,
     open_browser: bool = False,
     announce: Callable[[str], None] | None = None,
@@ -24,15 +24,13 @@ def serve(
     """Serve the page of a study on 127.0.0.1 until interrupted. Port 0 takes a free one.
 
     `announce` is told the address once the socket listens; without it the address is printed on stderr.
-    Raises `InputError` where the folder is no study or the port is taken.
+    Raises `InputError` where there is nothing to show or the port is taken.
     """
     import uvicorn
 
     from cutaway.viewer.application import application
 
-    traces = find_traces(study_dir)
-    for trace in traces:
-        read_trace(trace)
+    find(study)
     listener = _listen(port)
     bound = int(listener.getsockname()[1])
     url = f"http://{LOOPBACK}:{bound}/"
@@ -40,7 +38,7 @@ def serve(
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(
-        application(traces, bound), log_level="warning", access_log=False, server_header=False, ws="none"
+        application(study, bound), log_level="warning", access_log=False, server_header=False, ws="none"
     )
     # uvicorn ends in order on Ctrl-C, then raises it again.
     with listener, suppress(KeyboardInterrupt):

@@ -106,7 +106,7 @@ export interface EvidenceRow {
   settings: Record<string, unknown>;
   second_data: EstimateRow | null;
   paraphrase: EstimateRow | null;
-  residual_tail: { item: string; predicted: number; measured: number }[];
+  residual_tail: { item: string; predicted: number | null; measured: number | null }[];
   not_done: { what: string; why: string }[];
   verdict: Verdict;
   verdict_text: string;
@@ -145,10 +145,26 @@ export interface Trace {
   labels: Record<string, string>;
 }
 
-/** A line of the list that a folder of several traces opens with. */
-export interface TraceEntry {
+/** A line of the list that a folder of several results opens with. */
+export interface Entry {
   name: string;
+  kind: string;
+  schema: string;
+  title: string;
+  verdict: string;
   prompt: string;
   model: string;
   created: string;
+  /** Why it cannot be opened. */
+  problem: string;
+}
+
+/** Any result but a trace: its JSON as it lies on disk, unread. */
+export interface Result {
+  name: string;
+  schema: string;
+  file: string;
+  manifest: Manifest;
+  body: Record<string, unknown>;
+  pictures: { name: string; data: string }[];
 }

@@ -1,28 +1,30 @@
 /** Where the data comes from: inlined in the page, or asked of the local server. */
 
-import type { Trace, TraceEntry } from "./files";
+import type { Entry, Result, Trace } from "./files";
 import { type LabelStore, localLabels, servedLabels } from "./labels";
 
+export type Opened = { trace: Trace; labels: LabelStore } | { result: Result };
+
 export interface Source {
-  entries: TraceEntry[];
-  open(name: string): Promise<{ trace: Trace; labels: LabelStore }>;
+  entries: Entry[];
+  open(name: string): Promise<Opened>;
 }
 
 interface Inlined {
   schema: string;
+  entries: Entry[];
   traces: Trace[];
-  entries: TraceEntry[];
+  results?: Result[];
 }
 
 export async function findSource(): Promise<Source> {
   const inlined = document.getElementById("cutaway-data")?.textContent;
   if (inlined) return inlinedSource(JSON.parse(inlined) as Inlined);
-  const entries = (await getJson("api/traces")) as TraceEntry[];
   return {
-    entries,
+    entries: (await getJson("api/entries")) as Entry[],
     async open(name) {
-      const trace = (await getJson(`api/trace?name=${encodeURIComponent(name)}`)) as Trace;
-      return { trace, labels: servedLabels(name, trace.labels) };
+      const found = (await getJson(`api/item?name=${encodeURIComponent(name)}`)) as { trace: Trace } | { result: Result };
+      return "trace" in found ? { trace: found.trace, labels: servedLabels(name, found.trace.labels) } : found;
     },
   };
 }
@@ -31,8 +33,10 @@ function inlinedSource(data: Inlined): Source {
   return {
     entries: data.entries,
     async open(name) {
-      const trace = data.traces.find((one) => one.name === name) ?? data.traces[0];
-      if (!trace) throw new Error("This page holds no trace.");
+      const result = data.results?.find((one) => one.name === name);
+      if (result) return { result };
+      const trace = data.traces.find((one) => one.name === name);
+      if (!trace) throw new Error(data.entries.find((one) => one.name === name)?.problem || "This page does not hold that result.");
       return { trace, labels: localLabels(`${trace.manifest.created ?? ""}:${trace.manifest.prompt ?? trace.name}`, trace.labels) };
     },
   };

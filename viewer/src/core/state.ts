@@ -1,11 +1,12 @@
 /** What the page shows, kept in the URL's hash so that a link or a reload brings it back. */
 
+import type { Theme } from "./theme";
+
 export interface Group {
   name: string;
   ids: string[];
 }
 
-export type Theme = "auto" | "light" | "dark";
 export type Tab = "node" | "evidence";
 
 export interface State {

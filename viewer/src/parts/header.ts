@@ -1,9 +1,9 @@
 /** The head of the page: the prompt and what followed it, the model, the scores, the verdict. */
 
 import type { App } from "../core/app";
-import type { EvidenceRow } from "../core/files";
 import { number, percent, tokenLiteral, tokenText } from "../core/names";
-import type { State } from "../core/state";
+import { isDark } from "../core/theme";
+import { summary, TONE_ICON } from "./claim";
 import { download, h, icon, replace } from "./dom";
 
 const SCORES: Record<string, [string, string]> = {
@@ -12,9 +12,9 @@ const SCORES: Record<string, [string, string]> = {
 };
 
 export function header(app: App, openHelp: () => void, back: (() => void) | null): HTMLElement {
-  const theme = h("button", { type: "button", class: "icon-button", onclick: () => app.store.set({ theme: isDark(app.store.state) ? "light" : "dark" }) });
+  const theme = h("button", { type: "button", class: "icon-button", onclick: () => app.store.set({ theme: isDark(app.store.state.theme) ? "light" : "dark" }) });
   const show = () => {
-    const dark = isDark(app.store.state);
+    const dark = isDark(app.store.state.theme);
     const label = dark ? "Light theme (T)" : "Dark theme (T)";
     theme.setAttribute("aria-label", label);
     theme.title = label;
@@ -35,7 +35,7 @@ export function header(app: App, openHelp: () => void, back: (() => void) | null
       "div",
       { class: "prompt-line" },
       back
-        ? h("button", { type: "button", class: "icon-button", title: "All traces", "aria-label": "All traces", onclick: back }, icon("back"))
+        ? h("button", { type: "button", class: "icon-button", title: "All results", "aria-label": "All results", onclick: back }, icon("back"))
         : h("span", { class: "brand" }, mark(), "Cutaway"),
       prompt(app),
       h(
@@ -50,11 +50,7 @@ export function header(app: App, openHelp: () => void, back: (() => void) | null
   );
 }
 
-export function isDark(state: State): boolean {
-  return state.theme === "dark" || (state.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-}
-
-function mark(): SVGSVGElement {
+export function mark(): SVGSVGElement {
   const element = icon("mark");
   element.setAttribute("class", "mark");
   element.querySelector("path")?.setAttribute("d", "M8 1.500a6.500 6.500 0 1 0 6.500 6.500H8ZM10.500 1.600v3.900h3.900");
@@ -139,20 +135,6 @@ function scores(app: App): HTMLElement[] {
     h("span", { class: `score tip ${holds ? "" : "broken"}`, "data-tip": meaning, tabindex: 0, "aria-label": meaning }, "sums", h("b", {}, holds ? "exact to " : "off by ", number(error, 1))),
   ];
 }
-
-/** In a word what the evidence as a whole says; a click opens it. */
-export function summary(evidence: readonly EvidenceRow[]): { text: string; tone: "good" | "bad" | "open" } {
-  const total = evidence.length;
-  const count = (verdict: string) => evidence.filter((one) => one.verdict === verdict).length;
-  if (!total) return { text: "no evidence", tone: "open" };
-  const stand = count("distinguishable from null");
-  const matched = count("not distinguishable from null") + count("beaten by a baseline");
-  if (stand === total) return { text: total === 1 ? "distinguishable from null" : `all ${total} claims distinguishable from null`, tone: "good" };
-  if (!stand && !matched) return { text: "no null was run", tone: "open" };
-  return { text: `${stand} of ${total} claims distinguishable from null`, tone: matched ? "bad" : "open" };
-}
-
-export const TONE_ICON = { good: "check", bad: "wave", open: "minus" } as const;
 
 function badge(app: App): HTMLElement {
   const { text, tone } = summary(app.trace.evidence.evidence);

@@ -1,7 +1,7 @@
 /** Keys that work anywhere but in a text field. */
 
 import type { App } from "../core/app";
-import { isDark } from "./header";
+import { isDark } from "../core/theme";
 
 export function keyboard(app: App, help: { element: HTMLDialogElement; open: () => void }): void {
   const keys: Record<string, () => void> = {
@@ -14,7 +14,7 @@ export function keyboard(app: App, help: { element: HTMLDialogElement; open: () 
     u: () => app.ungroup(),
     n: () => app.store.set({ tab: "node" }),
     e: () => app.store.set({ tab: "evidence" }),
-    t: () => app.store.set({ theme: isDark(app.store.state) ? "light" : "dark" }),
+    t: () => app.store.set({ theme: isDark(app.store.state.theme) ? "light" : "dark" }),
     "0": () => document.querySelector(".linkgraph")?.dispatchEvent(new Event("cutaway:fit")),
     "/": () => document.querySelector<HTMLInputElement>("#search")?.focus(),
     "?": () => help.open(),

@@ -1,0 +1,133 @@
+"""Reading what the page shows of any result: its JSON as it is, the manifest beside it, its pictures.
+
+What the page makes of a result's fields is the page's business (`viewer/src/pages`, one file a schema); a schema that
+it does not know is shown by its evidence, tables and figures.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cutaway.core import InputError
+from cutaway.study import Item, contents
+from cutaway.study.contents import read_object
+from cutaway.viewer.traces import read_graph, read_trace
+
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+MOST_PICTURES = 60
+LARGEST_PICTURES = 24 * 1024 * 1024  # bytes, all of one result
+
+
+def find(root: str | Path) -> tuple[Item, ...]:
+    """The items of a study. One alone is read, so that what is wrong with it is said at once (`InputError`)."""
+    items = contents(root)
+    if len(items) == 1:
+        read(items[0])
+    return items
+
+
+def read(item: Item) -> dict[str, Any]:
+    """{"trace": …} or {"result": …}, as the page's own types have them. Raises InputError naming the file."""
+    if item.problem:
+        raise InputError(item.problem)
+    if item.kind == "trace":
+        return {"trace": read_trace(item)}
+    body = read_object(item.path)
+    if "schema" not in body and "metadata" in body and "nodes" in body:
+        nothing = {"evidence": [], "measurements": []}
+        graph = read_graph(item.path)
+        return {
+            "trace": {
+                "name": item.name, "manifest": {}, "graph": graph, "features": {}, "evidence": nothing, "labels": {},
+            }
+        }  # fmt: skip
+    return {
+        "result": {
+            "name": item.name,
+            "schema": _schema(body),
+            "file": item.path.name,
+            "manifest": item.manifest or _command(item.path),
+            "body": body,
+            "pictures": pictures(item),
+        }
+    }
+
+
+def entry(item: Item) -> dict[str, str]:
+    """A line of the list that a folder of several results opens with. A damaged one says what is wrong with it."""
+    try:
+        stamp = item.path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    said = _summary(item.path, stamp) if item.kind == "result" and not item.problem else {}
+    model = item.manifest.get("model") or said.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "schema": said.get("schema", "cutaway.graph/1" if item.kind == "trace" else ""),
+        "title": said.get("title", ""),
+        "verdict": said.get("verdict", ""),
+        "prompt": str(item.manifest.get("prompt") or ""),
+        "model": str(name or ""),
+        "created": str(item.manifest.get("created") or ""),
+        "problem": item.problem or said.get("problem", ""),
+    }
+
+
+def pictures(item: Item) -> list[dict[str, str]]:
+    """The pictures that lie in a result's own folder (not a folder that it shares with others): name, data URI."""
+    if not item.manifest:
+        return []
+    found, left = [], LARGEST_PICTURES
+    root = item.path.parent.resolve()
+    for path in sorted(root.rglob("*")):
+        kind = PICTURES.get(path.suffix.lower())
+        if kind is None or not path.is_file() or not path.resolve().is_relative_to(root):
+            continue
+        left -= path.stat().st_size
+        if left < 0 or len(found) == MOST_PICTURES:
+            break
+        data = base64.b64encode(path.read_bytes()).decode()
+        found.append({"name": path.relative_to(root).as_posix(), "data": f"data:{kind};base64,{data}"})
+    return found
+
+
+def _schema(body: dict[str, Any]) -> str:
+    schema = body.get("schema")
+    return schema if isinstance(schema, str) else ""
+
+
+@lru_cache(maxsize=1024)
+def _summary(path: Path, stamp: int) -> dict[str, str]:
+    """What the list says of a result; read again only when its file changed."""
+    del stamp
+    try:
+        body = read_object(path)
+    except InputError as error:
+        return {"problem": str(error)}
+    evidence = body.get("evidence")
+    claims = [one for one in (evidence if isinstance(evidence, list) else [evidence]) if isinstance(one, dict)]
+    first = claims[0] if claims else {}
+    model = body.get("model") or (body["choices"].get("model") if isinstance(body.get("choices"), dict) else "")
+    return {
+        "schema": _schema(body),
+        "title": str(first.get("claim") or body.get("title") or body.get("claim") or ""),
+        "verdict": str(first.get("verdict") or ""),
+        "model": model if isinstance(model, str) else "",
+    }
+
+
+def _command(path: Path) -> dict[str, Any]:
+    """What made a result that has no manifest: a sweep's folder has its command beside it."""
+    beside = path.parent / "command.json"
+    if path.name != "sweep.json" or not beside.is_file():
+        return {}
+    try:
+        said = read_object(beside)
+    except InputError:
+        return {}
+    return {key: said[key] for key in ("command", "model") if isinstance(said.get(key), str)}

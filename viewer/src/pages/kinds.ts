@@ -1,0 +1,24 @@
+/** The schemas that have a page of their own, each with the word for it. One row more is one page more. */
+
+import type { Context, Page } from "./context";
+import { genericPage } from "./generic";
+import { sweepPage } from "./sweep";
+
+export interface Kind {
+  word: string;
+  draw(context: Context): Page;
+}
+
+const KINDS: Record<string, Kind> = {
+  "cutaway.sweep": { word: "sweep", draw: sweepPage },
+};
+
+const WORDS: Record<string, string> = { "cutaway.graph": "trace", "cutaway.exam": "exam", "cutaway.toy": "toy" };
+
+/** By the schema's name; one that has no page is shown by its evidence, tables and figures. */
+export function kindOf(schema: string): Kind {
+  const [name = "", version = ""] = schema.split("/");
+  if (Object.hasOwn(KINDS, name) && (version === "1" || version === "")) return KINDS[name]!;
+  const word = Object.hasOwn(WORDS, name) ? WORDS[name]! : name.startsWith("cutaway.") ? name.slice(8).replace(/[-_]/g, " ") : "result";
+  return { word, draw: genericPage };
+}
