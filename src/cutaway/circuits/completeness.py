@@ -16,7 +16,8 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import Circuit, Level
 from cutaway.circuits.faithfulness import random_circuits
-from cutaway.circuits.masked import measure, opened
+from cutaway.circuits.masked import opened
+from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, emptied, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem
@@ -135,7 +136,7 @@ def halves(task: Any, generator: torch.Generator) -> tuple[Any, Any]:
 
 
 def metric_of(wires: Wires, circuit: Circuit, task: Any, ablation: str) -> Metric:
-    return lambda masks: measure(wires, circuit.graph, task, torch.stack(list(masks)), ablation)
+    return lambda masks: measure_any(wires, circuit.graph, task, torch.stack(list(masks)), ablation)
 
 
 def _half(inside: Sequence[int], generator: torch.Generator) -> list[int]:

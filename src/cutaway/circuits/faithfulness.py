@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import By, Circuit, top_members
 from cutaway.circuits.graph import Graph
-from cutaway.circuits.masked import measure, opened
+from cutaway.circuits.masked import opened
+from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import always_in, emptied
 from cutaway.circuits.wires import Wires
 from cutaway.core import Estimate, InputError
@@ -94,7 +95,7 @@ def faithfulness(
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     wires = model if isinstance(model, Wires) else opened(model)
     masks = torch.stack([circuit.members, emptied(circuit), circuit.graph.exists])
-    c, e, m = measure(wires, circuit.graph, task, masks, ablation)
+    c, e, m = measure_any(wires, circuit.graph, task, masks, ablation)
     return of_values(ablation, c, e, m, seed)
 
 
@@ -170,7 +171,9 @@ def curve(
     sizes = tuple(dict.fromkeys(size for share in shares if (size := round(share * whole))))
     kinds: tuple[By, ...] = ("absolute", "signed")
     masks = [top_members(graph, circuit.scores, size, by, circuit.level) for by in kinds for size in sizes]
-    values = measure(wires, graph, task, torch.stack([*masks, torch.zeros_like(graph.exists), graph.exists]), ablation)
+    values = measure_any(
+        wires, graph, task, torch.stack([*masks, torch.zeros_like(graph.exists), graph.exists]), ablation
+    )
     f = ratio(values[:-2].numpy(), values[-2:-1].numpy(), values[-1:].numpy())
     found = [float(x) for x in f]
     return Curve(

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import Circuit
 from cutaway.circuits.faithfulness import random_circuits
-from cutaway.circuits.masked import measure, opened
+from cutaway.circuits.masked import opened
+from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Estimate, Evidence, InputError, NotDone
@@ -129,7 +130,7 @@ def circuit_tests(
     generator = torch.Generator().manual_seed(seed)
 
     def s(masks: Sequence[Tensor]) -> Tensor:
-        return measure(wires, graph, task, torch.stack(list(masks)), ablation)
+        return measure_any(wires, graph, task, torch.stack(list(masks)), ablation)
 
     c, m, rest = s([parts.members, graph.exists, parts.complement])
     others = random_circuits(graph, circuit, draws, seed)
