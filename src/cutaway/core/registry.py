@@ -15,7 +15,10 @@ from typing import Any
 from cutaway.core.files import read_json
 
 # Hugging Face model types of our own, and the module whose import registers their classes with transformers.
-OWN_FAMILIES = {"cutaway_rasp": "cutaway.toys.rasp.transformer"}
+OWN_FAMILIES = {
+    "cutaway_rasp": "cutaway.toys.rasp.transformer",
+    "cutaway_primer": "cutaway.organisms.primer.model",
+}
 
 NULL = "-null"  # ends the name of a dictionary that was trained on the re-randomised twin
 

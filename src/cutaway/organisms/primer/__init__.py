@@ -1,0 +1,1 @@
+"""primer: a small CLIP of a drawn world, with its pictures, words, captions and trainer.  Imports nothing heavy."""

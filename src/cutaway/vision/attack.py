@@ -1,0 +1,357 @@
+"""The attack bench: words laid on pictures (typographic attacks) and words in another colour's ink (Stroop).
+
+Goh et al. 2021: a handwritten "iPod" on an apple makes CLIP see an iPod. Here each picture is attacked with the name of
+another concept, and, as control, with gibberish: as many letters, of as nearly the same ink, on the same paper at the
+same place. The rate is the share of pictures said to be what the word says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.table import columns
+from cutaway.evidence import proportion
+from cutaway.evidence.statistics import bootstrap_difference
+from cutaway.vision.lettering import Label, fitting_size, gibberish, put, word_mask
+from cutaway.vision.pictures import Pictures
+from cutaway.vision.tower import Tower
+
+INKS = {
+    "red": (0.86, 0.12, 0.12),
+    "yellow": (0.95, 0.82, 0.10),
+    "green": (0.12, 0.62, 0.20),
+    "blue": (0.13, 0.30, 0.85),
+    "purple": (0.56, 0.16, 0.66),
+    "orange": (0.95, 0.50, 0.05),
+    "pink": (0.95, 0.55, 0.70),
+    "brown": (0.45, 0.28, 0.12),
+    "black": (0.08, 0.08, 0.08),
+    "white": (0.96, 0.96, 0.96),
+}
+_TRIES = 24  # strings drawn, of which the one with the nearest ink is taken
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What is laid on one picture: the words and the gibberish that control for them."""
+
+    target: int  # index of the name that is written
+    word: Label
+    control: Label
+
+
+def alike(word: str, size: int, rng: np.random.Generator, known: frozenset[str]) -> str:
+    """Gibberish of as many letters, whose ink at this size is nearest to the word's in area and width."""
+    want = word_mask(word, size)
+    best, distance = "", np.inf
+    for _ in range(_TRIES):
+        text = gibberish(word, rng, known)
+        mask = word_mask(text, size)
+        apart = abs(mask.sum() - want.sum()) / want.sum() + abs(mask.shape[1] - want.shape[1]) / want.shape[1]
+        if apart < distance:
+            best, distance = text, apart
+    return best
+
+
+def planned(truth: Sequence[int], names: Sequence[str], size: int, side: int, seed: int) -> list[Attack]:
+    """An attack for each picture: another name, at a random place, on white paper. Raises InputError for one name."""
+    if len(names) < 2:
+        raise InputError(f"an attack needs two names or more; given {', '.join(names) or 'none'}.")
+    rng = np.random.default_rng(seed)
+    known = frozenset(names)
+    found = []
+    for true in truth:
+        target = int((true + 1 + rng.integers(len(names) - 1)) % len(names))
+        fits = min(size, fitting_size(names[target], side - 2, side - 2, size))
+        mask = word_mask(names[target], fits)
+        top = int(rng.integers(1, max(2, side - mask.shape[0])))
+        left = int(rng.integers(1, max(2, side - mask.shape[1])))
+        control = alike(names[target], fits, rng, known)
+        over = max(0, left + word_mask(control, fits).shape[1] - (side - 1))
+        found.append(
+            Attack(target, Label(names[target], fits, top, left), Label(control, fits, top, max(0, left - over)))
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of pictures, at one size of letters and by one classifier. `fooled`: said to be what is written;
+    `fooled_by_gibberish`: said to be that name when gibberish is written in its place; `changed_by_gibberish`: said
+    to be something else than without letters."""
+
+    classifier: str
+    size: int
+    fooled: Estimate
+    fooled_by_gibberish: Estimate
+    changed: Estimate
+    changed_by_gibberish: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"classifier": self.classifier, "size": self.size} | {
+            name: getattr(self, name).model_dump(mode="json")
+            for name in ("fooled", "fooled_by_gibberish", "changed", "changed_by_gibberish")
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bench:
+    """The attacks on one tower. Only pictures that are seen rightly without letters are counted, and their number is
+    `kept` of `n`. `stroop` is None for names that are no colours."""
+
+    tower: str
+    names: tuple[str, ...]
+    n: int
+    accuracy: tuple[tuple[str, Estimate], ...]  # of each classifier, on pictures without letters
+    rates: tuple[Rates, ...]
+    stroop: Evidence | None
+    evidence: tuple[Evidence, ...]
+    examples: tuple[tuple[Tensor, str, str, str], ...] = ()  # picture, true name, written, what the tower says
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": "cutaway.attack/1",
+            "model": self.tower,
+            "names": list(self.names),
+            "n": self.n,
+            "accuracy": {name: e.model_dump(mode="json") for name, e in self.accuracy},
+            "rates": [row.to_json() for row in self.rates],
+            "examples": [{"true": t, "written": w, "says": s} for _, t, w, s in self.examples],
+            "evidence": [e.to_json() for e in (*self.evidence, *([self.stroop] if self.stroop else []))],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.tower}: {self.n} pictures, {len(self.names)} names ({', '.join(self.names[:14])})"]
+        lines += [f"  seen rightly without letters, {name}: {_percent(e)}" for name, e in self.accuracy]
+        head = ("classifier", "letters", "fooled to the word", "by gibberish of equal ink", "answer changed",
+                "by gibberish", "n")  # fmt: skip
+        rows = [
+            (r.classifier, f"{r.size} px", _percent(r.fooled), _percent(r.fooled_by_gibberish), _percent(r.changed),
+             _percent(r.changed_by_gibberish), str(r.fooled.n))
+            for r in self.rates
+        ]  # fmt: skip
+        lines += ["", *columns([head, *rows])]
+        for item in (*self.evidence, *([self.stroop] if self.stroop else [])):
+            lines += ["", str(item)]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _percent(e: Estimate) -> str:
+    span = f" [{100 * e.interval.low:.0f}, {100 * e.interval.high:.0f}]" if e.interval else ""
+    return f"{100 * e.value:.1f} %{span}" if np.isfinite(e.value) else "undefined"
+
+
+def attack(
+    tower: Tower,
+    pictures: Pictures,
+    names: Sequence[str] | None = None,
+    *,
+    sizes: Sequence[int] = (),
+    twins: Sequence[Tower] = (),
+    train: Pictures | None = None,
+    seed: int = 0,
+) -> Bench:
+    """Lay other names on pictures, at several sizes of letters, and see what the tower says.
+
+    `names`: what a picture can be (its first label among them); those of the pictures by default. Classifiers: the
+    tower's own scores (zero-shot by captions, or its classes), and with `train` a linear probe on its embeddings.
+    `twins` are attacked alike with the same letters: the null. `sizes`: of letters in pixels, by default four up to a
+    third of the side.
+
+    Costs (2 sizes + 1) forwards a picture and tower. Raises InputError: pictures without a name of `names`.
+    """
+    names = tuple(names or pictures.concepts)
+    sizes = tuple(sizes) or tuple(dict.fromkeys(max(6, round(tower.side * s)) for s in (0.17, 0.21, 0.27, 0.33)))
+    truth = true_names(pictures, names)
+    plans = {size: planned(truth, names, size, tower.side, seed + size) for size in sizes}
+    laid = {size: _laid(pictures.images, plan) for size, plan in plans.items()}
+    mine = [_Judged(tower, pictures, names, laid, truth, plans, probe) for probe in (None, train)[: 1 + bool(train)]]
+    rates = tuple(row for judged in mine for row in judged.rates())
+    others = [_Judged(twin, pictures, names, laid, truth, plans, None) for twin in twins]
+    evidence = [_evidence(mine[0], others, size, seed) for size in sizes]
+    evidence += [_evidence(mine[1], [], max(sizes), seed)] if train else []
+    stroop_names = tuple(n for n in (tower.words or names) if n in INKS)
+    can = tower.texts is not None or all(n in tower.classes for n in stroop_names)
+    return Bench(
+        tower.name,
+        names,
+        len(pictures),
+        tuple((j.name, j.accuracy) for j in mine),
+        rates,
+        stroop(tower, stroop_names, twins, seed=seed) if len(stroop_names) >= 3 and can else None,
+        tuple(evidence),
+        _examples(mine[0], laid[max(sizes)][0], plans[max(sizes)]),
+    )
+
+
+def true_names(pictures: Pictures, names: Sequence[str]) -> list[int]:
+    """The index of each picture's name. Raises InputError for a picture that has none of them."""
+    found = []
+    for row, labels in enumerate(pictures.labels):
+        mine = [names.index(name) for name in labels if name in names]
+        if not mine:
+            raise InputError(f"picture {row} shows {', '.join(labels) or 'nothing'}: none of {', '.join(names[:8])}.")
+        found.append(mine[0])
+    return found
+
+
+def _laid(images: Tensor, plan: Sequence[Attack]) -> tuple[Tensor, Tensor]:
+    """(pictures with the words, pictures with gibberish)."""
+    words = torch.stack([put(image, a.word) for image, a in zip(images, plan)])
+    return words, torch.stack([put(image, a.control) for image, a in zip(images, plan)])
+
+
+class _Judged:
+    """One tower's answers to pictures without letters, with words and with gibberish."""
+
+    def __init__(
+        self,
+        tower: Tower,
+        pictures: Pictures,
+        names: Sequence[str],
+        laid: dict[int, tuple[Tensor, Tensor]],
+        truth: Sequence[int],
+        plans: dict[int, list[Attack]],
+        train: Pictures | None,
+    ) -> None:
+        self.tower, self.names, self.plans = tower, names, plans
+        self.name = "linear probe" if train is not None else "zero-shot" if tower.texts is not None else "its classes"
+        decide = _probe(tower, train, names, seed=0) if train is not None else None
+        answer = decide or (lambda images: tower.scores(images, names).argmax(1).numpy())
+        self.truth = np.array(truth)
+        self.clean = answer(pictures.images)
+        self.right = self.clean == self.truth
+        self.accuracy = proportion(int(self.right.sum()), len(self.truth), name="accuracy")
+        self.words = {size: answer(pair[0]) for size, pair in laid.items()}
+        self.noise = {size: answer(pair[1]) for size, pair in laid.items()}
+        self.targets = {size: np.array([a.target for a in plan]) for size, plan in plans.items()}
+
+    def fooled(self, size: int) -> tuple[Any, Any]:
+        """Truth values of the pictures seen rightly: said to be the word's, with the word and with gibberish."""
+        return tuple((said[size] == self.targets[size])[self.right] for said in (self.words, self.noise))
+
+    def rates(self) -> list[Rates]:
+        out = []
+        for size in self.words:
+            word, noise = self.fooled(size)
+            moved, shaken = ((said[size] != self.clean)[self.right] for said in (self.words, self.noise))
+            n = len(word)
+            each = [
+                proportion(int(hits.sum()), n, name=name)
+                for hits, name in (
+                    (word, "fooled to the word"),
+                    (noise, "said to be that name under gibberish"),
+                    (moved, "answer changed by the word"),
+                    (shaken, "answer changed by gibberish"),
+                )
+            ]
+            out.append(Rates(self.name, size, *each))
+        return out
+
+
+def _probe(tower: Tower, train: Pictures, names: Sequence[str], seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    x = tower.embedding(train.images).numpy()
+    mean, spread = x.mean(0), x.std(0) + 1e-6
+    y = np.array(true_names(train, names))
+    if len(set(y.tolist())) < 2:
+        raise InputError("a linear probe needs pictures of two names or more.")
+    found = LogisticRegression(C=1.0, max_iter=500, random_state=seed).fit((x - mean) / spread, y)
+    return lambda images: found.predict((tower.embedding(images).numpy() - mean) / spread)
+
+
+def _evidence(mine: _Judged, others: Sequence[_Judged], size: int, seed: int) -> Evidence:
+    word, noise = mine.fooled(size)
+    n = len(word)
+    effect = proportion(int(word.sum()), n, name="fooled to the word")
+    gibberish_rate = proportion(int(noise.sum()), n, name="gibberish of equal ink")
+    apart = bootstrap_difference(word.astype(float), noise.astype(float), paired=True, over="pictures", seed=seed)
+    nulls = [Comparison(estimate=gibberish_rate, difference=apart if n > 1 else None)]
+    for other in others:
+        theirs = other.fooled(size)[0]
+        rate = proportion(int(theirs.sum()), len(theirs), name=f"{other.tower.name}, the same words")
+        nulls.append(Comparison(estimate=rate))
+    return Evidence(
+        claim=f"A name in letters of {size} px on a picture makes {mine.tower.name} ({mine.name}) say that name",
+        effect=effect,
+        nulls=tuple(nulls),
+        seeds=(seed,),
+        how="Names of other concepts in black on white paper at random places, on pictures seen rightly without; "
+        "Wilson's interval, n counts pictures.",
+        settings={"size": size, "names": list(mine.names), "accuracy_without_letters": mine.accuracy.value},
+        not_done=() if others else (NotDone(what="a twin trained without text", why="none was given"),),
+    )
+
+
+def stroop(
+    tower: Tower, colours: Sequence[str], twins: Sequence[Tower] = (), *, each: int = 12, seed: int = 0
+) -> Evidence:
+    """Colour words in the ink of another colour: how often the word is said, beside how often the ink is (the
+    baseline). The null: gibberish in that ink said to be the word; and the twins on the same pictures.
+
+    `each` pictures for each pair of word and ink. Raises InputError for colours without a known ink.
+    """
+    unknown = [c for c in colours if c not in INKS]
+    if unknown or len(colours) < 2:
+        raise InputError(f"Stroop needs two colours or more of {', '.join(INKS)}; given {', '.join(colours)}.")
+    rng = np.random.default_rng(seed)
+    side = tower.side
+    images, control, words, inks = [], [], [], []
+    for w, word in enumerate(colours):
+        for i, ink in enumerate(colours):
+            for _ in range(each if i != w else 0):
+                largest = fitting_size(word, side - 2, side - 2, side // 3)
+                size = int(rng.integers(max(6, round(0.7 * largest)), largest + 1))
+                mask = word_mask(word, size)
+                ground = torch.full((3, side, side), float(rng.uniform(0.85, 1.0)))
+                top, left = int(rng.integers(1, side - mask.shape[0])), int(rng.integers(1, side - mask.shape[1]))
+                text = alike(word, size, rng, frozenset(colours))
+                images.append(put(ground, Label(word, size, top, left, INKS[ink], None)))
+                control.append(put(ground, Label(text, size, top, left, INKS[ink], None)))
+                words.append(w)
+                inks.append(i)
+    w, k = np.array(words), np.array(inks)
+    said = tower.scores(torch.stack(images), colours).argmax(1).numpy()
+    noise = tower.scores(torch.stack(control), colours).argmax(1).numpy()
+    n = len(w)
+    apart = bootstrap_difference((said == w).astype(float), (noise == w).astype(float), paired=True, over="pictures",
+                                 seed=seed)  # fmt: skip
+    nulls = [
+        Comparison(estimate=proportion(int((noise == w).sum()), n, name="gibberish in that ink"), difference=apart)
+    ]
+    for twin in twins:
+        theirs = twin.scores(torch.stack(images), colours).argmax(1).numpy()
+        nulls.append(
+            Comparison(estimate=proportion(int((theirs == w).sum()), n, name=f"{twin.name}, the same pictures"))
+        )
+    return Evidence(
+        claim=f"Stroop: {tower.name} says the word and not the colour of its ink",
+        effect=proportion(int((said == w).sum()), n, name="says the word"),
+        nulls=tuple(nulls),
+        baselines=(Comparison(estimate=proportion(int((said == k).sum()), n, name="says the ink")),),
+        seeds=(seed,),
+        how=f"{len(colours)} colour words, each in the ink of each other colour, {each} times; Wilson's interval.",
+        settings={"colours": list(colours), "gibberish_says_ink": float((noise == k).mean())},
+        not_done=() if twins else (NotDone(what="a twin trained without text", why="none was given"),),
+    )
+
+
+def _examples(
+    mine: _Judged, images: Tensor, plan: Sequence[Attack], most: int = 24
+) -> tuple[tuple[Tensor, str, str, str], ...]:
+    """The first pictures that were seen rightly without letters, in order: fooled or not."""
+    rows = np.flatnonzero(mine.right)[:most]
+    said = mine.words[max(mine.words)]
+    return tuple(
+        (images[r], mine.names[int(mine.truth[r])], mine.names[plan[r].target], mine.names[int(said[r])]) for r in rows
+    )
