@@ -7,11 +7,12 @@ from pathlib import Path
 import typer
 
 from cutaway.cli import dictionary_arms
+from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step
 
 app = typer.Typer(help="Train dictionaries (transcoders) for a model, and judge them.", no_args_is_help=True)
 
-MODEL = typer.Option(..., "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id.")
+MODEL = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP)
 TEXT = typer.Option(
     None,
     "--text",

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say
 
 
 def arms(
-    model: str = typer.Option(..., "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
+    model: str = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP),
     at: list[str] = typer.Option(
         None, "--at", metavar="POINT", help="Points; repeatable. Default: the first layer's and the last but one's."
     ),

@@ -16,7 +16,10 @@ from cutaway.cli.output import print_json, say, step
 if TYPE_CHECKING:
     from cutaway.model import Model
 
-MODEL = typer.Option("almanac", "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id.")
+MODEL_HELP = (
+    "A shipped name, a Hugging Face folder, a hub id, or a module of one's own as FILE.PY:FACTORY (the file is run)."
+)
+MODEL = typer.Option("almanac", "--model", "-m", "--module", help=MODEL_HELP)
 OUT = typer.Option(None, "--out", "-o", help="Write the study here: result, table, tensors, manifest.")
 TRUST = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings.")
 OWN = "own"

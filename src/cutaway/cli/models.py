@@ -11,7 +11,9 @@ from cutaway.cli.output import JSON, print_json, step
 
 
 def models(
-    name: str | None = typer.Argument(None, help="One model in full: a shipped name, a folder or a hub id."),
+    name: str | None = typer.Argument(
+        None, help="One model in full: a shipped name, a folder, a hub id or FILE.PY:FACTORY."
+    ),
     module: str | None = typer.Option(
         None, "--module", help="A module of one's own, as file.py:factory. The file is run.", metavar="FILE.PY:FACTORY"
     ),
@@ -31,11 +33,11 @@ def models(
     if module is not None:
         if name is not None:
             raise InputError("give a model's name or --module, not both.")
-        _loaded(module, as_json, own=True)
+        _loaded(module, as_json)
         return
     found = shipped_models()
     if name is not None and name not in found:
-        if "/" not in name and not Path(name).exists():
+        if "/" not in name and ".py:" not in name and not Path(name).exists():
             raise UnknownName("shipped model", name, found)
         _loaded(name, as_json)
         return
@@ -47,13 +49,13 @@ def models(
         print(_render(row, full=name is not None))
 
 
-def _loaded(name: str, as_json: bool, own: bool = False) -> None:
+def _loaded(name: str, as_json: bool) -> None:
     """A model of the user's own: its shape and its points."""
     import cutaway as cw
     from cutaway.core.registry import trained_dictionaries
 
     with step(f"Loading {name}"):
-        model = cw.load(cw.load_module(name) if own else name)
+        model = cw.load(name)
     dictionaries = trained_dictionaries(model.fingerprint)
     if as_json:
         facts = {key: value for key, value in vars(model.facts).items() if isinstance(value, (int, float, str, bool))}

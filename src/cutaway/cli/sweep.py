@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cutaway.cli.findings import MODEL, TRUST
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
 def sweep(
     task: str | None = typer.Argument(None, help="A task by name (cutaway tasks lists them), or a CSV of pairs."),
-    model: str = typer.Option(
-        "almanac", "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id."
-    ),
+    model: str = MODEL,
     at: str = typer.Option("resid_pre.*", "--at", help="The point, `*` for every layer: resid_pre.*, z.*, mlp_out.*"),
     each: str = typer.Option(
         "position", "--each", help="Told apart in a layer: position, head, neuron, or two: head,position"
@@ -42,7 +41,7 @@ def sweep(
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Write the sweep here; killed, the same command goes on."
     ),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings."),
+    trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
     """Change each part of a model by itself and measure what that does to a behaviour.

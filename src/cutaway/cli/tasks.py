@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step, warn
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ FILES = (".csv", ".jsonl")
 
 def tasks(
     name: str | None = typer.Argument(None, help="A task, or a .csv or .jsonl file of one's own. Without: list them."),
-    model: str | None = typer.Option(None, "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
+    model: str | None = typer.Option(None, "--model", "-m", "--module", help=MODEL_HELP),
     n: int = typer.Option(5, "--n", min=0, help="Items to show."),
     on: int | None = typer.Option(None, "--on", min=1, help="Items to measure on. Default: 64, or all of a file."),
     counterfactual: str | None = typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cutaway.cli.findings import MODEL, TRUST
 from cutaway.cli.output import JSON, print_json, say, step, warn
 from cutaway.cli.render import render_trace
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
 def trace(
     prompt: str = typer.Argument(..., help="The text whose continuation is explained."),
-    model: str = typer.Option(
-        "almanac", "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id."
-    ),
+    model: str = MODEL,
     dictionary: str | None = typer.Option(
         None,
         "--dictionary",
@@ -41,7 +40,7 @@ def trace(
         [], "--paraphrase", help="The same question in other words, to repeat the test on; repeatable."
     ),
     seed: int = typer.Option(0, help="For the random samples and controls."),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings."),
+    trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
     """Show what a model did to produce its output, and test what is shown.

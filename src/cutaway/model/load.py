@@ -18,6 +18,7 @@ from cutaway.core.registry import register_family, shipped_models
 from cutaway.model.anatomy import Anatomy, Refused
 from cutaway.model.hub import on_hub
 from cutaway.model.model import Model
+from cutaway.model.module_file import is_spec, load_own
 from cutaway.model.placing import dtype_named, placed, quantisation, refuse_absent, uncompiled
 from cutaway.model.points import Architecture
 from cutaway.model.stacks import STACKS, Stack, parts_for
@@ -37,7 +38,8 @@ def load(
     device_map: Any = None,
     quantise: str | None = None,
 ) -> Model:
-    """A model from a shipped name ("almanac"), a local Hugging Face folder, a hub id, or a module in memory.
+    """A model from a shipped name ("almanac"), a local Hugging Face folder, a hub id, a module in memory, or
+    "file.py:factory", a function in a Python file (which is run) that gives a module, or (module, tokenizer).
 
     `tokenizer`: a tokenizer, or a folder or hub id of one; a folder's own by default. Without one, prompts are token
     ids.
@@ -52,10 +54,14 @@ def load(
     """
     wanted = dtype_named(dtype)
     folder: Path | None = None
+    spec = str(source) if is_spec(source) else None
+    if spec is not None:
+        source, found = load_own(spec)
+        tokenizer = found if tokenizer is None else tokenizer
     if isinstance(source, nn.Module):
         if device_map is not None or quantise is not None:
             raise InputError("device_map and quantise are for checkpoints; place and quantise a module yourself.")
-        hf, name = uncompiled(source), type(source).__name__
+        hf, name = uncompiled(source), spec or type(source).__name__
         if isinstance(tokenizer, (str, Path)):
             tokenizer = _tokenizer(str(tokenizer), trust_remote_code)
     elif isinstance(source, (str, Path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +14,13 @@ from torch import nn
 
 from cutaway.core import InputError, UnknownName
 
+_SPEC = re.compile(r"\.py:\w*$")
+
+
+def is_spec(source: object) -> bool:
+    """Whether a text names a factory in a file rather than a model."""
+    return isinstance(source, str) and _SPEC.search(source) is not None
+
 
 def load_module(spec: str) -> nn.Module:
     """The module that `factory()` in a Python file makes: `load_module("net.py:make")`. A name that already is a module
@@ -21,6 +29,12 @@ def load_module(spec: str) -> nn.Module:
     Raises InputError: no `file.py:name`, no such file, a file or factory that fails (with the line of it), no such
     name (with the nearest), or something that is no nn.Module.
     """
+    return load_own(spec)[0]
+
+
+def load_own(spec: str) -> tuple[nn.Module, Any]:
+    """(module, tokenizer) of a factory that gives both; the tokenizer is None where it gives a module alone. As
+    `load_module`, which says what is raised."""
     file, colon, name = spec.rpartition(":")
     path = Path(file).expanduser()
     if not colon or not name.isidentifier() or path.suffix != ".py":
@@ -40,9 +54,12 @@ def load_module(spec: str) -> nn.Module:
             made = made()
         except Exception as error:
             raise InputError(f"{spec}() fails: {_where(error, path)}") from error
+    tokenizer = None
+    if isinstance(made, tuple) and len(made) == 2:
+        made, tokenizer = made
     if not isinstance(made, nn.Module):
-        raise InputError(f"{spec}() gives {type(made).__name__}; it must give an nn.Module.")
-    return made
+        raise InputError(f"{spec}() gives {type(made).__name__}; it must give an nn.Module, or (module, tokenizer).")
+    return made, tokenizer
 
 
 def _run(path: Path, spec: str) -> ModuleType:

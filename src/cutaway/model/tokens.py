@@ -123,7 +123,8 @@ def _rows(prompt: Any, tokenizer: Any, allow_unknown: bool) -> list[list[int]]:
 def _text(text: str, tokenizer: Any, allow_unknown: bool) -> list[int]:
     if tokenizer is None:
         raise InputError(
-            "the model has no tokenizer, so text cannot be read: give token ids, or load(..., tokenizer=…)."
+            "the model has no tokenizer, so text cannot be read: give token ids, or load(..., tokenizer=…); a "
+            "factory (file.py:factory) may give (module, tokenizer)."
         )
     if not text:
         raise InputError("the prompt is empty.")
