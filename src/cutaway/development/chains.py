@@ -1,0 +1,200 @@
+"""Chains of a sampler, all at once, and what they draw: losses, distances, acceptance, anything observed.
+
+A chain's noise and batches come from generators of its own, so that a chain is the same whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cutaway.core import CutawayError, InputError
+from cutaway.development.loss import Loss
+from cutaway.development.samplers import Evaluate, Posterior, Sampler, State, named
+
+Floats = NDArray[np.float64]
+Observe = Mapping[str, Callable[[Tensor], Tensor]]
+_BLOCK = 4_000_000  # normal numbers drawn at a time over all chains: 16 MB
+_MALA_CHECKS = 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How chains are run. `eps`, `n_beta` and `localisation` as in samplers.py; `batch` None is all data."""
+
+    n_beta: float
+    localisation: float
+    eps: float
+    sampler: str = "sgld"
+    chains: int = 8
+    draws: int = 500
+    burn_in: int = 100
+    every: int = 1
+    batch: int | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises InputError for a setting that makes no sense."""
+        for name in ("n_beta", "eps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is positive; {getattr(self, name)} was given.")
+        if self.localisation < 0 or self.chains < 1 or self.draws < 2 or self.burn_in < 0 or self.every < 1:
+            raise InputError(
+                "localisation and burn-in are at least 0, chains and steps between draws at least 1, draws at least 2; "
+                f"given {self.localisation}, {self.burn_in}, {self.chains}, {self.every}, {self.draws}."
+            )
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"a batch has at least one item; {self.batch} was given.")
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What chains drew after burn-in, `every` steps apart.
+
+    excess [chains, draws]: the batch's loss less the same items' loss at w*, whose mean is E[L_n(w)] - L_n(w*).
+    distance [chains, draws]: |w - w*|. acceptance: of the moves as Metropolis-adjusted proposals (MALA; for HMC its
+    own), NaN where it was not measured. observed: name -> [chains, draws, …]. last: positions to go on from.
+    """
+
+    setting: Setting
+    excess: Floats
+    distance: Floats
+    acceptance: float
+    observed: dict[str, Tensor]
+    last: State
+    how: str
+    seconds: float
+    steps: int
+    generators: list[torch.Generator] = field(default_factory=list, repr=False)
+
+
+def sample(
+    loss: Loss,
+    setting: Setting,
+    *,
+    sampler: Sampler | None = None,
+    observe: Observe | None = None,
+    traced: bool = True,
+    after: Draws | None = None,
+    on: Callable[[int, int], None] | None = None,
+) -> Draws:
+    """Run chains from w*, or go on from `after` (without burn-in).
+
+    Cost: (burn_in + draws x every) x chains gradients of a batch, and about 20 more a chain for the acceptance; memory
+    about 4 chains x d numbers. `observe`: functions of the positions [chains, d], called at each draw.
+    Raises CutawayError where a chain leaves the floats: the step is too large.
+    """
+    import time
+
+    setting.check()
+    rule = sampler or named(setting.sampler)
+    full = rule.full_batch or setting.batch is None or setting.batch >= loss.n
+    posterior = Posterior(setting.n_beta, setting.localisation, loss.origin)
+    gradients = loss.gradients(shared=full, traced=traced)
+    begun = time.perf_counter()
+    if after is None:
+        seeds = [setting.seed * 1_000_003 + c for c in range(setting.chains)]
+        source = _Source([torch.Generator().manual_seed(seed) for seed in seeds], loss, None if full else setting.batch)
+        state = State(loss.origin.repeat(setting.chains, 1))
+        rule.start(state, posterior, setting.eps)
+        burn_in = setting.burn_in
+    else:
+        source = _Source(after.generators, loss, None if full else setting.batch)
+        state, burn_in = after.last, 0
+    total = burn_in + setting.draws * setting.every
+    checks = set(range(burn_in, total, max(1, (total - burn_in) // _MALA_CHECKS)))
+    whole = loss.at_origin.mean()
+    excess, distance, accepted = [], [], []
+    observed: dict[str, list[Tensor]] = {name: [] for name in observe or {}}
+    for step in range(total):
+        noise, uniform, rows = source.next()
+        batch = loss.data if rows is None else loss.batch(rows)
+        base = whole if rows is None else loss.at_origin[rows].mean(1)
+        drawn = step >= burn_in and (step - burn_in) % setting.every == 0
+        if drawn:
+            distance.append((state.w - loss.origin).norm(dim=1))
+            for name, function in (observe or {}).items():
+                with torch.no_grad():
+                    observed[name].append(function(state.w).detach())
+
+        def evaluate(w: Tensor, batch: tuple[Tensor, ...] = batch) -> tuple[Tensor, Tensor]:
+            return gradients(w, *batch)
+
+        if rule.name == "sgld" and step in checks:
+            before = state.w.clone()
+            grad, value = evaluate(before)
+            current = rule.step(state, lambda w, g=grad, v=value: (g, v), posterior, setting.eps, noise, uniform)
+            accepted.append(_mala(posterior, setting.eps, before, grad, value, state.w, evaluate))
+        else:
+            current = rule.step(state, evaluate, posterior, setting.eps, noise, uniform)
+        if drawn:
+            excess.append(current - base)
+            if not bool(excess[-1].isfinite().all()):
+                raise CutawayError(
+                    f"{int((~excess[-1].isfinite()).sum())} of {setting.chains} chains left the floats at step {step}: "
+                    f"the step eps = {setting.eps:.3g} is too large for n beta = {setting.n_beta:.3g}."
+                )
+        if on is not None:
+            on(step + 1, total)
+    acceptance = float(torch.stack(accepted).mean()) if accepted else float("nan")
+    if "accepted" in state.more:
+        acceptance = float(state.more["accepted"].mean()) / total
+        state.more["accepted"].zero_()
+    return Draws(
+        setting=setting,
+        excess=torch.stack(excess, 1).double().cpu().numpy(),
+        distance=torch.stack(distance, 1).double().cpu().numpy(),
+        acceptance=acceptance,
+        observed={name: torch.stack(values, 1) for name, values in observed.items()},
+        last=state,
+        how=gradients.how,
+        seconds=time.perf_counter() - begun,
+        steps=total,
+        generators=source.generators,
+    )
+
+
+def _mala(
+    posterior: Posterior, eps: float, w: Tensor, grad: Tensor, loss: Tensor, new: Tensor, evaluate: Evaluate
+) -> Tensor:
+    """min(1, p(w') q(w | w') / (p(w) q(w' | w))) of each chain's move, on one batch (Roberts & Tweedie 1996)."""
+    there, after = evaluate(new)
+    forward = new - w + 0.5 * eps * posterior.gradient(w, grad)
+    back = w - new + 0.5 * eps * posterior.gradient(new, there)
+    log_q = (forward.square().sum(-1) - back.square().sum(-1)) / (2 * eps)
+    return (posterior.energy(w, loss) - posterior.energy(new, after) + log_q).exp().clamp(max=1).nan_to_num(0)
+
+
+class _Source:
+    """Noise [chains, d], uniforms [2, chains] and rows [chains, batch] of each step, each chain's from its generator."""
+
+    def __init__(self, generators: list[torch.Generator], loss: Loss, batch: int | None) -> None:
+        self.generators, self.n, self.d, self.batch = generators, loss.n, loss.d, batch
+        self.like = loss.origin
+        # The same block whatever the number of chains, so that a chain draws the same alone.
+        self.block = max(1, min(64, _BLOCK // (8 * loss.d)))
+        self.at = self.block
+
+    def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.at >= self.block:
+            self.at = 0
+            shape, dtype = (self.block, self.d), self.like.dtype
+            self.noise = torch.empty(len(self.generators), *shape, dtype=dtype)
+            for out, generator in zip(self.noise, self.generators):
+                out.normal_(generator=generator)
+            self.noise = self.noise.to(self.like.device)
+            self.uniform = torch.stack(
+                [torch.rand(2, self.block, generator=g, dtype=dtype) for g in self.generators], 1
+            )
+            if self.batch is not None:
+                drawn = [torch.randint(self.n, (self.block, self.batch), generator=g) for g in self.generators]
+                self.rows = torch.stack(drawn).to(self.like.device)
+        i = self.at
+        self.at += 1
+        rows = None if self.batch is None else self.rows[:, i]
+        return self.noise[:, i], self.uniform[:, :, i].to(self.like.device), rows

@@ -1,0 +1,113 @@
+"""The recipe: a Llama of two layers whose MLPs write exactly nothing, on the small world's text.
+
+Each MLP has one neuron, whose output weights are zero and never trained: so the model is attention-only while it stays
+a standard architecture that every tool reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutaway.core import write_json
+
+
+@dataclass(frozen=True)
+class AttentionOnlyRecipe:
+    layers: int = 2
+    d_model: int = 128
+    heads: int = 8
+    context: int = 128
+    steps: int = 1500
+    batch_rows: int = 24
+    rate: float = 3e-3
+    weight_decay: float = 0.1
+    warmup: int = 50
+    checkpoints: int = 80
+    seed: int = 0
+
+    def checkpoint_steps(self) -> list[int]:
+        """0, the last, and steps evenly spaced in the logarithm; past 100 no two are further apart than 1/40 of all."""
+        log = np.geomspace(1, self.steps, self.checkpoints)
+        even = np.arange(100, self.steps, max(1, self.steps // 40))
+        return sorted({0, self.steps, *np.round(log).astype(int).tolist(), *even.tolist()})
+
+
+def attention_only(recipe: AttentionOnlyRecipe | None = None) -> Any:
+    """An untrained model, the same for the same seed: a LlamaForCausalLM whose MLPs write nothing."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from cutaway.tasks.small_world.vocabulary import BOS, PAD_TOKEN, token_ids
+
+    recipe = recipe or AttentionOnlyRecipe()
+    ids = token_ids()
+    config = LlamaConfig(
+        vocab_size=len(ids),
+        hidden_size=recipe.d_model,
+        intermediate_size=1,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=recipe.context,
+        tie_word_embeddings=False,
+        bos_token_id=ids[BOS],
+        eos_token_id=ids[BOS],
+        pad_token_id=ids[PAD_TOKEN],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = LlamaForCausalLM(config).float()
+    for layer in model.model.layers:
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+        layer.mlp.requires_grad_(False)
+    return model
+
+
+def train_attention_only(
+    out: str | Path, recipe: AttentionOnlyRecipe | None = None, on: Callable[[str], None] = lambda message: None
+) -> Path:
+    """Train into `out`/step-000000 …, each a Hugging Face folder with its tokenizer; done once, it is left as it is.
+
+    Cost: about 0.3 s a step on one core.
+    """
+    import torch
+
+    from cutaway.organisms.almanac.text import token_rows
+    from cutaway.organisms.almanac.tokenizer import build_tokenizer
+    from cutaway.organisms.almanac.train import save_folder
+
+    recipe = recipe or AttentionOnlyRecipe()
+    out = Path(out)
+    if (out / f"step-{recipe.steps:06d}" / "config.json").exists():
+        return out
+    write_json(out / "recipe.json", asdict(recipe), indent=2)
+    rows = torch.from_numpy(token_rows(recipe.steps * recipe.batch_rows, recipe.seed).astype(np.int64))
+    tokenizer, model = build_tokenizer(), attention_only(recipe)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(
+        trained, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+    )
+    wanted = set(recipe.checkpoint_steps())
+    model.train()
+    for step in range(recipe.steps + 1):
+        if step in wanted:
+            save_folder(model, tokenizer, out / f"step-{step:06d}", half=True)
+        if step == recipe.steps:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * min(1.0, (step + 1) / recipe.warmup)
+        batch = rows[step * recipe.batch_rows : (step + 1) * recipe.batch_rows]
+        logits = model(input_ids=batch, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        if step % 100 == 0:
+            on(f"step {step}: loss {float(loss):.3f}")
+    return out
