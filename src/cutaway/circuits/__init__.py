@@ -6,15 +6,20 @@ sets of edges with the rest ablated; `path_patching` goes from some senders to s
 """
 
 from cutaway.circuits.circuit import Circuit
+from cutaway.circuits.completeness import Completeness, completeness
 from cutaway.circuits.discover import discover
 from cutaway.circuits.exact import exact
 from cutaway.circuits.faithfulness import Curve, Faithfulness, curve, faithfulness, random_circuits
 from cutaway.circuits.graph import Graph
+from cutaway.circuits.hypotheses import CircuitTests, circuit_tests
 from cutaway.circuits.judge import Audit, against_truth, audit, jaccard, stability
 from cutaway.circuits.masked import masked_logits, measure, opened
 from cutaway.circuits.methods import METHODS, Method, score_edges
+from cutaway.circuits.minimality import Minimality, minimality
+from cutaway.circuits.nodewise import measure_nodes
 from cutaway.circuits.paths import PathEffect, path_patching
 from cutaway.circuits.senders import ABLATIONS
+from cutaway.circuits.units import Units, heads_circuit, units
 from cutaway.circuits.wires import Wires
 
 __all__ = [
@@ -22,24 +27,34 @@ __all__ = [
     "METHODS",
     "Audit",
     "Circuit",
+    "CircuitTests",
+    "Completeness",
     "Curve",
     "Faithfulness",
     "Graph",
     "Method",
+    "Minimality",
     "PathEffect",
+    "Units",
     "Wires",
     "against_truth",
     "audit",
+    "circuit_tests",
+    "completeness",
     "curve",
     "discover",
     "exact",
     "faithfulness",
+    "heads_circuit",
     "jaccard",
     "masked_logits",
     "measure",
+    "measure_nodes",
+    "minimality",
     "opened",
     "path_patching",
     "random_circuits",
     "score_edges",
     "stability",
+    "units",
 ]

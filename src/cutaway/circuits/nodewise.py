@@ -14,8 +14,8 @@ from torch import Tensor
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import at_ends, columns, measure
 from cutaway.circuits.senders import Senders, ablated, chunks
-from cutaway.model.taps import Tap, at_site, tapped
 from cutaway.circuits.wires import Wires, rows_of
+from cutaway.model.taps import Tap, at_site, tapped
 
 
 def measure_any(wires: Wires, graph: Graph, task: Any, masks: Tensor, ablation: str) -> Tensor:
