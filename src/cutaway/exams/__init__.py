@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = ("circuits", "graphs")
+ROOMS = ("circuits", "features", "graphs")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -21,6 +21,10 @@ def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]
         from cutaway.exams.circuits import circuits_exam
 
         return {"rows": circuits_exam(quick=quick, seed=seed)}
+    if room == "features":
+        from cutaway.exams.features import features_exam
+
+        return {"rows": features_exam(quick=quick, seed=seed)}
     from cutaway.exams.graphs import graphs_exam
 
     return {"rows": graphs_exam(quick=quick, seed=seed)}

@@ -18,12 +18,12 @@ ARM_ROWS = 16_384
 
 def study_arms(
     model: str, *, at: Sequence[str] = (), text: Sequence[str | Path] = (), architecture: str = "batchtopk",
-    features: int | None = None, l0: int = 8, tokens: int = 200_000, seeds: int = 3, held_out: int = 16_000,
+    features: int | None = None, l0: int = 8, tokens: int = 100_000, seeds: int = 3, held_out: int = 16_000,
     seed: int = 0, on: Say = lambda message: None,
 ) -> ArmStudy:  # fmt: skip
     """The five arms of Heap et al. of a model, by name. at: by default the first layer's output and the last but one's.
 
-    features: 4 a dimension by default, at least 256. Raises InputError for points that hold no vector a position.
+    features: 2 a dimension by default, at least 256. Raises InputError for points that hold no vector a position.
     """
     import torch
 
@@ -36,7 +36,7 @@ def study_arms(
     if text:
         order = torch.randperm(learn.shape[0], generator=torch.Generator().manual_seed(seed))
         learn = learn[order[: max(2, tokens // max(1, int((learn[:, 1:] >= 0).sum()) // learn.shape[0]))]]
-    wide = features or max(256, 4 * loaded.facts.d_model)
+    wide = features or max(256, 2 * loaded.facts.d_model)
     if wide < l0:
         raise InputError(f"l0 {l0} is more than the {wide} features.")
     settings = TrainSettings(
