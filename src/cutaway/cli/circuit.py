@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,45 @@ def circuit(
             seed=seed,
             say=say,
         )
+    if out is not None and found.level == "edge":
+        found = _shown(found, loaded, made, quick, seed)
     tensors = {"scores": found.scores, "members": found.members}
     finish(found, loaded, "circuit", out, as_json, settings=dict(found.choices), tensors=tensors)
+
+
+def _shown(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
+    """With what the viewer shows of an edge: its exact effect, and its head's pattern on the task's first item."""
+    from dataclasses import replace
+
+    from cutaway.circuits.masked import opened
+    from cutaway.circuits.measured import measured_edges
+    from cutaway.core import InputError
+    from cutaway.readouts import patterns
+
+    with step("Ablating the strongest edges for real"):
+        items = task.take(range(min(len(task), 8)))
+        measured = measured_edges(opened(model), found, items, most=12 if quick else 24, seed=seed)
+    parts = {**found.parts, "measured": measured}
+    places = {re.match(r"a(\d+)\.h(\d+)", name) for name in found.heads}
+    heads = sorted((int(place[1]), int(place[2])) for place in places if place)
+    try:
+        parts["example"] = _Example(patterns(model, task.take(range(1)).clean, heads))
+    except InputError as error:
+        warn(f"no attention patterns: {error}")
+    return replace(found, parts=parts)
+
+
+@dataclass(frozen=True)
+class _Example:
+    """Attention patterns of the circuit's heads on one item; for the viewer, said in a line."""
+
+    found: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.found
+
+    def __str__(self) -> str:
+        return f"(The patterns of {len(self.found['patterns'])} heads on the first item are in the study: cutaway view)"
 
 
 def _task(

@@ -22,6 +22,7 @@ def heads(
         None, metavar="OV:2.1", help="Also a head's OV or QK circuit: what it raises, or looks for, given some tokens."
     ),
     given: str | None = typer.Option(None, "--tokens-of", metavar="TEXT", help="With --circuit: the tokens to show."),
+    example: str | None = typer.Option(None, metavar="TEXT", help="With --out: the text that cards show patterns on."),
     quick: bool = typer.Option(False, "--quick", help="Two re-randomised models, no ablations."),
     out: Path | None = OUT,
     seed: int = typer.Option(0, help="Of the random tokens, rotations and null."),
@@ -59,7 +60,15 @@ def heads(
                 parts.append(composition(loaded, null_seeds=seeds, seed=seed))
         except InputError as error:
             warn(f"no composition: {error}")
-    result = _Heads(parts, None if shown is None else shown.table(ids), None if shown is None else shown.to_json())
+    cards = None
+    if out is not None:
+        from cutaway.readouts import head_cards
+
+        with step("Drawing each head's card"):
+            cards = head_cards(loaded, example, ablate=not quick, tokens=tokens, repeats=repeats, seed=seed)
+    result = _Heads(
+        parts, None if shown is None else shown.table(ids), None if shown is None else shown.to_json(), cards
+    )
     finish(result, loaded, "heads", out, as_json)
 
 
@@ -80,12 +89,19 @@ class _Heads:
     parts: list[Any]
     circuit: str | None
     circuit_json: Any
+    cards: Any = None  # for the viewer: patterns, circuits and ablations of every head
 
     def to_json(self) -> dict[str, Any]:
         body = self.parts[0].to_json()
         composed = self.parts[1].to_json() if len(self.parts) > 1 else None
         evidence = [*body["evidence"], *(composed.pop("evidence") if composed else [])]
-        return {**body, "composition": composed, "circuit": self.circuit_json, "evidence": evidence}
+        return {
+            **body,
+            "composition": composed,
+            "circuit": self.circuit_json,
+            "cards": self.cards,
+            "evidence": evidence,
+        }
 
     def __str__(self) -> str:
         tables = [part.table() for part in self.parts] + ([self.circuit] if self.circuit else [])

@@ -6,6 +6,7 @@ Each is a call that gives a typed result with its evidence: `lens`, `direct_effe
 
 from cutaway.readouts.attribution import DirectEffects, direct_effects
 from cutaway.readouts.composition import Composition, composition
+from cutaway.readouts.head_cards import head_cards, patterns
 from cutaway.readouts.heads import HeadScores, head_scores
 from cutaway.readouts.labelled import Labelled, read_labelled
 from cutaway.readouts.lens import Lens, lens
@@ -26,9 +27,11 @@ __all__ = [
     "TunedSettings",
     "composition",
     "direct_effects",
+    "head_cards",
     "head_circuit",
     "head_scores",
     "lens",
+    "patterns",
     "probe",
     "read_labelled",
     "train_tuned_lens",
