@@ -6,12 +6,14 @@ import typer
 
 from cutaway import __version__
 from cutaway.cli import (
+    attack,
     circuit,
     dictionary,
     exam,
     heads,
     lens,
     models,
+    neurons,
     organism,
     probe,
     steer,
@@ -20,6 +22,7 @@ from cutaway.cli import (
     toy,
     trace,
     view,
+    visualise,
 )
 
 app = typer.Typer(
@@ -56,6 +59,9 @@ app.command("heads", short_help="What each attention head looks at.")(heads.head
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)
 app.command("circuit", short_help="Which heads and edges carry a task.")(circuit.circuit)
+app.command("neurons", short_help="What neurons of a vision model stand for.")(neurons.neurons)
+app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)
+app.command("attack", short_help="Write words on pictures, and see what a model says.")(attack.attack)
 app.command("models", short_help="List the models that ship.")(models.models)
 app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
 app.add_typer(dictionary.app, name="dictionary")

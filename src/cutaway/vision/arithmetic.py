@@ -116,7 +116,7 @@ def arithmetic(
     drawn = []
     for s in sums:
         for _ in range(5):
-            units = rng.choice(n_units, max(1, len(s.units)), replace=False)
+            units = rng.choice(n_units, max(1, len(s.units)), replace=False).tolist()
             drawn.append(_boosted(tower, at, units, s.weights or (1.0,), labels, typical) == s.label)
     effect = proportion(sum(right), len(right), name="labels that a boosted blank picture is taken for")
     nulls = [Comparison(estimate=proportion(sum(drawn), len(drawn), name="as many random units, 5 draws a label"))]

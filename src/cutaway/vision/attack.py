@@ -20,7 +20,7 @@ from cutaway.core.table import columns
 from cutaway.evidence import proportion
 from cutaway.evidence.statistics import bootstrap_difference
 from cutaway.vision.lettering import Label, fitting_size, gibberish, put, word_mask
-from cutaway.vision.pictures import Pictures
+from cutaway.vision.pictures import Pictures, sheet
 from cutaway.vision.tower import Tower
 
 INKS = {
@@ -320,28 +320,27 @@ def stroop(
                 control.append(put(ground, Label(text, size, top, left, INKS[ink], None)))
                 words.append(w)
                 inks.append(i)
-    w, k = np.array(words), np.array(inks)
+    target, ink_of = np.array(words), np.array(inks)
     said = tower.scores(torch.stack(images), colours).argmax(1).numpy()
     noise = tower.scores(torch.stack(control), colours).argmax(1).numpy()
-    n = len(w)
-    apart = bootstrap_difference((said == w).astype(float), (noise == w).astype(float), paired=True, over="pictures",
-                                 seed=seed)  # fmt: skip
-    nulls = [
-        Comparison(estimate=proportion(int((noise == w).sum()), n, name="gibberish in that ink"), difference=apart)
-    ]
+    n = len(target)
+    hits, misses = (said == target).astype(float), (noise == target).astype(float)
+    apart = bootstrap_difference(hits, misses, paired=True, over="pictures", seed=seed)
+    in_ink = proportion(int(misses.sum()), n, name="gibberish in that ink")
+    nulls = [Comparison(estimate=in_ink, difference=apart)]
     for twin in twins:
         theirs = twin.scores(torch.stack(images), colours).argmax(1).numpy()
         nulls.append(
-            Comparison(estimate=proportion(int((theirs == w).sum()), n, name=f"{twin.name}, the same pictures"))
+            Comparison(estimate=proportion(int((theirs == target).sum()), n, name=f"{twin.name}, the same pictures"))
         )
     return Evidence(
         claim=f"Stroop: {tower.name} says the word and not the colour of its ink",
-        effect=proportion(int((said == w).sum()), n, name="says the word"),
+        effect=proportion(int((said == target).sum()), n, name="says the word"),
         nulls=tuple(nulls),
-        baselines=(Comparison(estimate=proportion(int((said == k).sum()), n, name="says the ink")),),
+        baselines=(Comparison(estimate=proportion(int((said == ink_of).sum()), n, name="says the ink")),),
         seeds=(seed,),
         how=f"{len(colours)} colour words, each in the ink of each other colour, {each} times; Wilson's interval.",
-        settings={"colours": list(colours), "gibberish_says_ink": float((noise == k).mean())},
+        settings={"colours": list(colours), "gibberish_says_ink": float((noise == ink_of).mean())},
         not_done=() if twins else (NotDone(what="a twin trained without text", why="none was given"),),
     )
 
@@ -355,3 +354,16 @@ def _examples(
     return tuple(
         (images[r], mine.names[int(mine.truth[r])], mine.names[plan[r].target], mine.names[int(said[r])]) for r in rows
     )
+
+
+def example_sheet(found: Bench, columns_: int = 8, enlarge: int = 3) -> Tensor:
+    """The attacked pictures, and under each what the tower says: red where it is what is written."""
+    tiles = []
+    for image, true, target, says in found.examples:
+        big = image.repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+        foot = torch.ones(3, 18, big.shape[-1])
+        ink = (0.8, 0.1, 0.1) if says == target else (0.1, 0.1, 0.1) if says == true else (0.45, 0.45, 0.45)
+        foot = put(foot, Label(f"{true}: {says}", 12, 4, 3, ink, None))
+        tiles.append(torch.cat([big.clamp(0, 1), foot], 1))
+    rows = [tiles[i : i + columns_] for i in range(0, len(tiles), columns_)]
+    return sheet(rows, gap=4)

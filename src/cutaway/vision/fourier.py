@@ -71,7 +71,8 @@ class Fourier:
     def field(self, parameters: Tensor) -> Tensor:
         """z [n, 3, side, side], before colours and sigmoid."""
         spectrum = torch.view_as_complex(parameters.contiguous()) * self.scale
-        return torch.fft.irfft2(spectrum, s=(self.side, self.side))
+        field: Tensor = torch.fft.irfft2(spectrum, s=(self.side, self.side))
+        return field
 
     def pictures(self, parameters: Tensor) -> Tensor:
         return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", self.colours, self.field(parameters)))
@@ -103,7 +104,8 @@ class Phases:
 
     def field(self, parameters: Tensor) -> Tensor:
         spectrum = torch.polar(self.magnitude.expand_as(parameters), parameters)
-        return torch.fft.irfft2(spectrum, s=(self.side, self.side)) + self.mean
+        field: Tensor = torch.fft.irfft2(spectrum, s=(self.side, self.side)) + self.mean
+        return field
 
     def pictures(self, parameters: Tensor) -> Tensor:
         return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", self.colours, self.field(parameters)))
@@ -116,4 +118,5 @@ def colours_of(pictures: Pictures) -> Tensor:
     values, vectors = torch.linalg.eigh(torch.cov(flat.double()))
     root = (vectors * values.clamp(min=1e-6).sqrt()).flip(1)
     root = root * torch.where(root.sum(0) < 0, -1.0, 1.0)
-    return (root / root.norm(dim=0).max()).float()
+    normed: Tensor = root / root.norm(dim=0).max()
+    return normed.float()

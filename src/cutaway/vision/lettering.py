@@ -43,7 +43,7 @@ def word_mask(text: str, size: int) -> Floats:
         raise InputError(f"there is no ink in {text!r}.")
     image = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))
     ImageDraw.Draw(image).text((1 - left, 1 - top), text, font=_font(size), fill=255)
-    mask = np.asarray(image, dtype=np.float32) / 255
+    mask: Floats = np.asarray(image, dtype=np.float32) / np.float32(255)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -35,7 +35,7 @@ def rerandomised(tower: Tower, seed: int = 0, pictures: Tensor | None = None) ->
                 norm.reset_running_stats()
                 norm.momentum = None  # the mean over batches
                 norm.train()
-            for part in pictures.split(BATCH):
+            for part in torch.split(pictures, BATCH):
                 drawn.run(tower.pixels(part))
             for norm in norms:
                 norm.eval()

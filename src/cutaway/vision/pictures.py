@@ -191,7 +191,7 @@ def word_pictures(concepts: Sequence[str], each: int, side: int, seed: int = 0) 
             mask = word_mask(name, size)
             top = int(rng.integers(1, side - mask.shape[0]))
             left = int(rng.integers(1, side - mask.shape[1])) if mask.shape[1] < side - 1 else 0
-            images.append(put(blank, Label(name, size, top, left, tuple(map(float, ink)), None)))
+            images.append(put(blank, Label(name, size, top, left, (float(ink[0]), float(ink[1]), float(ink[2])), None)))
             labels.append((name,))
     return Pictures(torch.stack(images), tuple(labels), (WORD,) * len(images), "rendered words")
 
@@ -200,7 +200,7 @@ def word_pictures(concepts: Sequence[str], each: int, side: int, seed: int = 0) 
 
 
 def to_png(image: Tensor, file: str | Path, enlarge: int = 1) -> None:
-    """[3, height, width] (or [4, …] with alpha) in 0 … 1 to a PNG, each pixel `enlarge` pixels wide; whole or absent."""
+    """[3, height, width] (or [4, …] with alpha) in 0 … 1 to a PNG, a pixel `enlarge` pixels wide; whole or absent."""
     from PIL import Image
 
     from cutaway.core import atomic_path

@@ -18,6 +18,7 @@ from scipy import stats
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
 from cutaway.core.table import columns
 from cutaway.evidence import auroc, proportion
+from cutaway.evidence.statistics import bootstrap_difference
 from cutaway.vision.pictures import Pictures
 from cutaway.vision.tower import Tower
 from cutaway.vision.units import Floats, Over, activations
@@ -200,17 +201,27 @@ def multimodality(found: Selectivity, others: Sequence[Selectivity], seed: int =
     low, high = np.quantile(draws, [0.025, 0.975])
     span = Interval(low=float(low), high=float(high), method="middle 95% of permutations")
     nulls = [Estimate(name="labels permuted", value=float(draws.mean()), interval=span, n=len(draws))]
-    nulls += [other.share().model_copy(update={"name": other.tower}) for other in others]
+    compared = [Comparison(estimate=null) for null in nulls]
+    for other in others:
+        apart = bootstrap_difference(_passing(found), _passing(other), paired=False, over="units", seed=seed)
+        compared.append(Comparison(estimate=other.share().model_copy(update={"name": other.tower}), difference=apart))
     return Evidence(
         claim=f"Units of {found.tower} at {found.point} stand for one concept in pictures and in words",
         effect=found.share(),
-        nulls=tuple(Comparison(estimate=null) for null in nulls),
+        nulls=tuple(compared),
         seeds=(seed,),
         how=f"AUROC >= {found.bar} for one concept in {found.n[0]} pictures and {found.n[1]} rendered words, concept "
         "chosen on one half, measured on the other. n counts units; Wilson's interval.",
         settings={"bar": found.bar, "over": found.over, "permutations": len(found.permuted)},
         not_done=() if others else (NotDone(what="other towers", why="none were given"),),
     )
+
+
+def _passing(found: Selectivity) -> Floats:
+    """1 for each unit that is multimodal, else 0."""
+    hits = np.zeros(len(found.chosen))
+    hits[list(found.multimodal)] = 1.0
+    return hits
 
 
 def unit_evidence(found: Selectivity, unit: int, values: tuple[Floats, Floats], shows: tuple[Bools, Bools]) -> Evidence:

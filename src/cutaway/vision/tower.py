@@ -69,7 +69,7 @@ class Tower:
     def embedding(self, pictures: Tensor, interventions: Sequence[Intervention] = ()) -> Tensor:
         """[n, d], not of length one. A model without a text side: its logits. Costs one forward a picture."""
         found = []
-        for part in pictures.split(BATCH):
+        for part in torch.split(pictures, BATCH):
             run = self.see(part, interventions=interventions)
             found.append(self.embed(run) if self.embed is not None else run.logits)
         return torch.cat(found)

@@ -27,7 +27,7 @@ class Transforms:
         del progress
         if not (self.jitter or self.scale or self.rotate or self.noise):
             return pictures
-        n, _, high, wide = pictures.shape
+        n, wide = len(pictures), pictures.shape[-1]
         draw = 2 * torch.rand(4, n, generator=generator) - 1
         shift = draw[:2].T * self.jitter * wide  # [n, 2]
         out = warped(pictures, shift, 1 + self.scale * draw[2], self.rotate * draw[3])

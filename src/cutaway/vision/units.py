@@ -32,7 +32,7 @@ def per_picture(values: Tensor, over: Over = "max") -> Tensor:
 def activations(tower: Tower, pictures: Pictures | Tensor, point: str, over: Over = "max") -> Floats:
     """[n, unit] of `point`. Costs one forward a picture; holds one number a unit and picture."""
     images = pictures.images if isinstance(pictures, Pictures) else pictures
-    found = [per_picture(tower.see(part, [point])[point].float(), over) for part in images.split(BATCH)]
+    found = [per_picture(tower.see(part, [point])[point].float(), over) for part in torch.split(images, BATCH)]
     return torch.cat(found).double().numpy()
 
 

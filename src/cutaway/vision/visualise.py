@@ -83,7 +83,7 @@ def visualise(
     done, trace = _resumed(state, parameters, optimiser, alpha, f"{tower.model.fingerprint} {objective.name} {how}")
     for step in range(done, how.steps):
         # A draw of its own for each step, so that a run that goes on draws what a whole one does.
-        generator = torch.Generator().manual_seed(hash((how.seed, step)) % 2**63)
+        generator = torch.Generator().manual_seed(how.seed * 1_000_003 + step)
         pictures = shape.pictures(parameters)
         pictures.retain_grad()
         changed = how.transforms(pictures, generator, step / how.steps)
@@ -91,7 +91,7 @@ def visualise(
         if not torch.isfinite(values).all():
             raise CutawayError(f"{objective.name} became NaN or infinite at step {step}; try a smaller learning rate.")
         optimiser.zero_grad(set_to_none=True)
-        (-values.sum() / max(1, len(changed) // how.n)).backward()
+        torch.autograd.backward(-values.sum() / max(1, len(changed) // how.n))
         if parameters.grad is None:
             raise InputError(f"{objective.name} does not depend on the picture.")
         assert pictures.grad is not None
@@ -157,7 +157,7 @@ def _resumed(
         told = file.metadata() or {}
         if told.get("what") != what:
             raise InputError(f"{state} is the state of another visualisation; give another folder or remove it.")
-        kept = {name: file.get_tensor(name) for name in file.keys()}
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     with torch.no_grad():
         parameters.copy_(kept["parameters"])
         alpha.copy_(kept["alpha"])
@@ -215,13 +215,13 @@ def shown(trained: Visualisation, null: Visualisation | None, real: Any = None, 
     mine, theirs = real if isinstance(real, tuple) else (real, None)
     first = _in_spreads(trained.reached, mine)
     unit = " SD" if mine is not None else ""
-    effect = bootstrap(first, name="objective reached, in SDs above its mean on real pictures" if unit else
-                       "objective reached", over="pictures made", unit=unit, method="percentile", seed=seed)  # fmt: skip
-    nulls = ()
+    name = "objective reached" + (", in SDs above its mean on real pictures" if unit else "")
+    effect = bootstrap(first, name=name, over="pictures made", unit=unit, method="percentile", seed=seed)
+    nulls: tuple[Comparison, ...] = ()
     if null is not None:
         second = _in_spreads(null.reached, theirs if unit else None)
-        estimate = bootstrap(second, name="re-randomised model", over="pictures made", unit=unit, method="percentile",
-                             seed=seed)  # fmt: skip
+        name = "re-randomised model"
+        estimate = bootstrap(second, name=name, over="pictures made", unit=unit, method="percentile", seed=seed)
         apart = bootstrap_difference(first, second, paired=False, over="pictures made", seed=seed)
         nulls = (Comparison(estimate=estimate, difference=apart),)
     return Shown(

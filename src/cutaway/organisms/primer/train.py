@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ class Recipe:
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     sparsity: float = 0.3  # weight of the neurons' |n|_1 / (sqrt(N) |n|_2), which scaling them does not change
+    ramp: float = 0.0  # the share of the steps over which that weight rises from nothing
     seed: int = 0
     pool: int = 150
-    mix: Mix = Mix()
+    mix: Mix = field(default_factory=Mix)
     textless: bool = False
 
 
@@ -88,7 +89,9 @@ def train(recipe: Recipe, out: Path, log_every: int = 50) -> PrimerModel:
         loss = contrastive(logits, captions)
         # |n|_1 / |n|_2 lies between 1 (one neuron) and sqrt(N) (all alike).
         spread = neurons.sum(-1) / (neurons.square().sum(-1) + 1e-6).sqrt() / neurons.shape[-1] ** 0.5
-        total = loss + recipe.sparsity * spread.mean()
+        # Asked for from the start it would silence neurons before they have learned anything.
+        ramp = min(1.0, step / (recipe.ramp * recipe.steps)) if recipe.ramp else 1.0
+        total = loss + ramp * recipe.sparsity * spread.mean()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

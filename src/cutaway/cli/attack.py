@@ -1,0 +1,90 @@
+"""`cutaway attack`: words laid on pictures, and whether the model reads instead of looking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, say, step
+from cutaway.cli.towers import MODEL, MODULE, PICTURES, SIDE, TWIN, pictures_of, tower_of, written
+
+if TYPE_CHECKING:
+    from cutaway.vision import Bench, Tower
+
+
+def attack(
+    model: str | None = MODEL,
+    pictures: Path | None = PICTURES,
+    names: str | None = typer.Option(
+        None, "--names", help="What a picture can be, with commas; by default its labels."
+    ),
+    sizes: str | None = typer.Option(None, "--sizes", help="Letters in pixels: 8,12,16. By default four sizes."),
+    probe: bool = typer.Option(False, "--probe", help="Attack a linear probe on the embeddings, too."),
+    module: str | None = MODULE,
+    side: int | None = SIDE,
+    twin: list[str] = TWIN,
+    n: int = typer.Option(560, "--n", help="Pictures of a shipped model's own world."),
+    seed: int = typer.Option(0, help="For pictures, words, places and gibberish."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Write attack.json and examples.png here."),
+    as_json: bool = JSON,
+) -> None:
+    """Write another name on each picture, at several sizes, and see whether the model says it.
+
+    Beside it gibberish of equal ink at the same place (what letters alone do), and the same words on a twin; for primer
+    the one trained without text in pictures. Models that know colours also take the Stroop test: colour words in
+    another colour's ink.
+
+    Example:  cutaway attack primer --out out/attack
+    """
+    from cutaway.core import InputError
+
+    if out is not None:
+        from cutaway.study import claim_folder
+
+        claim_folder(out, "attack")
+    try:
+        wanted = tuple(int(s) for s in sizes.split(",")) if sizes else ()
+    except ValueError:
+        raise InputError(f"--sizes are numbers with commas, as 8,12,16; given {sizes!r}.") from None
+    tower = tower_of(model, module, side)
+    seen = pictures_of(tower, pictures, n, seed, subjects=True)
+    from cutaway.organisms.primer import NAMES, TWINS
+    from cutaway.vision import attack as bench
+    from cutaway.vision import look
+
+    given = tuple(s.strip() for s in names.split(",") if s.strip()) if names else None
+    if given is None and pictures is None and tower.name in NAMES:
+        from cutaway.organisms.primer.concepts import SUBJECTS
+
+        given = SUBJECTS
+    train = pictures_of(tower, pictures, 2 * n, seed + 1, subjects=True) if probe else None
+    if probe and pictures is not None:
+        train, seen = seen.halves(seed)
+    twins = [look(name, side=tower.side) for name in (twin or [TWINS[tower.name]] * (tower.name in TWINS))]
+    with step(f"Attacking {len(seen)} pictures"):
+        found = bench(tower, seen, given, sizes=wanted, twins=twins, train=train, seed=seed)
+    if out is not None:
+        _write(out, tower, found, seed)
+    if as_json:
+        body = found.to_json()
+        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
+    else:
+        print(found)
+
+
+def _write(out: Path, tower: Tower, found: Bench, seed: int) -> None:
+    from cutaway.core import atomic_folder, write_json
+    from cutaway.vision.attack import example_sheet
+    from cutaway.vision.pictures import to_png
+
+    with atomic_folder(out) as folder:
+        body = found.to_json()
+        write_json(folder / "attack.json", body)
+        write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
+        (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")
+        if found.examples:
+            to_png(example_sheet(found), folder / "examples.png")
+        written(folder, "attack", tower, {"seed": seed})
+    say(f"\nWrote {out}/ (attack.json, examples.png: what the model says of each picture, red where it is fooled)")
