@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from cutaway.circuits.faithfulness import Faithfulness, curve, faithfulness, of_
 from cutaway.circuits.judge import audit, stability
 from cutaway.circuits.masked import measure, opened
 from cutaway.circuits.methods import METHODS, score_edges
-from cutaway.circuits.senders import ABLATIONS
+from cutaway.circuits.senders import Ablation
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
@@ -23,6 +23,7 @@ from cutaway.model import Model
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 FAITHFUL = 0.85
+PLAIN: tuple[Ablation, ...] = ("resample", "mean", "zero")  # beside the one asked for; optimal has to be trained
 Check = Literal["full", "quick", "none"]
 Say = Callable[[str], None]
 
@@ -39,12 +40,14 @@ def discover(
     by: By = "absolute",
     check: Check = "full",
     seed: int = 0,
+    positions: Sequence[str] | str | None = None,
     say: Say | None = None,
 ) -> Circuit:
     """The circuit of a task: scores by a method (see METHODS), the top `size` edges, and the evidence.
 
     Items are cut in two by `seed`: scores and, where it is not given, the size come from one half (the smallest of a
     list whose faithfulness there reaches 0.85), everything that is reported from the other.
+    `positions`: edges apart by named positions, see `score_edges`.
     `split`: queries, keys and values are destinations of their own. `by`: edges by |score| or by score.
     `check`: "full": 100 random circuits of the same size, the same method on the re-randomised model, the baseline
     that ranks edges by how far messages move, three ablations, a curve, bootstrap stability and an audit by exact
@@ -58,6 +61,7 @@ def discover(
     wires = opened(model)
     found_on, judged_on, halved = _halves(task, seed)
     how: dict[str, Any] = {"ablation": ablation, "split": split, "steps": steps, "seed": seed}
+    how["positions"] = positions
     tell(f"Scoring {wires.graph(split).n_edges:,} edges by {method}")
     scored = score_edges(wires, found_on, method, **how)
     given = size is not None
@@ -121,7 +125,7 @@ def _faithful(
     c, e, m, baseline = values[:4]
     main = of_values(ablation, c, e, m, seed)
     tell("The other ablations, and the same method on the re-randomised model")
-    others = [faithfulness(wires, circuit, task, kind, seed=seed) for kind in ABLATIONS if kind != ablation]
+    others = [faithfulness(wires, circuit, task, kind, seed=seed) for kind in PLAIN if kind != ablation]
     parts["faithfulness"] = Ablations((main, *others))
     beside = torch.as_tensor(ratio(values[4:].numpy(), e[None].numpy(), m[None].numpy()))
     gap = np.stack([c.numpy(), e.numpy(), m.numpy()]), np.stack([baseline.numpy(), e.numpy(), m.numpy()])

@@ -86,10 +86,11 @@ def masked_logits(
             at_site(layer.mlp_out, size, lambda x, i=i: work.mlp_wrote(i, x)),  # type: ignore[misc]
         ]
     taps += [entering(wires.final_module, lambda _: work.final()), at_ends(wires, ends)]
-    with tapped(taps), skipped(wires, first):
+    with skipped(wires, first), tapped(taps):
         if known is not None and first:
             work.go_on(known, first)
-        logits = wires.model.run(batch, keep_graph=mask.requires_grad).logits
+        differentiable = torch.is_grad_enabled() and (mask.requires_grad or other.start.requires_grad)
+        logits = wires.model.run(batch, keep_graph=differentiable).logits
     assert logits is not None
     return logits[:, 0]
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cutaway.circuits.acdc import acdc
 from cutaway.circuits.attribution import eap, eap_ig, eap_ig_activations, mask_ig
 from cutaway.circuits.circuit import Circuit
 from cutaway.circuits.exact import exact
+from cutaway.circuits.gates import edge_pruning, subnetwork_probing
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import opened
-from cutaway.circuits.nodes import activation_patching, attribution_patching
+from cutaway.circuits.nodes import activation_patching, attribution_patching, hisp
+from cutaway.circuits.recomputed import atp_star, eap_qk
+from cutaway.circuits.relevance import relp
+from cutaway.circuits.routes import information_flow
 from cutaway.circuits.senders import ABLATIONS, ablated, chunks, record
+from cutaway.circuits.spans import spans_of
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import InputError, UnknownName
 from cutaway.model import Model
@@ -28,16 +34,24 @@ class Settings:
     seed: int
 
 
+LOSS = "what the metric is estimated to lose when the edge is ablated"
+
+
 @dataclass(frozen=True)
 class Method:
-    """`score(wires, graph, task, settings)` -> [item, source, destination]. Costs are of the whole task: forwards F,
-    backwards B, m steps, L layers."""
+    """`score(wires, graph, task, settings)` -> [item, source, destination]; [1, …] for a method without scores of single
+    items. Costs are of the whole task: forwards F, backwards B, m steps, L layers, S sources, E edges.
+
+    `means`: what a score is. `spans`: whether it takes edges apart by position.
+    """
 
     about: str
     cost: str
     score: Callable[[Wires, Graph, Any, Settings], Tensor]
     level: str = "edge"
     exact: bool = False
+    means: str = LOSS
+    spans: bool = True
 
 
 def _change(wires: Wires, graph: Graph, task: Any, how: Settings) -> Tensor:
@@ -61,36 +75,82 @@ def _random(wires: Wires, graph: Graph, task: Any, how: Settings) -> Tensor:
 METHODS: Mapping[str, Method] = {
     "eap": Method(
         "edge attribution patching: the gradient at the clean run", "2F + 1B",
-        lambda w, g, t, s: g.gathered(eap(w, t, s.ablation)),
+        lambda w, g, t, s: g.gathered(eap(w, t, s.ablation, spans=g.spans)),
     ),
     "eap-ig": Method(
         "EAP, the gradient averaged along a line of inputs", "(1 + m)F + mB",
-        lambda w, g, t, s: g.gathered(eap_ig(w, t, s.ablation, steps=s.steps)),
+        lambda w, g, t, s: g.gathered(eap_ig(w, t, s.ablation, steps=s.steps, spans=g.spans)),
     ),
     "eap-ig-activations": Method(
         "EAP, the gradient averaged along a line of each layer's output", "2F + m(1 + 2L)(F + B)",
-        lambda w, g, t, s: g.gathered(eap_ig_activations(w, t, s.ablation, steps=s.steps)),
+        lambda w, g, t, s: g.gathered(eap_ig_activations(w, t, s.ablation, steps=s.steps, spans=g.spans)),
     ),
     "mask-ig": Method(
         "the gradient in the edges' masks, averaged from all out to all in", "(m + 2)F + (m + 1)B",
-        lambda w, g, t, s: g.gathered(mask_ig(w, t, s.ablation, steps=s.steps)),
+        lambda w, g, t, s: g.gathered(mask_ig(w, t, s.ablation, steps=s.steps, spans=g.spans)),
+    ),
+    "eap-qk": Method(
+        "EAP, attention patterns computed anew for queries and keys", "(2 + S)F + 1B",
+        lambda w, g, t, s: g.gathered(eap_qk(w, t, s.ablation, spans=g.spans)),
+    ),
+    "atp-star": Method(
+        "eap-qk, and the mean of absolute scores with each layer's gradient dropped (AtP*)", "(1 + L + S)F + LB",
+        lambda w, g, t, s: g.gathered(atp_star(w, t, s.ablation, spans=g.spans)),
+        means="what the metric is estimated to change when the edge is ablated, without sign",
+    ),
+    "relp": Method(
+        "EAP with coefficients of relevance propagation for gradients (RelP)", "2F + 1B",
+        lambda w, g, t, s: g.gathered(relp(w, t, s.ablation, spans=g.spans)),
+    ),
+    "information-flow": Method(
+        "information flow routes: no counterfactual, no metric", "1F",
+        lambda w, g, t, s: g.gathered(information_flow(w, t, spans=g.spans)),
+        means="the largest threshold at which the edge is in the routes",
+    ),
+    "acdc": Method(
+        "ACDC at six thresholds, by KL to the model", "at most 6 E partial F",
+        lambda w, g, t, s: acdc(w, g, t, s.ablation),
+        means="nats of KL to the model that leaving the edge out adds, when its turn comes",
+    ),
+    "acdc-metric": Method(
+        "ACDC at six thresholds, by the metric's distance to the model's", "at most 6 E partial F",
+        lambda w, g, t, s: acdc(w, g, t, s.ablation, distance="metric"),
+        means="distance of the metric to the model's that leaving the edge out adds, when its turn comes",
+    ),
+    "subnetwork-probing": Method(
+        "gates of edges trained: KL to the model and the number open", "120 (F + B) of 32 items",
+        lambda w, g, t, s: subnetwork_probing(w, g, t, s.ablation, seed=s.seed),
+        means="probability that the edge's gate is open after training",
+    ),
+    "edge-pruning": Method(
+        "the same with a target share (0.1), begun from EAP-IG", "200 (F + B) of 32 items, and EAP-IG",
+        lambda w, g, t, s: edge_pruning(w, g, t, s.ablation, seed=s.seed),
+        means="probability that the edge's gate is open after training",
     ),
     "exact": Method(
         "every edge ablated by itself", "one F an edge",
         lambda w, g, t, s: exact(w, g, t, s.ablation), exact=True,
+        means="what the metric loses when the edge is ablated",
     ),
     "attribution-patching": Method(
         "nodes: the gradient at the clean run (AtP)", "2F + 1B",
-        lambda w, g, t, s: attribution_patching(w, g, t, s.ablation), level="node",
+        lambda w, g, t, s: attribution_patching(w, g, t, s.ablation), level="node", spans=False,
+    ),
+    "hisp": Method(
+        "nodes: the absolute gradient score of heads, normed in each layer (HISP)", "2F + 1B",
+        lambda w, g, t, s: hisp(w, g, t, s.ablation), level="node", spans=False,
+        means="importance, as a share of its layer's norm",
     ),
     "activation-patching": Method(
         "nodes: every head and MLP ablated by itself", "one F a node",
-        lambda w, g, t, s: activation_patching(w, g, t, s.ablation), level="node", exact=True,
+        lambda w, g, t, s: activation_patching(w, g, t, s.ablation), level="node", exact=True, spans=False,
+        means="what the metric loses when the node is ablated",
     ),
     "change": Method(
         "baseline without the metric: how far a source's message moves", "2F", _change,
+        means="mean norm of the change of the source's message",
     ),
-    "random": Method("baseline: random scores", "nothing", _random),
+    "random": Method("baseline: random scores", "nothing", _random, means="a random number"),
 }  # fmt: skip
 
 
@@ -103,9 +163,12 @@ def score_edges(
     split: bool = True,
     steps: int = 5,
     seed: int = 0,
+    positions: Sequence[str] | str | None = None,
 ) -> Circuit:
     """Every edge's score, all edges in. `method`: see METHODS, with what each costs.
 
+    `positions`: edges apart by position: names of the task's positions (the others are the span "rest"), "named" for
+    all of them, "each" for every column.
     Raises UnknownName; InputError: identical clean and counterfactual prompts, a metric that is constant or has no
     gradient, scores that are not finite.
     """
@@ -116,6 +179,10 @@ def score_edges(
     check_task(task, ablation)
     wires = model if isinstance(model, Wires) else opened(model)
     graph, chosen = wires.graph(split), METHODS[method]
+    if positions is not None:
+        if not chosen.spans:
+            raise InputError(f"{method} scores whole nodes, at all positions together; take a method of edges.")
+        graph = graph.at(spans_of(task, positions))
     per_item = chosen.score(wires, graph, task, Settings(ablation, steps, seed))
     scores = per_item.double().mean(0)
     known = torch.where(graph.exists, scores, 0.0)
@@ -140,14 +207,16 @@ def score_edges(
         "unit": getattr(metric, "unit", ""),
         "ablation": ablation,
         "split": split,
-        "positions": "all",
+        "positions": list(graph.spans) or "all",
         "method": method,
         "steps": steps if "ig" in method else None,
         "cost": chosen.cost,
+        "score": chosen.means,
         "seed": seed,
     }
     level: Any = chosen.level
-    return Circuit(graph, known, graph.exists.clone(), choices, level, per_item)
+    several = len(per_item) == len(task)
+    return Circuit(graph, known, graph.exists.clone(), choices, level, per_item if several else None)
 
 
 def check_task(task: Any, ablation: str) -> None:

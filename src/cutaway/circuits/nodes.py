@@ -41,3 +41,15 @@ def attribution_patching(wires: Wires, graph: Graph, task: Any, ablation: str = 
     node's EAP scores over all that reads it.  2F + 1B."""
     nodes = eap(wires, task, ablation).sum(-1)
     return nodes[..., None].expand(-1, -1, len(graph.destinations))
+
+
+def hisp(wires: Wires, graph: Graph, task: Any, ablation: str = "resample") -> Tensor:
+    """Head importance for pruning (Michel et al. 2019), |A_h . d metric / d A_h| of each item, normed by the l2 norm of
+    a layer's mean importances; with resample or mean ablation A_h is clean less ablated, as in Conmy et al. 2023. A
+    layer's MLP, which the paper has not, is normed beside its heads.  2F + 1B."""
+    size = eap(wires, task, ablation).sum(-1).abs()  # [item, source]
+    for layer in range(len(wires.layers)):
+        inside = torch.tensor([of == layer for of in graph.layers])
+        size[:, inside] /= size[:, inside].mean(0).norm().clamp(min=torch.finfo(size.dtype).tiny)
+    size[:, 0] = size[:, 1:].max()  # the input is in every circuit of nodes
+    return size[..., None].expand(-1, -1, len(graph.destinations))

@@ -12,7 +12,7 @@ from torch import Tensor
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import InputError, UnknownName
 
-Ablation = Literal["resample", "mean", "zero"]
+Ablation = Literal["resample", "mean", "zero", "optimal"]
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
@@ -85,11 +85,15 @@ def ablated(wires: Wires, task: Any, kind: str, tokens: int = 2048) -> Callable[
     resample  what it writes on the item's own counterfactual (one forward each time it is asked)
     mean      its mean over the task's counterfactuals, at each position, within the item's template (Wang et al. 2022)
     zero      nothing; the biases of W_O and of norms stay, being no source's
+    optimal   the constant that hurts the least, trained (Li and Janson 2024, see optimal.py): on the first items of a
+              task that it is asked for with these wires, and kept for others of that task
 
     Raises UnknownName; InputError for a task without counterfactuals.
     """
     if kind not in ABLATIONS:
         raise UnknownName("ablation", kind, ABLATIONS)
+    if kind == "optimal":
+        return _optimal(wires, task)
     if kind == "zero":
         return lambda rows: record(wires, rows_of(wires.model, task.clean, rows)).map(torch.zeros_like)
     if task.counterfactual is None:
@@ -97,6 +101,27 @@ def ablated(wires: Wires, task: Any, kind: str, tokens: int = 2048) -> Callable[
     if kind == "resample":
         return lambda rows: record(wires, rows_of(wires.model, task.counterfactual, rows))
     return _means(wires, task, tokens)
+
+
+def _optimal(wires: Wires, task: Any) -> Callable[[Tensor], Senders]:
+    from cutaway.circuits.optimal import optimal_constants
+
+    if task.name not in wires.constants:
+        wires.constants[task.name] = optimal_constants(wires, task)
+    found = wires.constants[task.name]
+    width = task.clean.ids.shape[1]
+    return lambda rows: found.map(lambda x: x.expand(len(rows), width, *x.shape[2:]))
+
+
+def constant_over(written: Senders, mask: Tensor) -> Senders:
+    """The mean of what each source writes over items and their own positions: [1, 1, …]."""
+    total = mask.sum()
+
+    def mean(x: Tensor) -> Tensor:
+        kept = x * mask.reshape(*mask.shape, *[1] * (x.ndim - 2)).to(x.dtype)
+        return (kept.sum((0, 1)) / total.to(x.dtype))[None, None]
+
+    return written.map(mean)
 
 
 def _means(wires: Wires, task: Any, tokens: int) -> Callable[[Tensor], Senders]:

@@ -21,12 +21,14 @@ def render(circuit: Circuit, edges: int = EDGES) -> str:
         f"Circuit of {c.get('task')} in {c.get('model')}: {circuit.size:,} of {graph.n_edges:,} edges "
         f"({circuit.share:.1%}), {on_paths:,} of them on a path from the input to the logits",
         f"by {c.get('method')} on {c.get('n')} items; metric {c.get('metric')}, {c.get('ablation')} ablation, "
-        f"{'queries, keys and values apart' if graph.split else 'a head as one destination'}, all positions, "
+        f"{'queries, keys and values apart' if graph.split else 'a head as one destination'}, "
+        f"{'all positions' if not graph.spans else 'positions ' + ', '.join(graph.spans)}, "
         f"seed {c.get('seed')}",
         "",
         *_nodes(circuit),
         "",
-        f"Strongest edges; score: what {c.get('metric')} ({unit}) is estimated to lose when the edge is ablated",
+        f"Strongest edges; score: {c.get('score', 'what the metric is estimated to lose')}"
+        + (f" (metric: {c.get('metric')}, {unit})" if unit else f" (metric: {c.get('metric')})"),
     ]
     shown = circuit.edges[:edges]
     rows = [("from", "to", "score"), *((s, d, f"{score:+.3g}") for s, d, score in shown)]

@@ -8,7 +8,7 @@ constant (the bias of W_O, or of that norm) add up to what attention adds to the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,9 @@ class Wires:
     unembedding: nn.Module
     start: Site  # what enters the first block
     parallel: bool
+    constants: dict[str, Any] = field(
+        default_factory=dict
+    )  # of optimal ablation, by task: trained when first asked for
 
     @cached_property
     def split(self) -> Graph:
