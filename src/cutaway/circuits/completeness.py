@@ -109,7 +109,7 @@ def completeness(
     search, judge = metric_of(wires, circuit, found_on, ablation), metric_of(wires, circuit, judged_on, ablation)
     some = [_half(parts.inside, generator) for _ in range(draws)]
     grown = [_grow(search, parts, candidates, generator) for _ in range(greedy)]
-    chosen = [("random", k) for k in some] + [("greedy", k) for k in grown]
+    chosen = [("random", k) for k in _distinct(some)] + [("greedy", k) for k in _distinct(grown)]
     masks = [
         mask for _, k in chosen for mask in (parts.without(circuit.members, k), parts.without(circuit.graph.exists, k))
     ]
@@ -143,6 +143,10 @@ def _half(inside: Sequence[int], generator: torch.Generator) -> list[int]:
     kept = torch.rand(len(inside), generator=generator) < 0.5
     k = [unit for unit, yes in zip(inside, kept.tolist()) if yes]
     return k or [inside[int(torch.randint(len(inside), (1,), generator=generator))]]
+
+
+def _distinct(sets: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [list(k) for k in dict.fromkeys(tuple(sorted(one)) for one in sets)]
 
 
 def _grow(metric: Metric, parts: Units, candidates: int, generator: torch.Generator) -> list[int]:

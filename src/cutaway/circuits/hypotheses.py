@@ -191,6 +191,10 @@ def _first_path(parts: Units, members: Tensor) -> Tensor:
         destination = into[0]
 
 
+def _relaxed(share: float, p: float, quantile: float, alpha: float) -> Outcome:
+    return "passes" if p <= alpha else "not settled" if share > quantile else "fails"
+
+
 def _judged(
     parts: Units, tested: list[int], c: Tensor, m: Tensor, rest: Tensor, sufficient: Tensor, necessary: Tensor,
     moved: Tensor, beside: Tensor, epsilon: float, quantile: float, permutations: int, alpha: float, ablation: str,
@@ -232,13 +236,13 @@ def _judged(
             "sufficiency", f"Is it nearer to the model than {quantile:.0%} of random circuits of its size?",
             f"P(D(M, C) <= D(M, R)) <= {quantile:g}",
             proportion(beats, draws, name="share of random circuits it beats"), raw[3], float(after[3]),
-            "passes" if after[3] <= alpha else "fails",
+            _relaxed(beats / draws, float(after[3]), quantile, alpha),
         ),
         CircuitTest(
             "partial necessity", f"Does the model lose more without it than without {quantile:.0%} of random circuits?",
             f"P(D(M, M \\ C) > D(M, M \\ R)) <= {quantile:g}",
             proportion(harms, draws, name="share of random circuits it outdoes"), raw[4], float(after[4]),
-            "passes" if after[4] <= alpha else "fails",
+            _relaxed(harms / draws, float(after[4]), quantile, alpha),
         ),
     )  # fmt: skip
     said = ", ".join(f"{t.name} {t.outcome}" for t in tests)

@@ -2,8 +2,8 @@
 
 On the task's items (positions as in Wang et al. 2022: IO, S1, S1+1, S2, END):
     attention          END to IO, S1 and S2; S2 to S1 (duplicate token) and to S1+1 (induction); S1+1 to S1 (previous)
-    copying            share of name tokens that are among the five logits that the head's OV circuit raises most when it
-                       attends to them (Wang et al., section 3.1; after the first layer); "against": lowers most
+    copying            share of name tokens that are among the five logits that the head's OV circuit raises most where
+                       it attends to them (Wang et al., section 3.1; after the first layer); "against": lowers most
     direct effect      loss of the logit difference when the head's path to the logits is resampled (through MLPs)
     through queries    the same for its path to the queries of some other heads
     total, joint       loss when it is ablated by itself, and when other heads are ablated already
@@ -85,7 +85,7 @@ def behaviours(
 
 
 def through(wires: Wires, graph: Graph, task: Any, heads: Sequence[str], receivers: Sequence[str]) -> Floats:
-    """[head, item] loss of the metric by each head's paths to these receivers (through MLPs); 0 for heads after them."""
+    """[head, item] loss of the metric by each head's paths to these receivers, MLPs among them; 0 for heads after."""
     found = np.zeros((len(heads), len(task)))
     read = [graph.destination(name) for name in receivers]
     for i, head in enumerate(heads):

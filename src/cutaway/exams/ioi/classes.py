@@ -1,14 +1,15 @@
 """The classes of heads of Wang et al. (2022), each named by what was measured.
 
-| class | a head is named so where |
-|---|---|
-| name mover | its direct effect on the logit difference is above LEAST of it; END looks at IO more than at S1 and S2 together; it copies names |
-| negative name mover | the direct effect is below -LEAST of it; END looks at a name |
-| S-inhibition | its path to the queries of the name movers carries more than LEAST of it; END looks at S2 more than at IO |
-| duplicate token | S2 looks at S1, and so do repeated random tokens, above every head of the null |
-| previous token | S1+1 looks at S1, and so do random tokens at the one before, above every head of the null |
-| induction | S2 looks at S1+1, and so do repeated random tokens at what followed, above every head of the null |
-| backup name mover | no name mover; ablating it costs more than LEAST more when the name movers are ablated; END looks at IO |
+    name mover           its direct effect on the logit difference is above LEAST of it; END looks at IO, and more than
+                         at S1 and S2 together; it copies names, above every head of the null
+    negative name mover  the direct effect is below -LEAST of it; END looks at the names
+    S-inhibition         its path to the queries of the name movers carries more than LEAST of the difference; END looks
+                         at S2, and more than at IO
+    duplicate token      S2 looks at S1, and so do repeated random tokens, above every head of the null
+    previous token       S1+1 looks at S1, and so do random tokens at the one before, above every head of the null
+    induction            S2 looks at S1+1, and so do repeated random tokens at what followed, above the null
+    backup name mover    no name mover; ablating it costs more by LEAST when the name movers are ablated than when they
+                         are not; END looks at IO
 
 Effects are one-sided t-tests over items with Holm's correction over heads; "looks at" is a mean attention of LOOK or
 more. A head may have several classes, or none.

@@ -119,8 +119,10 @@ class IOICase:
         """The circuit's heads, and others that have a class."""
         b = self.behaviours
         shown = [*self.heads, *(h for h in b.heads if h not in self.heads and self.named.of(h))]
-        head = ("head", "direct effect", "via queries", "alone", "joint", "END-IO", "END-S1", "END-S2", "S2-S1", "S2-S1+1",
-                "S1+1-S1", "copies", "prev", "dup", "ind", "class")  # fmt: skip
+        head = (
+            "head", "direct effect", "via queries", "alone", "joint", "END-IO", "END-S1", "END-S2", "S2-S1", "S2-S1+1",
+            "S1+1-S1", "copies", "prev", "dup", "ind", "class",
+        )  # fmt: skip
         rows: list[tuple[str, ...]] = [head]
         for name in shown:
             v, i = b.row(name), b.heads.index(name)
@@ -138,9 +140,10 @@ class IOICase:
             )
         n = len(next(iter(b.effects.values()))[0])
         note = (
-            f"Heads, n={n} items (in brackets: not in the circuit). Effects in logits lost: direct; through the queries "
-            "of the\nname movers; ablated alone; ablated when the name movers are. Mean attention from-to. copies: share "
-            "of names copied.\nprev, dup, ind: previous token, duplicate token, prefix matching on random tokens"
+            f"Heads, n={n} items (in brackets: not in the circuit). Effects in logits lost: direct; through the\n"
+            "queries of the name movers; ablated alone; ablated when the name movers are. Mean attention from-to.\n"
+            "copies: share of names copied. prev, dup, ind: previous token, duplicate token, prefix matching on random "
+            "tokens"
         )
         return "\n".join([note, *columns(rows, right=range(2, 15))])
 

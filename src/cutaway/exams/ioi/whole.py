@@ -91,7 +91,7 @@ def ioi_case(
     parts["completeness"] = completeness(
         wires, circuit, judged_on, draws=20, greedy=2, null_draws=10 if quick else 20, seed=seed
     )
-    parts["tests"] = circuit_tests(wires, circuit, judged_on, draws=draws, seed=seed)
+    parts["tests"] = circuit_tests(wires, circuit, judged_on, draws=max(draws, 60), seed=seed)
     idle, of = parts["minimality"].idle, len(heads)
     criteria.append(Criterion("heads shown to be needed (minimality)", of - len(idle), f"all {of}", not idle))
     tell(f"The same search on {resamples} resamples of the items")
@@ -182,8 +182,8 @@ def _faithful(
         base = of_values(kind, values[3][i], e[i], m[i], seed)
         low, high = torch.quantile(beside[:, i], torch.tensor([0.025, 0.975], dtype=beside.dtype)).tolist()
         span = Interval(low=low, high=high, method=f"middle 95% of {draws} circuits")
-        null = Estimate(name=f"{draws} random sets of {len(heads)} heads", value=float(beside[:, i].mean()), interval=span,
-                        n=draws)  # fmt: skip
+        name = f"{draws} random sets of {len(heads)} heads"
+        null = Estimate(name=name, value=float(beside[:, i].mean()), interval=span, n=draws)
         evidence.append(
             Evidence(
                 claim=f"{len(heads)} of {len(every)} heads do what all do, the others ablated ({kind})",
