@@ -1,7 +1,13 @@
 /** The schemas that have a page of their own, each with the word for it. One row more is one page more. */
 
+import { circuitPage } from "./circuit";
 import type { Context, Page } from "./context";
+import { directEffectsPage } from "./directeffects";
 import { genericPage } from "./generic";
+import { headsPage } from "./heads";
+import { lensPage } from "./lens";
+import { probePage } from "./probe";
+import { steeringPage } from "./steering";
 import { sweepPage } from "./sweep";
 
 export interface Kind {
@@ -10,6 +16,12 @@ export interface Kind {
 }
 
 const KINDS: Record<string, Kind> = {
+  "cutaway.circuit": { word: "circuit", draw: circuitPage },
+  "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
+  "cutaway.heads": { word: "heads", draw: headsPage },
+  "cutaway.lens": { word: "lens", draw: lensPage },
+  "cutaway.probe": { word: "probe", draw: probePage },
+  "cutaway.steer": { word: "steering", draw: steeringPage },
   "cutaway.sweep": { word: "sweep", draw: sweepPage },
 };
 

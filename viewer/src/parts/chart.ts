@@ -35,6 +35,8 @@ export interface Chart {
   marks?: readonly { x: number; label: string; low?: number | null; high?: number | null }[];
   height?: number;
   at?: number | null;
+  /** The cursor stands at any x, not only where there is a point. */
+  free?: boolean;
   onmove?(x: number): void;
   onopen?(x: number): void;
 }
@@ -85,17 +87,17 @@ export function chart(given: Chart): Drawn {
   );
 
   function move(to: number): void {
-    const nearest = xs.reduce((best, one) => (Math.abs(place(one) - place(to)) < Math.abs(place(best) - place(to)) ? one : best), xs[0] ?? 0);
+    const nearest = given.free ? to : xs.reduce((best, one) => (Math.abs(place(one) - place(to)) < Math.abs(place(best) - place(to)) ? one : best), xs[0] ?? 0);
     here = nearest;
     cursor.setAttribute("x1", String(x(nearest)));
     cursor.setAttribute("x2", String(x(nearest)));
     cursor.classList.add("on");
-    const said = given.series.flatMap((one) => {
+    const said = given.free ? [] : given.series.flatMap((one) => {
       const spot = one.spots.find((each) => each.x === nearest);
       return spot ? [h("span", { class: one.tone }, `${one.name} `, h("b", {}, number(spot.y)), typeof spot.low === "number" && typeof spot.high === "number" ? ` [${number(spot.low)}, ${number(spot.high)}]` : "")] : [];
     });
     const near = (given.marks ?? []).filter((mark) => mark.x === nearest).map((mark) => h("span", {}, mark.label));
-    replace(readout, h("b", {}, given.names?.get(nearest) ?? `${given.xTitle} ${number(nearest, 4)}`), ...said, ...near);
+    if (!given.free) replace(readout, h("b", {}, given.names?.get(nearest) ?? `${given.xTitle} ${number(nearest, 4)}`), ...said, ...near);
   }
 
   function step(to: number): void {
@@ -104,8 +106,8 @@ export function chart(given: Chart): Drawn {
   }
 
   drawing.addEventListener("keydown", (event) => {
-    const at = here === null ? -1 : xs.indexOf(here);
-    const to: Record<string, number> = { ArrowLeft: Math.max(0, at - 1), ArrowRight: Math.min(xs.length - 1, at + 1), Home: 0, End: xs.length - 1 };
+    const at = here === null ? -1 : xs.filter((one) => one <= here!).length - 1;
+    const to: Record<string, number> = { ArrowLeft: Math.max(0, here !== null && at >= 0 && xs[at]! < here ? at : at - 1), ArrowRight: Math.min(xs.length - 1, at + 1), Home: 0, End: xs.length - 1 };
     const next = to[event.key];
     if (next !== undefined) step(xs[next] ?? 0);
     else if (event.key === "Enter" && here !== null) given.onopen?.(here);
@@ -157,7 +159,7 @@ function xTicks(given: Chart, xs: readonly number[], from: number, to: number): 
   const decades: number[] = [];
   for (let d = Math.ceil(from); d <= Math.floor(to); d++) decades.push(10 ** d);
   const marks = decades.length > 2 ? decades : xs.filter((value) => value > 0).filter((_, i, all) => i % Math.ceil(all.length / 10) === 0);
-  return [...(xs[0] === 0 ? [{ at: 0, text: "0" }] : []), ...marks.filter((at) => at > 0).map((at) => ({ at, text: at >= 1000 ? at.toLocaleString("en") : number(at, 3) }))];
+  return [...(xs[0] === 0 ? [{ at: 0, text: "0" }] : []), ...marks.filter((at) => at > 0).map((at) => ({ at, text: at >= 1000 ? at.toLocaleString("en") : String(Number(at.toPrecision(3))) }))];
 }
 
 function legend(series: readonly Series[]): HTMLElement {

@@ -28,6 +28,8 @@ export interface Heat {
   text?(row: number, column: number): string;
   /** A gap is drawn above these rows. */
   breaks?: ReadonlySet<number>;
+  /** Whether a cell without a value is marked by a dash; false where it is plain that there is none. */
+  dashes?: boolean;
   cell?: { width?: number; least?: number; height?: number };
   onselect?(row: number, column: number): void;
   /** Enter or a double click. */
@@ -83,6 +85,7 @@ export function heatmap(heat: Heat): Heatmap {
         const [x, y] = [left + c * cell, geometry.tops[r]!];
         const inset = cell > 5 && row > 5 ? 1 : 0;
         if (value === null || !Number.isFinite(value)) {
+          if (heat.dashes === false) continue;
           pen.strokeStyle = colours.line;
           pen.lineWidth = 1;
           pen.beginPath();
@@ -243,7 +246,7 @@ function legend(heat: Heat, low: number, high: number): HTMLElement {
     h("span", { class: "ramp-marks" }, ...marks.map((value) => h("span", {}, number(value, 2)))),
     h("span", { class: "note" }, heat.unit),
     heat.marked ? h("span", { class: "note" }, `● ${heat.marks ?? "stands out from its null"}`) : null,
-    h("span", { class: "note" }, "– no value"),
+    heat.dashes === false ? null : h("span", { class: "note" }, "– no value"),
   );
 }
 

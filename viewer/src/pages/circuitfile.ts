@@ -1,0 +1,130 @@
+/** A circuit's file: its edges in order of score, what is known of each, and how two circuits differ. */
+
+import { estimate } from "../core/evidence";
+import { anything, dict, fallback, list, Malformed, matrix, maybe, nullable, number, record, type Shape, text } from "../core/shape";
+
+const shape = record({
+  choices: fallback(dict(anything), new Map<string, unknown>()),
+  level: fallback(text, "edge"),
+  size: number,
+  share: fallback(number, 0),
+  heads: fallback(list(text), []),
+  sources: list(text),
+  destinations: list(text),
+  writes: list(number),
+  reads: list(number),
+  of_port: fallback(list(number), []),
+  edges: list(record({ source: text, destination: text, score: maybe })),
+  faithfulness: nullable(list(record({ ablation: text, faithfulness: estimate }))),
+  curve: nullable(record({ ablation: fallback(text, ""), n: fallback(number, 0), sizes: list(number), absolute: list(maybe), signed: fallback(list(maybe), []) })),
+  audit: nullable(record({ edges: list(list(number)), estimated: list(maybe), measured: list(maybe) })),
+  measured: nullable(list(record({ source: text, destination: text, estimated: maybe, exact: estimate }))),
+  example: nullable(record({ tokens: list(text), patterns: dict(list(list(maybe))) })),
+});
+
+export type CircuitFile = Shape<typeof shape>;
+
+export interface Edge {
+  source: string;
+  destination: string;
+  /** The node that the destination belongs to, and the way in: q, k, v or "". */
+  node: string;
+  port: string;
+  score: number;
+  inside: boolean;
+}
+
+export interface Exact {
+  value: number | null;
+  low?: number | null;
+  high?: number | null;
+}
+
+export class Circuit {
+  readonly file: CircuitFile;
+  /** All edges that were scored, the best first; of a node circuit those in it. */
+  readonly ranked: Edge[];
+  readonly exact = new Map<string, Exact>();
+  /** The stage at which a node reads; the input's is 0. */
+  readonly stage = new Map<string, number>();
+  readonly by: "absolute" | "signed";
+
+  constructor(body: Record<string, unknown>) {
+    const file = shape(body, "");
+    this.file = file;
+    this.by = file.choices.get("by") === "signed" ? "signed" : "absolute";
+    if (file.writes.length !== file.sources.length) throw new Malformed(`writes should have a number for each of the ${file.sources.length} sources`);
+    const inside = new Set(file.edges.map((edge) => keyOf(edge.source, edge.destination)));
+    const scores = body.scores === undefined || file.level !== "edge" ? null : matrix(file.sources.length, file.destinations.length)(body.scores, "scores");
+    const all = scores
+      ? scores.flatMap((row, s) => row.flatMap((score, d) => (score === null ? [] : [{ source: file.sources[s]!, destination: file.destinations[d]!, score }])))
+      : file.edges.map((edge) => ({ ...edge, score: edge.score ?? 0 }));
+    const rank = (edge: { score: number }) => (this.by === "signed" ? edge.score : Math.abs(edge.score));
+    this.ranked = all.sort((a, b) => rank(b) - rank(a)).map((edge) => ({ ...edge, ...portOf(edge.destination), inside: inside.has(keyOf(edge.source, edge.destination)) }));
+    for (const [s, name] of file.sources.entries()) this.stage.set(name, Math.max(0, (file.writes[s] ?? 0) - 1));
+    file.destinations.forEach((name, d) => {
+      const port = file.of_port.indexOf(d);
+      const reads = file.reads[port >= 0 ? port : d];
+      if (reads !== undefined) this.stage.set(portOf(name).node, reads);
+    });
+    file.audit?.edges.forEach(([s, d], i) => {
+      const [source, destination] = [file.sources[s ?? -1], file.destinations[d ?? -1]];
+      if (source !== undefined && destination !== undefined) this.exact.set(keyOf(source, destination), { value: file.audit!.measured[i] ?? null });
+    });
+    for (const row of file.measured ?? []) this.exact.set(keyOf(row.source, row.destination), { value: row.exact.value, low: row.exact.interval?.low ?? null, high: row.exact.interval?.high ?? null });
+  }
+
+  choice(name: string): string {
+    const value = this.file.choices.get(name);
+    return typeof value === "string" || typeof value === "number" ? String(value) : "";
+  }
+
+  /** Faithfulness at a size, from the curve in the file: measured there, or between its neighbours on a log axis. */
+  faithfulness(size: number): { value: number; between: [number, number] | null } | null {
+    const { curve, faithfulness } = this.file;
+    const main = faithfulness?.[0]?.faithfulness.value;
+    if (size === this.file.size && typeof main === "number") return { value: main, between: null };
+    if (!curve) return null;
+    const values = this.by === "signed" && curve.signed.length ? curve.signed : curve.absolute;
+    const points = curve.sizes.flatMap((x, i) => (typeof values[i] === "number" ? [[x, values[i]] as [number, number]] : []));
+    const after = points.findIndex(([x]) => x >= size);
+    if (after < 0) return null;
+    const [x1, y1] = points[after]!;
+    if (x1 === size || after === 0) return x1 === size ? { value: y1, between: null } : null;
+    const [x0, y0] = points[after - 1]!;
+    const share = (Math.log(size) - Math.log(x0)) / (Math.log(x1) - Math.log(x0));
+    return { value: y0 + share * (y1 - y0), between: [x0, x1] };
+  }
+}
+
+export function keyOf(source: string, destination: string): string {
+  return `${source}→${destination}`;
+}
+
+/** "a1.h0<q>" is the query of node a1.h0. */
+export function portOf(destination: string): { node: string; port: string } {
+  const found = /^(.*)<([qkv])>$/.exec(destination);
+  return found ? { node: found[1]!, port: found[2]! } : { node: destination, port: "" };
+}
+
+/** "1.0" of "a1.h0"; null for what is no head. */
+export function headOf(node: string): string | null {
+  const found = /^a(\d+)\.[hkv](\d+)$/.exec(node);
+  return found ? `${found[1]}.${found[2]}` : null;
+}
+
+export interface Compared {
+  shared: Edge[];
+  onlyA: Edge[];
+  onlyB: Edge[];
+  jaccard: number;
+}
+
+/** Of two sets of edges, by name. */
+export function compare(a: readonly Edge[], b: readonly Edge[]): Compared {
+  const key = (edge: Edge) => keyOf(edge.source, edge.destination);
+  const [inA, inB] = [new Set(a.map(key)), new Set(b.map(key))];
+  const shared = a.filter((edge) => inB.has(key(edge)));
+  const union = inA.size + inB.size - shared.length;
+  return { shared, onlyA: a.filter((edge) => !inB.has(key(edge))), onlyB: b.filter((edge) => !inA.has(key(edge))), jaccard: union ? shared.length / union : NaN };
+}
