@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = ("circuits", "features", "graphs")
+ROOMS = ("circuits", "development", "features", "graphs")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -25,6 +25,10 @@ def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]
         from cutaway.exams.features import features_exam
 
         return {"rows": features_exam(quick=quick, seed=seed)}
+    if room == "development":
+        from cutaway.exams.development import development_exam
+
+        return {"rows": development_exam(quick=quick, seed=seed)}
     from cutaway.exams.graphs import graphs_exam
 
     return {"rows": graphs_exam(quick=quick, seed=seed)}
