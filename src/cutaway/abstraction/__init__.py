@@ -1,3 +1,28 @@
-"""Causal models of what a network computes, and where their variables live in it."""
+"""Causal abstraction: causal models, where their variables live in a network, and how far to believe it.
 
-__all__: list[str] = []
+`CausalModel` states an algorithm; `align` looks for its variables at places (`subspace`, `whole`, `neurons`,
+`dictionary_features`) and measures interchange intervention accuracy beside nulls; `align_sweep` does so over layers and
+positions; `scrub` resamples what the hypothesis calls equivalent.
+"""
+
+from cutaway.abstraction.align import align
+from cutaway.abstraction.alignment import Alignment
+from cutaway.abstraction.causal_model import CausalModel, NoMeaning
+from cutaway.abstraction.counterfactuals import Counterfactuals, counterfactuals
+from cutaway.abstraction.places import Place, dictionary_features, neurons, subspace, whole
+from cutaway.abstraction.train import Training
+
+__all__ = [
+    "Alignment",
+    "CausalModel",
+    "Counterfactuals",
+    "NoMeaning",
+    "Place",
+    "Training",
+    "align",
+    "counterfactuals",
+    "dictionary_features",
+    "neurons",
+    "subspace",
+    "whole",
+]
