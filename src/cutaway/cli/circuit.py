@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model
+from cutaway.cli.findings import OUT, TRUST, claim, finish, load_model, make_task
 from cutaway.cli.output import JSON, say, step, warn
 
 
@@ -27,8 +27,12 @@ def _methods(on: bool) -> None:
 
 
 def circuit(
-    task: str = typer.Argument(..., help="A task (cutaway tasks lists them), or a .csv or .jsonl file of pairs."),
-    model: str = MODEL,
+    task: str = typer.Argument(
+        ..., help="A task (cutaway tasks lists them), a .csv or .jsonl file of pairs, or a circuit's .json."
+    ),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id. Default: almanac."
+    ),
     method: str = typer.Option("eap-ig", help="How edges are scored; --methods lists them with their costs."),
     size: int | None = typer.Option(None, min=1, help="Edges (for node methods: nodes). Default: faithful at 0.85."),
     ablation: str = typer.Option("resample", help="What edges left out carry: resample (counterfactual), mean, zero."),
@@ -40,6 +44,10 @@ def circuit(
     metric: str | None = typer.Option(None, help="logit_difference, probability, ….  Default: the task's."),
     quick: bool = typer.Option(False, "--quick", help="20 random circuits in place of 100, a smaller audit."),
     methods: bool = typer.Option(False, "--methods", is_eager=True, callback=_methods, help="List them."),
+    whole: bool = typer.Option(False, "--whole", help="ioi alone: heads, named by what they do (Wang et al. 2022)."),
+    scored: bool = typer.Option(False, "--score", help="Also minimality, completeness and the five tests."),
+    pairs: Path | None = typer.Option(None, "--pairs", help="To score a circuit's .json again: its file of pairs."),
+    force: bool = typer.Option(False, "--force", help="Also where the model does not do the task."),
     out: Path | None = OUT,
     seed: int = typer.Option(0, help="Of the items, the halves, random circuits and the null."),
     trust_remote_code: bool = TRUST,
@@ -48,21 +56,31 @@ def circuit(
     """Find the edges between heads and MLPs that carry a task, and test them on items held out.
 
     Beside the circuit's faithfulness stand random circuits of its size, the simplest ranking, and the same method on
-    the re-randomised model; a sample of edges is ablated for real.
+    the re-randomised model; a sample of edges is ablated for real. A circuit's own file (circuit.json, or the folder
+    that --out wrote) is scored again: the items are made anew and their hash is checked.
 
     Example:  cutaway circuit ioi --model almanac --method eap-ig
     """
     del methods
-    claim(out, "circuit")
+    claim(out, "ioi" if whole else "circuit")
     from cutaway.circuits import ABLATIONS, METHODS
-    from cutaway.core import UnknownName
+    from cutaway.cli import circuit_scoring as scoring
+    from cutaway.core import InputError, UnknownName
 
     if method not in METHODS:
         raise UnknownName("circuit method", method, METHODS)
     if ablation not in ABLATIONS:
         raise UnknownName("ablation", ablation, ABLATIONS)
-    loaded, made = _task(task, model, n, counterfactual, metric, seed, trust_remote_code)
+    if whole:
+        if task != "ioi":
+            raise InputError(f"--whole is of the task ioi, whose heads have names; {task!r} was given.")
+        return scoring.whole(model or "almanac", n, quick, force, out, seed, trust_remote_code, as_json)
+    if Path(task).suffix.lower() == ".json" or (Path(task) / "result.json").is_file():
+        return scoring.rescore(Path(task), model, pairs, quick, out, seed, trust_remote_code, as_json)
+    loaded, made = _task(task, model or "almanac", n, counterfactual, metric, seed, trust_remote_code)
     from cutaway.circuits import discover
+
+    scoring.competent(loaded, made, force)
 
     with step(f"Finding the circuit of {made.name} in {loaded.name}"):
         found = discover(
@@ -78,10 +96,26 @@ def circuit(
             seed=seed,
             say=say,
         )
+    if scored:
+        found = _scored(found, loaded, made, quick, seed)
     if out is not None and found.level == "edge":
         found = _shown(found, loaded, made, quick, seed)
     tensors = {"scores": found.scores, "members": found.members}
     finish(found, loaded, "circuit", out, as_json, settings=dict(found.choices), tensors=tensors)
+
+
+def _scored(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
+    """With what `score` adds to what `discover` has measured."""
+    from dataclasses import replace
+
+    from cutaway.circuits.score import remade, score
+
+    found_on, judged_on = remade(model, found, task)
+    with step("Scoring it"):
+        more = score(model, found, judged_on, found_on=found_on, quick=quick, seed=seed, say=say)
+    known = {item.claim for item in more.evidence}
+    kept = tuple(item for item in found.evidence if item.claim not in known)
+    return replace(more, parts={**found.parts, **more.parts}, evidence=(*kept, *more.evidence))
 
 
 def _shown(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
@@ -122,27 +156,9 @@ class _Example:
 def _task(
     name: str, model: str, n: int | None, counterfactual: str | None, metric: str | None, seed: int, trust: bool
 ) -> tuple[Any, Any]:
-    """(model, task); what had to be left out of the task is said as warnings."""
-    import warnings
-
-    from cutaway.tasks import Task, TaskWarning
-    from cutaway.tasks import task as make
     from cutaway.tasks.catalogue import entry
 
-    file = Path(name)
-    own = file.suffix.lower() in (".csv", ".jsonl")
-    if not own:
+    if Path(name).suffix.lower() not in (".csv", ".jsonl"):
         entry(name)  # an unknown name is said before a model is loaded
     loaded = load_model(model, trust)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TaskWarning)
-        if own:
-            read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
-            more = {} if metric is None else {"metric": metric}
-            more = more if counterfactual is None else {**more, "counterfactual": counterfactual}
-            made = read(loaded, file, n=n, **more)
-        else:
-            made = make(name, loaded, n=n, seed=seed, counterfactual=counterfactual, metric=metric)
-    for one in caught:
-        warn(str(one.message))
-    return loaded, made
+    return loaded, make_task(name, loaded, n=n, seed=seed, counterfactual=counterfactual, metric=metric)
