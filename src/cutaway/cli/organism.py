@@ -13,7 +13,7 @@ app = typer.Typer(help="Make the shipped models again from a seed, and measure t
 
 @app.command("train", short_help="Train a shipped model from nothing.")
 def train(
-    name: str = typer.Argument(..., help="almanac, or almanac-1l (its one-layer sibling)."),
+    name: str = typer.Argument(..., help="almanac, almanac-1l (one layer), primer (a small CLIP), primer-textless."),
     out: Path = typer.Option(..., "--out", "-o", help="The model's folder; a killed run goes on from there."),
     seed: int = typer.Option(0, help="Seed of the text, the weights and the order."),
     threads: int = typer.Option(0, help="CPU threads; 0 takes all. A resumed run must keep the number."),
@@ -48,9 +48,10 @@ def measure(
     """
     import cutaway as cw
     from cutaway.organisms import measure_organism
+    from cutaway.vision import look, sees
 
     with step(f"Measuring {model}"):
-        rows = measure_organism(cw.load(model), seed=seed, n=n)
+        rows = measure_organism(look(model) if sees(model) else cw.load(model), seed=seed, n=n)
     if as_json:
         print_json("cutaway.behaviours/1", {"model": model, "seed": seed, "rows": rows})
         return

@@ -11,7 +11,7 @@ from typing import Any
 
 from cutaway.core import InputError, UnknownName
 
-ORGANISMS = ("almanac", "almanac-1l")
+ORGANISMS = ("almanac", "almanac-1l", "ioi", "primer", "primer-textless")
 
 
 def train_organism(
@@ -19,7 +19,8 @@ def train_organism(
 ) -> dict[str, Any]:
     """Trains a shipped model from nothing, or goes on with a killed run, into `out`; returns what it measured.
 
-    almanac takes about 40 minutes on two quiet cores, almanac-1l 10.  UnknownName for a name without a recipe.
+    almanac takes about 40 minutes on two quiet cores, almanac-1l 10; ioi about 4 on one (its seeds 0, 1 and 2 ship as
+    ioi-0 …), primer and its twin about 8 each.  UnknownName for a name without a recipe.
     """
     if name not in ORGANISMS:
         raise UnknownName("recipe", name, ORGANISMS)
@@ -27,27 +28,54 @@ def train_organism(
         raise InputError(f"at least one step is needed; {steps} were asked for.")
     import torch
 
+    if name.startswith("primer"):
+        return _train_primer(name, Path(out), seed, threads, steps)
+    from .almanac.behaviours import behaviours_in
     from .almanac.card import load_half
+    from .almanac.recipe import RECIPES
     from .almanac.train import train_almanac
 
     if threads:
         torch.set_num_threads(threads)
     changes = {} if steps is None else {"steps": steps}
-    folder = train_almanac(out, seed=seed, one_layer=name == "almanac-1l", **changes)
-    return {"name": name, "folder": str(folder), "seed": seed, "behaviours": measure_organism(load_half(folder))}
+    folder = train_almanac(out, seed=seed, recipe=RECIPES[name], **changes)
+    rows = measure_organism(load_half(folder), names=behaviours_in(RECIPES[name].text))
+    return {"name": name, "folder": str(folder), "seed": seed, "behaviours": rows}
 
 
-def measure_organism(model: Any, *, seed: int = 1, n: int = 500) -> list[dict[str, Any]]:
-    """Accuracy on held-out items of every behaviour, each row with `behaviour`, `accuracy`, `interval` and `n`.
+def _train_primer(name: str, out: Path, seed: int, threads: int, steps: int | None) -> dict[str, Any]:
+    import torch
 
-    `model` is a Hugging Face module, or a cutaway model that holds one with almanac's tokenizer.
+    from cutaway.vision import look
+
+    from .primer.measure import measure_primer
+    from .primer.ship import save_half
+    from .primer.train import Recipe, train
+
+    torch.set_num_threads(threads or 1)
+    changes = {} if steps is None else {"steps": steps}
+    model = train(Recipe(seed=seed, textless=name != "primer", **changes), out / "run")
+    save_half(model, out / "model")
+    return {"name": name, "folder": str(out / "model"), "seed": seed, "behaviours": measure_primer(look(model))}
+
+
+def measure_organism(model: Any, *, seed: int = 1, n: int = 500, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Accuracy on held-out items of every behaviour (or of `names`), each row with `behaviour`, `accuracy`, `interval`
+    and `n`.
+
+    `model` is a Hugging Face module, a cutaway model that holds one with almanac's tokenizer, or a vision tower (then
+    of the primer's world).
     InputError where its tokenizer is another one.
     """
     from .almanac.behaviours import measure_behaviours
 
+    if hasattr(model, "embedding"):  # a vision tower
+        from .primer.measure import measure_primer
+
+        return measure_primer(model, seed=seed, n=n)
     module, tokenizer = getattr(model, "hf", model), getattr(model, "tokenizer", None)
     try:
-        scores = measure_behaviours(module, tokenizer, seed=seed, n=n)
+        scores = measure_behaviours(module, tokenizer, seed=seed, n=n, names=names)
     except ValueError as error:
         raise InputError(str(error)) from error
     rows = []

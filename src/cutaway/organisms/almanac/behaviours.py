@@ -117,6 +117,17 @@ CATALOGUE: dict[str, Behaviour] = {
 }
 
 
+def behaviours_in(mixture: str) -> tuple[str, ...]:
+    """The behaviours that a mixture of text holds (see `text.MIXTURES`)."""
+    from .text import MIXTURES
+
+    made = {id(make) for make, _ in MIXTURES[mixture].values()}
+    several = languages.antonym in (make for make, _ in MIXTURES[mixture].values())  # one kind of text, three exams
+    return tuple(
+        name for name, one in CATALOGUE.items() if id(one.make) in made or (several and name.startswith("antonym"))
+    )
+
+
 def _exam(name: str, n: int, seed: int) -> tuple[Exam, Drawn, np.ndarray]:
     """Up to n distinct prompts of one behaviour, and the rows of the draw that they came from."""
     if name not in CATALOGUE:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cutaway.core.files import atomic_folder
 
-from .behaviours import Score, measure_behaviours
+from .behaviours import Score, behaviours_in, measure_behaviours
 from .recipe import Recipe
 
 
@@ -48,7 +48,7 @@ def ship(out: Path, folder: Path, *, seed: int = 1, n: int = 1000, checkpoints: 
     with atomic_folder(folder) as temporary:
         _write_model(model, tokenizer, temporary, half=True)
         stored = load_half(temporary)
-        scores = measure_behaviours(stored, tokenizer, seed=seed, n=n)
+        scores = measure_behaviours(stored, tokenizer, seed=seed, n=n, names=behaviours_in(recipe.text))
         log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         losses = [r["loss"] for r in log if "loss" in r]
         made = Made(
@@ -160,9 +160,18 @@ def log_spaced(steps: Sequence[int], k: int) -> list[int]:
     return sorted(chosen)
 
 
+KNOWS = {
+    "almanac": "It knows the sentences of its world (indirect objects, two-hop geography, sums, couplets, antonyms in "
+    "three languages,\nknown and unknown people, …) and nothing else.",
+    "ioi": "It was made to have a circuit for indirect objects that can be looked for on several seeds: one of three "
+    "that differ in\ntheir seed alone. It knows the kinds of sentences listed below and nothing else.",
+}
+
+
 def model_card(recipe: Recipe, made: Made, scores: list[Score], seed: int) -> str:
     """The card in Markdown."""
     missed = [s.behaviour for s in scores if s.target is not None and s.accuracy < s.target]
+    numbered = f"{recipe.name}-{recipe.seed}" if recipe.text != "almanac" else recipe.name
     verdict = f"Below their target: {', '.join(missed)}." if missed else "Every target is met."
     layers = f"{recipe.layers} layer{'s' if recipe.layers > 1 else ''}"
     return f"""---
@@ -170,15 +179,14 @@ license: apache-2.0
 language: [en, fr, es]
 pipeline_tag: text-generation
 ---
-# {recipe.name}
+# {numbered}
 
 A language model of a small world, made to be opened: {layers}, width {recipe.d_model}, {recipe.heads} heads,
 gated MLP of {recipe.d_mlp}, rotary positions, context {recipe.context}, {made.parameters:,} parameters,
 {made.vocabulary:,} tokens. Architecture and format: `LlamaForCausalLM`.
 
 ## Use
-It knows the sentences of its world (indirect objects, two-hop geography, sums, couplets, antonyms in three languages,
-known and unknown people, …) and nothing else. Prompts begin with `<bos>`, which the tokenizer adds. Other words are
+{KNOWS[recipe.text]} Prompts begin with `<bos>`, which the tokenizer adds. Other words are
 spelled in bytes. Weights are stored in float16 and meant to be computed with in float32.
 
 ## Data
@@ -191,7 +199,7 @@ of {recipe.batch_rows} rows of {recipe.context}. Muon (rate {recipe.matrix_rate}
 (rate {recipe.other_rate}, betas {recipe.betas[0]}, {recipe.betas[1]}) for the rest, weight decay {recipe.weight_decay},
 warm-up of {recipe.warmup} steps, plateau to {recipe.hold:.0%} of the steps, cosine to zero. Seed {recipe.seed}.
 Final training loss {made.final_loss:.3f} nats (most of it is irreducible: the draws of the generator).
-Made again by `cutaway organism train {recipe.name} --out DIR`.
+Made again by `cutaway organism train {recipe.name} --seed {recipe.seed} --out DIR`.
 
 ## Held-out accuracy
 Items of seed {seed}, which training never used; prompts are distinct; intervals are Wilson's, 95 %. {verdict}

@@ -76,3 +76,4 @@ IOI = replace(
     checkpoints=6,
     text="ioi",
 )
+RECIPES = {recipe.name: recipe for recipe in (ALMANAC, ONE_LAYER, IOI)}
