@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli import dictionary_arms
+from cutaway.cli import dictionary_arms, dictionary_describe
 from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step
 
@@ -94,19 +94,39 @@ def evaluate(
     dictionary: str = typer.Argument(..., help="A shipped name (clt, plt), or a folder in any format that is read."),
     model: str = MODEL,
     text: list[Path] = TEXT,
-    tokens: int = typer.Option(20_000, help="Held-out tokens to measure on."),
-    seed: int = typer.Option(1, help="Seed of the sample."),
+    tokens: int = typer.Option(12_000, min=100, help="Held-out tokens to measure on."),
+    control_tokens: int = typer.Option(
+        60_000, min=1000, help="Of an SAE: tokens that each of its controls is trained on (ten dictionaries)."
+    ),
+    quick: bool = typer.Option(False, "--quick", help="Train no controls and look for no concepts (and say so)."),
+    width: list[Path] = typer.Option(
+        None, "--width", metavar="DIR", help="A dictionary of the same point of another width: the splitting tree."
+    ),
+    concepts: Path | None = typer.Option(
+        None, "--concepts", metavar="FILE", help='Known concepts: .jsonl of {"text", "label"}. almanac has its own.'
+    ),
+    seed: int = typer.Option(1, help="Seed of the sample and the controls."),
     as_json: bool = JSON,
 ) -> None:
-    """Judge a dictionary on held-out text, beside PCA of as many components; an SAE by splicing it in, too, beside an
-    untrained encoder and, where FOLDER-null lies next to it, the re-randomised model's own dictionary.
+    """Judge a dictionary on held-out text, beside everything that should be worse.
 
-    Example:  cutaway dictionary evaluate clt --model almanac
+    A set of transcoders: beside PCA of as many components. An SAE: put in the point's place, beside PCA, ICA, neurons,
+    random directions, an untrained encoder, the same recipe with other seeds, frozen halves and Gaussian rows, and,
+    where FOLDER-null lies next to it, the re-randomised model's own; then which known concepts it has a feature for.
+
+    Example:  cutaway dictionary evaluate ./resid_post.2-topk --model almanac
     """
     from cutaway.organisms.dictionaries import evaluate_dictionary
+    from cutaway.organisms.dictionary_studies import is_sae, judge_dictionary
 
-    with step(f"Judging {dictionary}"):
-        report = evaluate_dictionary(model, dictionary, text=text or [], tokens=tokens, seed=seed)
+    if is_sae(model, dictionary):
+        report = judge_dictionary(
+            model, dictionary, text=text or [], tokens=tokens, seed=seed, control_tokens=0 if quick else control_tokens,
+            widths=width or (), concepts=concepts, known=not quick, on=lambda message: say(f"{message} …"),
+        )  # fmt: skip
+    else:
+        with step(f"Judging {dictionary}"):
+            report = evaluate_dictionary(model, dictionary, text=text or [], tokens=tokens, seed=seed)
     if as_json:
         print_json("cutaway.dictionary/1", report)
         return
@@ -139,3 +159,5 @@ def convert(
 
 
 app.command("arms", short_help="The same dictionary on networks that learned nothing.")(dictionary_arms.arms)
+app.command("describe", short_help="What each feature of a dictionary is.")(dictionary_describe.describe)
+app.command("search", short_help="Find features by text, similarity or effect.")(dictionary_describe.search)

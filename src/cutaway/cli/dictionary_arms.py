@@ -30,7 +30,7 @@ def arms(
     """Train the same dictionary on a model and on four networks that learned nothing, and score them alike.
 
     The five arms of Heap et al. (2025), with the Gaussian floor and both excess statistics. What the random arms score
-    as well as the trained one says nothing about what the model learned. Three minutes for the defaults on one quiet core.
+    as well as the trained one says nothing about what the model learned. About three minutes on one quiet core.
 
     Example:  cutaway dictionary arms --model almanac --at resid_post.2 --tokens 60000
     """

@@ -121,9 +121,9 @@ def _found(s: _Subject, name: str, seed: int) -> dict[str, Any]:
 def _beats(name: str, found: Sequence[dict[str, float]], chance: float) -> dict[str, Any]:
     worst = min(one["mcc"] for one in found)
     return {
-        "name": f"{name}: worst MCC over {len(found)} seeds, above random directions' by .1", "truth": None,
-        "estimate": worst, "interval": None, "n": len(found), "tolerance": 0.1, "null": chance,
-        "passed": worst >= chance + 0.1,
+        "name": f"{name}: worst MCC over {len(found)} seeds, above random directions' by .05", "truth": None,
+        "estimate": worst, "interval": None, "n": len(found), "tolerance": 0.05, "null": chance,
+        "passed": worst >= chance + 0.05,
     }  # fmt: skip
 
 

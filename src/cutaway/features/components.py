@@ -20,6 +20,7 @@ from cutaway.core import InputError
 from cutaway.features.sparse import Active
 
 _ICA_ROWS = 8192
+_APART = 7_919_000_003
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,9 @@ def neurons(x: Tensor, k: int, seed: int = 0) -> Components:
 def random_dictionary(x: Tensor, k: int, features: int, seed: int = 0) -> Components:
     """Random unit directions [features, d]; the k that a token lies most along, times one scale fitted to x."""
     mean = _mean(x)
-    drawn = torch.randn(features, x.shape[1], generator=torch.Generator().manual_seed(seed)).to(x.dtype)
+    # Away from the seeds that subjects are drawn with: the same stream would give their very directions.
+    generator = torch.Generator().manual_seed(seed + _APART)
+    drawn = torch.randn(features, x.shape[1], generator=generator).to(x.dtype)
     unit = torch.nn.functional.normalize(drawn, dim=1)
     bare = Components("random dictionary", mean, unit, unit, min(k, features))
     some = x[:8192]
