@@ -1,220 +1,124 @@
-"""The exam of `circuits/`: every method on compiled programs, whose structural and causal edges are known."""
+"""The exam of `circuits/`: every method on compiled programs, whose structural and causal edges are known, and on
+networks trained to be programs, whose nodes are."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cutaway.exams.circuit_laws import laws
+from cutaway.exams.circuit_subjects import KINDS, Subject, Trained, margin
+
 QUICK = ("length", "hist", "double_hist", "frac_prevs", "sort", "shift")
+QUICK_TRAINED = ("hist", "shift")
+QUICK_LEFT_OUT = ("acdc-metric", "eap-ig-activations", "edge-pruning")  # slow, and like one that is in
 PAIRS, QUICK_PAIRS = 512, 256
 SCORED = 64  # items that methods score on
+FEW = 16  # items for those that search or train: a forward an edge, or a hundred of them
+SLOW = ("acdc", "acdc-metric", "subnetwork-probing", "edge-pruning")
 DRAWS = 100  # random rankings
-KINDS = ("causal", "structural")
+
+__all__ = ["Subject", "Trained", "circuits_exam", "margin"]
 
 
-def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
+def circuits_exam(
+    *, quick: bool = False, seed: int = 0, say: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
     """Laws of the masked forward and of exact patching, which pass or fail; then each method's AUROC over the full
     ranking of edges and its precision at the true size, which are reported.
 
     Items: pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
-    the margin, logit(right output) - the best other logit, which has a gradient. All programs take more than eight
-    minutes on one core; `quick`: 6 programs, half a minute.
+    the margin, logit(right output) - the best other logit, which has a gradient. Methods that search or train take 16
+    items, the others 64. Trained networks: a node's score is that of its edges, the largest |score|; an edge is true
+    if the program has it. All of it takes some three minutes on one core; `quick`: 6 programs, 2 trained networks and
+    all but three methods, half a minute.
     """
     from cutaway.circuits import METHODS
     from cutaway.toys.rasp import compile_program, program, program_names
+    from cutaway.toys.siit.shipped import names as trained_names
 
+    tell = say or (lambda _: None)
+    pairs = QUICK_PAIRS if quick else PAIRS
     names = QUICK if quick else program_names()
-    subjects = [_Subject(compile_program(program(name)), QUICK_PAIRS if quick else PAIRS, seed) for name in names]
-    rows = _laws(subjects)
-    methods = [name for name in METHODS if METHODS[name].level == "edge"]
-    scored = {method: [_score(subject, method, seed) for subject in subjects] for method in methods}
+    tell(f"Compiling {len(names)} programs")
+    subjects = [Subject(compile_program(program(name)), pairs, seed) for name in names]
+    tell("Laws")
+    rows = laws(subjects)
+    methods = [name for name in METHODS if METHODS[name].level == "edge" and not (quick and name in QUICK_LEFT_OUT)]
+    trained = [Trained(name, SCORED, seed) for name in (QUICK_TRAINED if quick else trained_names())]
+    scored: dict[str, list[dict[str, Any]]] = {}
     for method in methods:
-        rows += _means(method, METHODS[method].cost, scored[method], seed)
+        tell(f"{method} on {len(subjects)} programs and {len(trained)} trained networks")
+        scored[method] = [_score(subject, method, seed) for subject in subjects]
+        rows += _means(method, METHODS[method].cost, scored[method], KINDS, "programs", seed)
+        rows += _means(
+            method, METHODS[method].cost, [_nodes(one, method, seed) for one in trained], WHAT, "networks", seed
+        )
     for i, subject in enumerate(subjects):
         rows += [_one(subject, method, scored[method][i]) for method in methods]
     return rows
 
 
-class _Subject:
-    """A compiled program as a model with a task, and its true edges in the model's graph."""
-
-    def __init__(self, compiled: Any, pairs: int, seed: int) -> None:
-        from cutaway.circuits import opened
-
-        self.name = compiled.name
-        self.model = compiled.load()
-        self.wires = opened(self.model)
-        self.graph = self.wires.graph()
-        self.task = _task(compiled, pairs, seed)
-        edges = compiled.truth.edges.merged()
-        self.exists = self.graph.mask(edges.pairs("exists"))
-        self.truth = {kind: self.graph.mask(edges.pairs(kind)) for kind in KINDS}
+WHAT = ("nodes of the circuit", "edges of the program")
 
 
-def margin(logits: Tensor, target: Any) -> Tensor:
-    """logit(right output) - the largest other logit."""
-    right = logits.gather(-1, target.answers[:, None])[:, 0]
-    return right - logits.scatter(-1, target.answers[:, None], -torch.inf).max(-1).values
-
-
-def _task(compiled: Any, pairs: int, seed: int) -> Any:
-    """Items of a program: an input, another of the same length, and the position whose output is read."""
-    from cutaway.model.tokens import Batch
-    from cutaway.tasks import Item, Task
-    from cutaway.tasks.metrics import Target, bind
-
-    inputs = list(compiled.program.inputs())
-    by_length: dict[int, list[int]] = {}
-    for i, given in enumerate(inputs):
-        by_length.setdefault(len(given), []).append(i)
-    several = {length: rows for length, rows in by_length.items() if len(rows) > 1}
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(most: int) -> int:
-        return int(torch.randint(most, (1,), generator=generator))
-
-    lengths = sorted(several)
-    width = 1 + max(lengths)
-    clean, other, ends, mask = [], [], [], []
-    while len(clean) < pairs:
-        # Longer inputs have more to change: lengths are drawn by their share of all positions.
-        length = lengths[int(torch.multinomial(torch.tensor([float(x) for x in lengths]), 1, generator=generator))]
-        same = several[length]
-        a, b = same[draw(len(same))], same[draw(len(same))]
-        if a == b:
-            continue
-        rows = compiled.ids([inputs[a], inputs[b]]).tolist()
-        clean.append(rows[0] + [0] * (width - len(rows[0])))
-        other.append(rows[1] + [0] * (width - len(rows[1])))
-        mask.append([True] * len(rows[0]) + [False] * (width - len(rows[0])))
-        ends.append(1 + draw(length))
-    kept = torch.tensor(mask)
-    batch, end = Batch(torch.tensor(clean), kept), torch.tensor(ends)
-    model = compiled.load()
-    found = [model.run(Batch(batch.ids[r : r + 64], kept[r : r + 64])).logits for r in range(0, pairs, 64)]
-    answers = torch.cat(found)[torch.arange(pairs), end].argmax(-1)
-    items = tuple(
-        Item(" ".join(map(str, a)), " ".join(map(str, b)), str(int(t))) for a, b, t in zip(clean, other, answers)
-    )
-    return Task(
-        name=compiled.name,
-        clean=batch,
-        counterfactual=Batch(torch.tensor(other), kept),
-        answers=answers,
-        wrong=None,
-        positions={"end": end},
-        template=torch.zeros(pairs, dtype=torch.long),
-        items=items,
-        metric=bind(margin, Target(answers), "margin"),
-        seed=seed,
-    )
-
-
-# ---- laws
-
-
-def _laws(subjects: Sequence[_Subject]) -> list[dict[str, Any]]:
-    from cutaway.circuits import exact, measure
-
-    apart_in, apart_out, apart_one = 0.0, 0.0, 0.0
-    wrongly, found, causal, tried, single = 0, 0, 0, 0, 0
-    for s in subjects:
-        some = s.task.take(range(32))
-        base, other = some.measure(s.model.run(some.clean)), some.measure(s.model.run(some.counterfactual))
-        masks = torch.stack([s.graph.exists, torch.zeros_like(s.graph.exists)])
-        whole, empty = measure(s.wires, s.graph, some, masks, "resample")
-        scale = float(base.abs().max())
-        apart_in = max(apart_in, float((whole - base).abs().max()) / scale)
-        apart_out = max(apart_out, float((empty - other).abs().max()) / scale)
-        index = s.exists.nonzero()[:: max(1, s.graph.n_edges // 12)]
-        without = s.graph.exists.repeat(len(index), 1, 1)
-        without[torch.arange(len(index)), index[:, 0], index[:, 1]] = False
-        chosen = torch.zeros_like(s.exists)
-        chosen[index[:, 0], index[:, 1]] = True
-        by_hand = exact(s.wires, s.graph, some, edges=chosen)[:, index[:, 0], index[:, 1]].T
-        masked = whole[None] - measure(s.wires, s.graph, some, without, "resample")
-        apart_one = max(apart_one, float((masked - by_hand).abs().max()) / scale)
-        single += len(index)
-        # The truth: an edge is causal if some resample of its message changes an output.
-        changed = (
-            exact(s.wires, s.graph, s.task.with_metric("accuracy"), edges=s.exists).abs().nan_to_num(0).amax(0) > 0
-        )
-        wrongly += int((changed & ~s.truth["causal"]).sum())
-        found += int((changed & s.truth["causal"]).sum())
-        causal += int(s.truth["causal"].sum())
-        tried += int((s.exists & ~s.truth["causal"]).sum())
-    of = f"{len(subjects)} programs"
-    return [
-        _law(f"every edge in is the model, {of}, largest difference of the margin", apart_in, 1e-4, len(subjects)),
-        _law(f"every edge out is the counterfactual's run, {of}, largest difference", apart_out, 1e-4, len(subjects)),
-        _law(f"one edge out is that edge ablated by hand, {single} edges, largest difference", apart_one, 1e-4, single),
-        _law(f"edges without effect to which exact patching gives one, of {tried}", float(wrongly), 0.0, tried),
-        {
-            "name": f"causal edges that exact patching finds, {of}",
-            "truth": causal,
-            "estimate": float(found),
-            "interval": None,
-            "n": causal,
-            "tolerance": 0,
-            "passed": found == causal,
-        },
-    ]
-
-
-def _law(name: str, estimate: float, tolerance: float, n: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "truth": 0.0,
-        "estimate": estimate,
-        "interval": None,
-        "n": n,
-        "tolerance": tolerance,
-        "passed": estimate <= tolerance,
-    }
-
-
-# ---- methods
-
-
-def _score(subject: _Subject, method: str, seed: int) -> dict[str, Any]:
+def _score(subject: Subject, method: str, seed: int) -> dict[str, Any]:
     """AUROC and precision against both truths, and seconds."""
-    from cutaway.circuits import against_truth, exact, score_edges
+    from cutaway.circuits import against_truth
+
+    if method == "random":
+        return {"seconds": 0.0, **{kind: _by_chance(subject.truth[kind], subject.exists, seed) for kind in KINDS}}
+    size, seconds = _sizes(subject, method, seed)
+    found = {kind: against_truth(size, subject.exists, subject.truth[kind]) for kind in KINDS}
+    return {"seconds": seconds, **found}
+
+
+def _nodes(subject: Trained, method: str, seed: int) -> dict[str, Any]:
+    """The same of a trained network: its nodes, and the edges that its program has."""
+    from cutaway.circuits import against_truth
+
+    inside, edges = subject.nodes[1:, None], subject.truth["structural"]  # the input is in every circuit
+    every = torch.ones_like(inside)
+    if method == "random":
+        by_chance = _by_chance(inside, every, seed), _by_chance(edges, subject.exists, seed)
+        return {"seconds": 0.0, **dict(zip(WHAT, by_chance))}
+    size, seconds = _sizes(subject, method, seed)
+    best = torch.where(subject.exists, size, 0.0).amax(1)[1:, None]
+    found = against_truth(best, every, inside), against_truth(size, subject.exists, edges)
+    return {"seconds": seconds, **dict(zip(WHAT, found))}
+
+
+def _sizes(subject: Subject | Trained, method: str, seed: int) -> tuple[Tensor, float]:
+    """(by how much each edge moves the metric, in either direction, a mean over items; seconds)."""
+    from cutaway.circuits import METHODS, exact
+    from cutaway.circuits.methods import Settings
     from cutaway.core import InputError
 
-    begun = time.perf_counter()
-    if method == "random":
-        return {"seconds": 0.0, **{kind: _by_chance(subject, kind, seed) for kind in KINDS}}
-    task = subject.task.take(range(min(len(subject.task), SCORED)))
-    try:
-        if method == "exact":
-            scores = exact(subject.wires, subject.graph, task, edges=subject.exists).nan_to_num(0)
-        else:
-            found = score_edges(subject.wires, task, method, seed=seed).per_item
-            assert found is not None
-            scores = found.double()
-    except InputError as error:  # every score zero: attention so sharp that no gradient passes
-        if "scores zero" not in str(error):
-            raise
-        scores = torch.zeros(1, *subject.exists.shape, dtype=torch.float64)
-    size = scores.abs().mean(0)  # by how much in either direction, an item
-    result: dict[str, Any] = {"seconds": round(time.perf_counter() - begun, 3)}
-    for kind in KINDS:
-        result[kind] = against_truth(size, subject.exists, subject.truth[kind])
-    return result
+    begun = time.process_time()
+    task = subject.task.take(range(min(len(subject.task), FEW if method in SLOW else SCORED)))
+    if method == "exact":
+        scores = exact(subject.wires, subject.graph, task, edges=subject.exists, tokens=8192).nan_to_num(0)
+    else:
+        try:
+            scores = METHODS[method].score(subject.wires, subject.graph, task, Settings("resample", 5, seed)).double()
+        except InputError as error:  # no ablation changes the output: there is nothing to search for
+            if "the output is what it was" not in str(error):
+                raise
+            scores = torch.zeros(1, *subject.exists.shape, dtype=torch.float64)
+    return scores.abs().mean(0), round(time.process_time() - begun, 3)
 
 
-def _by_chance(subject: _Subject, kind: str, seed: int) -> tuple[Any, ...]:
+def _by_chance(truth: Tensor, exists: Tensor, seed: int) -> tuple[Any, ...]:
     """(AUROC, precision) of random rankings: the mean of DRAWS, and the middle 95 % of them."""
     from cutaway.circuits import against_truth
     from cutaway.core import Interval
 
     generator = torch.Generator().manual_seed(seed)
-    truth, exists = subject.truth[kind], subject.exists
     drawn = [against_truth(torch.rand(exists.shape, generator=generator), exists, truth) for _ in range(DRAWS)]
     found = []
     for estimates in zip(*drawn):
@@ -225,20 +129,23 @@ def _by_chance(subject: _Subject, kind: str, seed: int) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _means(method: str, cost: str, scored: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """A method's means over programs, with intervals over programs."""
+def _means(
+    method: str, cost: str, scored: Sequence[dict[str, Any]], kinds: Sequence[str], over: str, seed: int
+) -> list[dict[str, Any]]:
+    """A method's means over subjects, with intervals over them."""
     from cutaway.evidence import bootstrap
 
     rows = []
-    for kind in KINDS:
+    for kind in kinds:
+        named = f"{kind} edges" if kind in KINDS else kind
         for which, what in enumerate(("AUROC", "precision at the true size")):
             values = [one[kind][which].value for one in scored]
             known = [value for value in values if value == value]
-            mean = bootstrap(known, name=what, over="programs", seed=seed)
+            mean = bootstrap(known, name=what, over=over, seed=seed)
             span = mean.interval
             rows.append(
                 {
-                    "name": f"{method}: {what}, {kind} edges, mean of {len(known)} programs",
+                    "name": f"{method}: {what}, {named}, mean of {len(known)} {over}",
                     "truth": None,
                     "estimate": mean.value,
                     "interval": None if span is None else [span.low, span.high],
@@ -252,8 +159,7 @@ def _means(method: str, cost: str, scored: Sequence[dict[str, Any]], seed: int) 
     return rows
 
 
-def _one(subject: _Subject, method: str, scored: dict[str, Any]) -> dict[str, Any]:
-    area, precision = scored["causal"]
+def _one(subject: Subject, method: str, scored: dict[str, Any]) -> dict[str, Any]:
     whole = subject.truth["causal"].sum() in (0, int(subject.exists.sum()))
     kind = "structural" if whole else "causal"
     area, precision = scored[kind]
