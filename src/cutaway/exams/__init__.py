@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = ("circuits", "development", "features", "graphs")
+ROOMS = ("circuits", "development", "features", "graphs", "ioi")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -29,6 +29,10 @@ def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]
         from cutaway.exams.development import development_exam
 
         return {"rows": development_exam(quick=quick, seed=seed)}
+    if room == "ioi":
+        from cutaway.exams.ioi.exam import ioi_exam
+
+        return {"rows": ioi_exam(quick=quick, seed=seed)}
     from cutaway.exams.graphs import graphs_exam
 
     return {"rows": graphs_exam(quick=quick, seed=seed)}
