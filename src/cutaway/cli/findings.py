@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.output import print_json, say, step
+from cutaway.cli.output import print_json, say, step, warn
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -30,6 +30,34 @@ def load_model(name: str, trust_remote_code: bool) -> Model:
         import cutaway as cw
 
         return cw.load(name, trust_remote_code=trust_remote_code)
+
+
+def make_task(
+    name: str,
+    model: Model,
+    *,
+    n: int | None,
+    seed: int = 0,
+    counterfactual: str | None = None,
+    metric: str | None = None,
+) -> Any:
+    """A task by name, or of a .csv or .jsonl file of pairs; what had to be left out of it is said as warnings."""
+    import warnings
+
+    from cutaway.tasks import Task, TaskWarning, task
+
+    file = Path(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TaskWarning)
+        if file.suffix.lower() in (".csv", ".jsonl"):
+            read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
+            given = {"counterfactual": counterfactual, "metric": metric}
+            made = read(model, file, n=n, **{key: value for key, value in given.items() if value is not None})
+        else:
+            made = task(name, model, n=n, seed=seed, counterfactual=counterfactual, metric=metric)
+    for one in caught:
+        warn(str(one.message))
+    return made
 
 
 def claim(out: Path | None, kind: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, null_seeds, text_rows
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, make_task, null_seeds, text_rows
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def lens(
     answer: str | None = typer.Option(None, help="The next token that is followed. Default: the model's own."),
     against: str | None = typer.Option(None, help="With --dla: the other token of the logit difference."),
     dla: bool = typer.Option(False, "--dla", help="Direct logit attribution: what each head and MLP adds."),
-    task: str | None = typer.Option(None, help="Prompts and answers of a task (cutaway.task), in place of a prompt."),
+    task: str | None = typer.Option(
+        None, help="Prompts and answers of a task (cutaway tasks lists them) or of a .csv or .jsonl file."
+    ),
     n: int = typer.Option(32, min=1, help="With --task: how many items."),
     tuned: Path | None = typer.Option(None, "--tuned", help="Read through a tuned lens: the folder of a trained one."),
     train_tuned: str | None = typer.Option(
@@ -88,21 +90,19 @@ def _asked(
 ) -> tuple[Any, Any, Any]:
     if task is None:
         return (prompts[0] if len(prompts) == 1 else prompts), answer, against
-    import cutaway as cw
-
-    made = cw.task(task, model, n=n, seed=seed)
-    wrong = None if made.wrong is None else made.wrong.tolist()
-    return made.clean, made.answers.tolist(), wrong
+    return make_task(task, model, n=n, seed=seed), None, None
 
 
 def _train(
     model: Model, text: str, at: str, steps: int, seed: int, out: Path | None, quick: bool, as_json: bool
 ) -> None:
     from cutaway.core import InputError
+    from cutaway.core.files import refuse_foreign
     from cutaway.readouts import TunedSettings, train_tuned_lens
 
     if out is None:
         raise InputError("--train-tuned needs --out DIR, where the lens is kept.")
+    refuse_foreign(out, "translators.safetensors", "training.safetensors")
     settings = TunedSettings(steps=steps, seed=seed)
     rows = text_rows(model, text, tokens=max(40_000, steps * settings.tokens // 2), seed=seed)
     arms = "its bias-only baseline" + ("" if quick else " and its null")

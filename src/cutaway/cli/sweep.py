@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST
+from cutaway.cli.findings import MODEL, TRUST, make_task
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    task: str | None = typer.Argument(None, help="A task by name (cutaway tasks lists them), or a CSV of pairs."),
+    task: str | None = typer.Argument(
+        None, help="A task by name (cutaway tasks lists them), or a .csv or .jsonl file."
+    ),
     model: str = MODEL,
     at: str = typer.Option("resid_pre.*", "--at", help="The point, `*` for every layer: resid_pre.*, z.*, mlp_out.*"),
     each: str = typer.Option(
@@ -32,7 +34,7 @@ def sweep(
     wrong: list[str] = typer.Option([], "--wrong", help="The token it is compared with."),
     metric: str | None = typer.Option(None, help="Of a task: logit_difference, probability, …"),
     positions: str | None = typer.Option(None, help="Only these, by name or number: S2,end or 0,5,-1"),
-    n: int = typer.Option(32, "--n", help="Items of the task."),
+    n: int = typer.Option(32, "--n", min=1, help="Items of the task."),
     quick: bool = typer.Option(False, "--quick", help="Leave the null out (half the work), and say so."),
     memory: str | None = typer.Option(
         None, help="What one batch may take, as 2GB. Default: a quarter of what is free."
@@ -54,16 +56,21 @@ def sweep(
     Example:  cutaway sweep ioi --at "z.*" --each head,position
     """
     from cutaway.core import InputError
+    from cutaway.core.files import refuse_foreign
 
     if (task is None) == (not clean):
         raise InputError("name a task, or give prompts with --clean, --counterfactual, --answer (and --wrong).")
-    if out is not None and out.is_file():
-        raise InputError(f"--out {out} is a file; name a folder.")
+    if out is not None:
+        refuse_foreign(out, "batches", "null-batches", "sweep.json")
     with step(f"Loading {model}"):
         import cutaway as cw
 
         loaded = cw.load(model, trust_remote_code=trust_remote_code)
-        what = _pairs(loaded, clean, counterfactual, answer, wrong) if task is None else _task(loaded, task, n, seed)
+        what = (
+            _pairs(loaded, clean, counterfactual, answer, wrong)
+            if task is None
+            else make_task(task, loaded, n=n, seed=seed)
+        )
     null: Any = None if quick else "auto"
     if not quick and how not in ("denoise", "noise"):
         from cutaway.evidence import rerandomise
@@ -94,14 +101,6 @@ def sweep(
         say(f"\nWrote {out}/sweep.json and {out}/sweep.safetensors (the metric of every item)")
     elif not as_json:
         say("\n(--out DIR keeps the values of every item; --json prints all effects with their intervals)")
-
-
-def _task(model: Model, name: str, n: int, seed: int) -> Any:
-    from cutaway.tasks import Task, task
-
-    if name.endswith(".csv"):
-        return Task.from_csv(model, name)
-    return task(name, model, n=n, seed=seed)
 
 
 def _pairs(model: Model, clean: list[str], counterfactual: list[str], answer: list[str], wrong: list[str]) -> Any:

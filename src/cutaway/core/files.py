@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cutaway.core.errors import InputError
+
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
@@ -37,12 +39,19 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder; on success it replaces `target` as a whole, on failure it is removed."""
+    """Yield a temporary folder; on success it replaces `target` as a whole, on failure it is removed.
+
+    Raises InputError where `target` is a file, or a folder of other things: one that has no file of those written.
+    """
     target = Path(target)
+    refuse_unwritable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield temporary
+        there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        if there and there.isdisjoint(path.name for path in temporary.iterdir()):
+            raise InputError(f"{target} holds other things ({_some(there)}), which would be lost; name a new folder.")
         for path in temporary.rglob("*"):
             _sync(path)
         temporary.chmod(0o755)
@@ -57,6 +66,32 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def refuse_unwritable(folder: str | Path) -> None:
+    """Raise InputError where a folder cannot be made or written at `folder`: said before the work, not after it."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; name a folder.")
+    above = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
+    if not above.is_dir():
+        raise InputError(f"{folder} cannot be made: {above} is a file.")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{folder} cannot be written: no permission in {above}.")
+
+
+def refuse_foreign(folder: str | Path, *marks: str) -> None:
+    """Raise InputError where `folder` is not empty and has none of the files or folders named `marks`, by which work
+    of ours is known; or where it cannot be written."""
+    folder = Path(folder)
+    refuse_unwritable(folder)
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there and there.isdisjoint(marks):
+        raise InputError(f"{folder} holds other things ({_some(there)}); name a new folder.")
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
 
 
 def write_text(target: str | Path, text: str) -> None:

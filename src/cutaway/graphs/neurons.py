@@ -90,6 +90,8 @@ def neurons(model: Model, k: int | None = 64) -> Neurons:
 
     Raises InputError, with the reason, where a layer has no neurons (experts) or its MLP is no module of its own.
     """
+    if not model.facts.n_layers:
+        raise InputError(f"{model.name} has no layers whose neurons are known: {model.contract.why or 'it has none'}.")
     mlps, downs, ins, outs = [], [], [], []
     branch = "mlp_pre_linear" if model.facts.gated else "mlp_pre"
     for layer in range(model.facts.n_layers):

@@ -82,6 +82,8 @@ class Model:
             names = self._expand(address)
         except _RefusedAddress as error:
             return error.reason
+        if not names:
+            return f"{self.name} has no layers"
         reasons = [self.contract.refused.get(name) for name in names]
         return None if None in reasons else reasons[0]
 
@@ -103,6 +105,8 @@ class Model:
         except _RefusedAddress as error:
             raise InputError(f"{pattern} does not exist here: {error.reason}") from None
         served = tuple(name for name in names if name not in self.contract.refused)
+        if not names:
+            raise InputError(f"{pattern} stands for no point: {self.name} has no layers.")
         if not served:
             raise InputError(f"{pattern} does not exist here: {self.contract.refused[names[0]]}")
         self._served[str(pattern)] = served
@@ -138,6 +142,8 @@ class Model:
                 return tuple(f"{name}.{i}" for i in range(self.facts.n_layers))
             if not layer:
                 raise InputError(f"{name} needs a layer: {name}.0 … {name}.{self.facts.n_layers - 1}, or {name}.*")
+            if not self.facts.n_layers:
+                raise InputError(f"no {text}: {self.name} has no layers.")
             if layer.isdigit():
                 raise InputError(
                     f"no layer {layer}: {self.name} has {self.facts.n_layers} (0 … {self.facts.n_layers - 1})."

@@ -26,6 +26,7 @@ from cutaway.evidence.statistics import spearman
 from cutaway.model import Intervention, LogitDifference, Model, plan, zero
 from cutaway.model.observed import linear_map
 from cutaway.model.tokens import Batch, Prompt
+from cutaway.readouts.asked import is_task, up_to_the_end
 from cutaway.readouts.reading import Floats
 
 SCHEMA = "cutaway.direct-effects/1"
@@ -309,9 +310,10 @@ def _evidence(
 
 
 def _asked(model: Model, prompt: Any, answer: Any, wrong: Any) -> tuple[Batch, Tensor, Tensor | None]:
-    if hasattr(prompt, "clean") and hasattr(prompt, "answers"):
+    if is_task(prompt):
         wrongs = getattr(prompt, "wrong", None)
-        return prompt.clean, torch.as_tensor(prompt.answers), None if wrongs is None else torch.as_tensor(wrongs)
+        answers = torch.as_tensor(prompt.answers)
+        return up_to_the_end(model, prompt), answers, None if wrongs is None else torch.as_tensor(wrongs)
     batch = model.batch(_prompts(prompt))
     rows = len(batch.ids)
     if answer is None:

@@ -19,6 +19,7 @@ from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
 from cutaway.model.tokens import Batch
+from cutaway.readouts.asked import is_task, up_to_the_end
 from cutaway.readouts.reading import Floats, Reading, Translate, read_lens
 from cutaway.readouts.seeds import beside_seeds
 from cutaway.readouts.tuned import TunedLens, lens_points
@@ -159,8 +160,8 @@ def lens(
     lens also the bias-only translator and the logit lens.
     Costs 1 + len(null_seeds) forwards and unembeddings of every token at every point. Raises InputError.
     """
-    if hasattr(prompt, "clean") and hasattr(prompt, "answers"):
-        prompt, answer = prompt.clean, prompt.answers.tolist() if answer is None else answer
+    if is_task(prompt):
+        prompt, answer = up_to_the_end(model, prompt), prompt.answers.tolist() if answer is None else answer
     batch: Batch = model.batch(prompt)
     if top < 1 or top > model.facts.vocab_size:
         raise InputError(f"top is between 1 and the vocabulary of {model.facts.vocab_size}; given {top}.")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cutaway import __version__
 from cutaway.core import InputError, content_hash, write_json
+from cutaway.core.files import refuse_unwritable
 
 SCHEMA = "cutaway.study/1"
 # The user's own files in a study: never hashed, and kept when the study is written again.
@@ -54,8 +55,7 @@ def claim_folder(folder: str | Path, kind: str) -> Path:
     Anything else is somebody's and is refused (InputError).
     """
     folder = Path(folder)
-    if folder.is_file():
-        raise InputError(f"--out {folder} is a file; name a folder.")
+    refuse_unwritable(folder)
     if folder.is_dir() and any(folder.iterdir()):
         try:
             found = read_manifest(folder).kind

@@ -65,10 +65,7 @@ def from_csv(
     2, the line after the header.
     """
     place = _there(path)
-    try:
-        text = place.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place} is no text in UTF-8: {error}.") from None
+    text = _text(place)
     table = list(csv.DictReader(io.StringIO(text, newline="")))
     header = [h for h in (next(csv.reader(io.StringIO(text, newline="")), [])) if h]
     if not table:
@@ -98,7 +95,7 @@ def from_jsonl(
     """
     place = _there(path)
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(place).splitlines(), 1):
         if line.strip():
             try:
                 value = json.loads(line)
@@ -320,6 +317,13 @@ def _vocabulary(tokenizer: Any) -> str | None:
         return None
     listed = sorted(tokenizer.get_vocab().items(), key=lambda pair: (pair[1], pair[0]))
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
+
+
+def _text(place: Path) -> str:
+    try:
+        return place.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place} is no text in UTF-8: {error}.") from None
 
 
 def _there(path: str | Path) -> Path:

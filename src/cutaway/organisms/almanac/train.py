@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cutaway.core.files import atomic_folder, atomic_path
+from cutaway.core.files import atomic_folder, atomic_path, refuse_foreign
 
 from .recipe import ALMANAC, ONE_LAYER, Recipe
 
@@ -205,6 +205,7 @@ def train(recipe: Recipe, out: Path, exam_every: int = 250, exam_items: int = 10
     from .behaviours import measure_behaviours
     from .tokenizer import build_tokenizer
 
+    refuse_foreign(out, "recipe.json")
     out.mkdir(parents=True, exist_ok=True)
     (out / "checkpoints").mkdir(exist_ok=True)
     with atomic_path(out / "recipe.json") as temporary:
