@@ -7,12 +7,13 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.viewer.real_study import write_study
 from tests.viewer.sample_study import Sizes, write_sample
 
 CHROMIUM = (
@@ -40,6 +41,10 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample(tmp_path_factory.mktemp("crowded"), sizes)
 
 
+PATIENCE = 30_000  # milliseconds; the machine may be busy
+Open = Callable[..., Any]
+
+
 class Running:
     """The viewer's application on a port of this machine, in a thread."""
 
@@ -64,6 +69,12 @@ class Running:
         self.server.should_exit = True
         self.thread.join(timeout=10)
         self.listener.close()
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small result of each room that has a page, of the shipped model; no test writes to it."""
+    return write_study(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture
@@ -99,3 +110,45 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Open]:
+    """Open an address in a context of its own; the test fails on any console error or any request that leaves."""
+    contexts: list[Any] = []
+    troubles: list[str] = []
+
+    def open_page(url: str, *, allowed: str = "", expect_errors: bool = False, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+
+        def route(request: Any) -> None:
+            address = request.request.url
+            if address.startswith(("file:", "blob:", "data:")) or (allowed and address.startswith(allowed)):
+                request.continue_()
+            else:
+                troubles.append(f"asked for {address}")
+                request.abort()
+
+        context.route("**/*", route)
+        if not expect_errors:
+            page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def until(page: Any, condition: str, arg: object = None, seconds: float = 10.0) -> None:
+    """Wait for a condition. Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition, arg):
+        assert time.monotonic() < end, f"never true: {condition}"
+        page.wait_for_timeout(30)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +12,12 @@ import pytest
 
 from cutaway.core import write_text
 from cutaway.viewer import page as page_of
-from tests.viewer.conftest import Running
+from tests.viewer.conftest import Open, Running, until
 from tests.viewer.sample_study import write_sample
 
 pytestmark = pytest.mark.browser
 
 READY = "html[data-ready]"
-PATIENCE = 30_000  # milliseconds; the machine may be busy
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Open]:
-    """Open an address in a context of its own; the test fails on any console error or any request that leaves."""
-    contexts: list[Any] = []
-    troubles: list[str] = []
-
-    def open_page(url: str, *, allowed: str = "", expect_errors: bool = False, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-
-        def route(request: Any) -> None:
-            address = request.request.url
-            if address.startswith(("file:", "blob:", "data:")) or (allowed and address.startswith(allowed)):
-                request.continue_()
-            else:
-                troubles.append(f"asked for {address}")
-                request.abort()
-
-        context.route("**/*", route)
-        if not expect_errors:
-            page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
 
 
 @pytest.fixture(scope="session")
@@ -113,14 +74,6 @@ def select_strongest(page: Any) -> str:
     page.click(f'.node[data-id="{name}"] .hit')
     page.wait_for_selector(f'.node.selected[data-id="{name}"]')
     return str(name)
-
-
-def until(page: Page, condition: str, arg: object = None, seconds: float = 10.0) -> None:
-    """Wait for a condition. Playwright's own waiting evaluates text inside the page, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(condition, arg):
-        assert time.monotonic() < end, f"never true: {condition}"
-        page.wait_for_timeout(30)
 
 
 def slide(page: Any, which: str, value: float) -> None:
@@ -447,15 +400,15 @@ def test_a_folder_of_traces_opens_with_a_list(opened: Open, sample: Path, tmp_pa
     running = Running(tmp_path)
     try:
         page = opened(running.url, allowed=running.url)
-        page.wait_for_selector(".trace-list button")
-        assert page.locator(".trace-list button").count() == 2
-        page.click(".trace-list li:nth-child(2) button")
+        page.wait_for_selector(".trace-list a")
+        assert page.locator(".trace-list a").count() == 2
+        page.click(".trace-list li:nth-child(2) a")
         ready(page)
         select_strongest(page)
         assert "trace=second" in page.evaluate("location.hash")
         page.reload()
         ready(page)
-        page.click("button[aria-label='All traces']")
+        page.click("button[aria-label='All results']")
         page.wait_for_selector(".trace-list")
     finally:
         running.stop()

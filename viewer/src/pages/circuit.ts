@@ -11,6 +11,7 @@ import { layered, type LayeredEdge } from "../parts/layered";
 import { pattern } from "../parts/pattern";
 import { Circuit, compare, type Edge, headOf, keyOf } from "./circuitfile";
 import { type Context, type Page, section } from "./context";
+import { scoring } from "./scoring";
 
 const MOST_DRAWN = 3000;
 
@@ -46,7 +47,7 @@ export function circuitPage(context: Context): Page {
     const heads = new Set(ranked.slice(0, size).flatMap((edge) => [edge.source, edge.node]).filter((name) => headOf(name)));
     replace(
       says,
-      h("b", {}, size.toLocaleString("en")), ` of ${total.toLocaleString("en")} edges, ${heads.size} heads. `,
+      h("b", {}, size.toLocaleString("en")), ` of ${total.toLocaleString("en")} edges, at ${heads.size} heads. `,
       found ? h("span", {}, "Faithfulness ", h("b", {}, figure(found.value)), found.between ? ` (between those measured at ${found.between.join(" and ")})` : " (measured)") : h("span", {}, "Faithfulness was not measured here."),
       size > MOST_DRAWN ? ` The ${MOST_DRAWN.toLocaleString("en")} strongest are drawn.` : "",
     );
@@ -171,7 +172,7 @@ export function circuitPage(context: Context): Page {
       section(
         "The circuit",
         `input below, logits above; blue edges raise the metric, orange lower it; the wider, the larger |score|. ${ported.size ? "Edges enter a head on the left as queries, in the middle as keys, on the right as values." : ""}`,
-        controls,
+        file.level === "edge" ? controls : h("p", {}, `A circuit of nodes: ${file.heads.length} heads, with every edge among them.`),
         others.length ? h("label", { class: "bar" }, h("span", { class: "note" }, "Compare with"), pick) : null,
         h("div", { class: "circuit-two" }, graph.element, detail),
         compared,
@@ -179,6 +180,7 @@ export function circuitPage(context: Context): Page {
       curve ? section("Faithfulness over sizes", `${file.curve!.ablation} ablation, ${file.curve!.n} items held out; drag along it to change the size`, curve.element) : null,
       file.faithfulness?.length ? section("Faithfulness by ablation", "1: the circuit does what the model does; 0: what is left when every edge is ablated", forest(file.faithfulness.map((row) => ({ estimate: { ...row.faithfulness, name: row.ablation }, role: "effect" as const })), "faithfulness by ablation")) : null,
       agreement(circuit, unit),
+      ...scoring(result.body),
       section("Edges", `all ${total.toLocaleString("en")} that were scored, the strongest first; choose one to see it above`, table),
     ],
   };

@@ -58,7 +58,7 @@ export class Circuit {
     const scores = body.scores === undefined || file.level !== "edge" ? null : matrix(file.sources.length, file.destinations.length)(body.scores, "scores");
     const all = scores
       ? scores.flatMap((row, s) => row.flatMap((score, d) => (score === null ? [] : [{ source: file.sources[s]!, destination: file.destinations[d]!, score }])))
-      : file.edges.map((edge) => ({ ...edge, score: edge.score ?? 0 }));
+      : amongMembers(file.edges).map((edge) => ({ ...edge, score: edge.score ?? 0 }));
     const rank = (edge: { score: number }) => (this.by === "signed" ? edge.score : Math.abs(edge.score));
     this.ranked = all.sort((a, b) => rank(b) - rank(a)).map((edge) => ({ ...edge, ...portOf(edge.destination), inside: inside.has(keyOf(edge.source, edge.destination)) }));
     for (const [s, name] of file.sources.entries()) this.stage.set(name, Math.max(0, (file.writes[s] ?? 0) - 1));
@@ -95,6 +95,12 @@ export class Circuit {
     const share = (Math.log(size) - Math.log(x0)) / (Math.log(x1) - Math.log(x0));
     return { value: y0 + share * (y1 - y0), between: [x0, x1] };
   }
+}
+
+/** A circuit of nodes has every edge of theirs: those that end at a node outside it lead nowhere, and are left out. */
+function amongMembers<E extends { source: string; destination: string }>(edges: readonly E[]): E[] {
+  const members = new Set([...edges.map((edge) => edge.source), "logits"]);
+  return edges.filter((edge) => members.has(portOf(edge.destination).node));
 }
 
 export function keyOf(source: string, destination: string): string {

@@ -177,7 +177,7 @@ function circuits(name: string, found: Shape<typeof cards> | null): Child {
   return h(
     "div",
     { class: "two" },
-    h("div", {}, h("h4", {}, "OV: attending to this token raises and lowers"), dataTable([{ name: "token", value: (row) => row.token, draw: (row) => tokenText(row.token) }, { name: "raises", value: (row) => row.raises[0]?.[1] ?? null, draw: (row) => tokens(row.raises) }, { name: "lowers", value: (row) => row.lowers[0]?.[1] ?? null, draw: (row) => tokens(row.lowers) }], own.OV, { caption: `OV circuit of head ${name}` })),
-    h("div", {}, h("h4", {}, "QK: this token looks for"), dataTable([{ name: "token", value: (row) => row.token, draw: (row) => tokenText(row.token) }, { name: "looks for", value: (row) => row.looks_for[0]?.[1] ?? null, draw: (row) => tokens(row.looks_for) }], own.QK, { caption: `QK circuit of head ${name}` })),
+    h("div", {}, h("h4", {}, "OV: attending to this token raises and lowers"), dataTable([{ name: "token", value: (row) => row.token, draw: (row) => tokenText(row.token) }, { name: "raises", words: true, value: (row) => row.raises[0]?.[1] ?? null, draw: (row) => tokens(row.raises) }, { name: "lowers", words: true, value: (row) => row.lowers[0]?.[1] ?? null, draw: (row) => tokens(row.lowers) }], own.OV, { caption: `OV circuit of head ${name}` })),
+    h("div", {}, h("h4", {}, "QK: this token looks for"), dataTable([{ name: "token", value: (row) => row.token, draw: (row) => tokenText(row.token) }, { name: "looks for", words: true, value: (row) => row.looks_for[0]?.[1] ?? null, draw: (row) => tokens(row.looks_for) }], own.QK, { caption: `QK circuit of head ${name}` })),
   );
 }

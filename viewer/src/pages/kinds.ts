@@ -5,6 +5,7 @@ import type { Context, Page } from "./context";
 import { directEffectsPage } from "./directeffects";
 import { genericPage } from "./generic";
 import { headsPage } from "./heads";
+import { ioiPage } from "./ioi";
 import { lensPage } from "./lens";
 import { probePage } from "./probe";
 import { steeringPage } from "./steering";
@@ -19,6 +20,7 @@ const KINDS: Record<string, Kind> = {
   "cutaway.circuit": { word: "circuit", draw: circuitPage },
   "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
   "cutaway.heads": { word: "heads", draw: headsPage },
+  "cutaway.ioi": { word: "indirect objects", draw: ioiPage },
   "cutaway.lens": { word: "lens", draw: lensPage },
   "cutaway.probe": { word: "probe", draw: probePage },
   "cutaway.steer": { word: "steering", draw: steeringPage },

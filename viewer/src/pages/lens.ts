@@ -47,7 +47,7 @@ export function lensPage({ result, params }: Context): Page {
         h("b", {}, `${point.point} after ‘${tokens[c]}’`),
         h("span", {}, "would say ", ...point.top[c]!.map(([token, p]) => h("span", { class: "vocab up" }, `${tokenText(token)} ${percent(p)}`))),
         h("span", {}, `KL to the output ${figure(point.kl_to_final[c])} nats`),
-        c === tokens.length - 1 ? h("span", {}, `rank of ‘${tokenText(prompt.answer.token)}’: ${(point.answer_rank + 0).toLocaleString("en")}, ${percent(point.answer_probability)}`) : null,
+        c === tokens.length - 1 ? h("span", {}, `rank of ‘${tokenText(prompt.answer.token)}’: ${point.answer_rank.toLocaleString("en")}, ${percent(point.answer_probability)}`) : null,
       );
     };
     const map = heatmap({
@@ -73,7 +73,7 @@ export function lensPage({ result, params }: Context): Page {
       curves,
       chart({ label: "Distance to the output by point", xTitle: "point", yTitle: "KL, nats", names, height: 220, series: [{ name: `${file.kind}, all positions of ${file.prompts.length} prompt${file.prompts.length > 1 ? "s" : ""}`, tone: "up", spots: kl.map((y, x) => ({ x, y })) }, ...(file.null_kl.length ? [{ name: "the same on the re-randomised model", tone: "faint" as const, dashed: true, spots: file.null_kl.map((y, x) => ({ x, y })) }] : [])] }).element,
       dataTable(
-        [{ name: "point", value: (row) => row.point }, { name: `rank of ‘${tokenText(prompt.answer.token)}’`, title: "0 is the first", value: (row) => row.answer_rank }, { name: "its probability", value: (row) => row.answer_probability }, { name: "KL at the end", title: "nats", value: (row) => row.kl_to_final.at(-1) ?? null }, { name: "says", value: (row) => tokenText(row.top.at(-1)?.[0]?.[0] ?? "") }],
+        [{ name: "point", value: (row) => row.point }, { name: `rank of ‘${tokenText(prompt.answer.token)}’`, title: "1 is the likeliest", value: (row) => row.answer_rank }, { name: "its probability", value: (row) => row.answer_probability }, { name: "KL at the end", title: "nats", value: (row) => row.kl_to_final.at(-1) ?? null }, { name: "says", value: (row) => tokenText(row.top.at(-1)?.[0]?.[0] ?? "") }],
         rows,
         { caption: "At the prompt’s end" },
       ),

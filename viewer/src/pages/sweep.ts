@@ -57,7 +57,7 @@ export function sweepPage(context: Context): Page {
   };
   const cells: Cell[] = values.effect.map((effect, i) => {
     const at = unravel(i, sizes);
-    const name = at.map((index, axis) => (axis === 0 ? label(0, index) : `${sweep.axes[axis]!.name} ${label(axis, index)}`)).join(", ");
+    const name = at.map((index, axis) => (axis === 0 ? `${/^\d+$/.test(label(0, index)) ? "layer " : ""}${label(0, index)}` : `${sweep.axes[axis]!.name} ${label(axis, index)}`)).join(", ");
     return { at, name, effect, low: values.low[i] ?? null, high: values.high[i] ?? null, none: values.none?.[i] ?? null };
   });
   // No part of the null reaches this far.

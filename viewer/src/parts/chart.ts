@@ -57,7 +57,7 @@ export function chart(given: Chart): Drawn {
   const values = given.series.flatMap((one) => one.spots.flatMap((spot) => [spot.y, spot.low, spot.high]));
   const [low, high] = given.yRange ?? extent(given.zero === false ? values : [...values, 0], 0.05);
   const frame = { left: 56, right: WIDTH - 12, top: 14, bottom: height - 42 };
-  const [from, to] = extent(xs.map(place), given.names ? 0.02 : 0.01);
+  const [from, to] = extent(xs.map(place), given.names ? 0.06 : 0.01);
   const across = scale(from, to, frame.left, frame.right);
   const up = scale(low, high, frame.bottom, frame.top);
   const x = (value: number) => across(place(value));

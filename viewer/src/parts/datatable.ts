@@ -9,6 +9,8 @@ export interface Column<Row> {
   /** What stands in the cell, where that is more than the value. */
   draw?(row: Row): Child;
   title?: string;
+  /** Set to the left though its values, which sort it, are numbers. */
+  words?: boolean;
 }
 
 export interface TableOptions<Row> {
@@ -24,14 +26,14 @@ export function dataTable<Row>(columns: readonly Column<Row>[], rows: readonly R
   let by = options.sort ?? -1;
   let down = true;
   let most = STEP;
-  const numeric = columns.map((column) => rows.every((row) => typeof column.value(row) !== "string"));
+  const numeric = columns.map((column) => !column.words && rows.every((row) => typeof column.value(row) !== "string"));
   const body = h("tbody");
   const more = h("button", { type: "button", class: "text-button", onclick: () => ((most += 10 * STEP), show()) });
   const heads = columns.map((column, i) =>
     h(
       "th",
       { scope: "col", class: numeric[i] ? "number" : "", title: column.title },
-      h("button", { type: "button", onclick: () => ((down = by === i ? !down : numeric[i]!), (by = i), show()) }, column.name),
+      h("button", { type: "button", onclick: () => ((down = by === i ? !down : rows.length > 0 && typeof column.value(rows[0]!) === "number"), (by = i), show()) }, column.name),
     ),
   );
   function show(): void {
