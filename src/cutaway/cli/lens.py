@@ -22,7 +22,7 @@ def lens(
     against: str | None = typer.Option(None, help="With --dla: the other token of the logit difference."),
     dla: bool = typer.Option(False, "--dla", help="Direct logit attribution: what each head and MLP adds."),
     task: str | None = typer.Option(
-        None, help="Prompts and answers of a task (cutaway tasks lists them) or of a .csv or .jsonl file."
+        None, help="A task's prompts and answers (cutaway tasks), or a .csv or .jsonl file's."
     ),
     n: int = typer.Option(32, min=1, help="With --task: how many items."),
     tuned: Path | None = typer.Option(None, "--tuned", help="Read through a tuned lens: the folder of a trained one."),
