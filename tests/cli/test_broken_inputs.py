@@ -148,52 +148,142 @@ def test_a_model_without_a_tokenizer(verb, broken, capsys):
 
 CASES = {
     # prompts
-    "trace ''": "empty", "lens ''": "empty", "lens": "give a prompt", "trace": "prompt",
-    "trace 'LONG' --quick": "at most", "lens 'LONG'": "at most", "lens 'Mary and John went' -m {}/short": "at most",
-    "lens PROMPT --answer qqqzz": "qqqzz", "trace PROMPT --target qqqzz": "qqqzz",
-    "trace PROMPT --contrast qqqzz is": "qqqzz", "trace PROMPT --target a --contrast a b": "exclude each other",
+    "trace ''": "empty",
+    "lens ''": "empty",
+    "lens": "give a prompt",
+    "trace": "prompt",
+    "trace 'LONG' --quick": "at most",
+    "lens 'LONG'": "at most",
+    "lens 'Mary and John went' -m {}/short": "at most",
+    "lens PROMPT --answer qqqzz": "qqqzz",
+    "trace PROMPT --target qqqzz": "qqqzz",
+    "trace PROMPT --contrast qqqzz is": "qqqzz",
+    "trace PROMPT --target a --contrast a b": "exclude each other",
     # points, tasks, choices
-    "lens PROMPT --at resid_pst.*": "resid_post", "sweep ioi --at nope.*": "nope", "sweep ioi --at resid_pre.99": "no layer 99",
-    "sweep ioi --each banana": "banana", "sweep ioi --how banana": "banana", "sweep ioi --metric banana": "banana",
-    "sweep ioi --positions banana": "banana", "sweep ioi --positions 99": "99", "sweep ioi --memory lots": "lots",
-    "sweep ioi --n 0": "", "sweep nope": "no task", "circuit nope": "no circuit task|no task", "tasks nope": "no task",
-    "lens --task nope": "no task", "sweep": "name a task", "circuit ioi --method banana": "banana",
-    "circuit ioi --ablation banana": "banana", "circuit ioi -c banana": "banana", "heads --circuit banana --tokens-of a": "OV:2.1",
-    "heads --circuit OV:9.9 --tokens-of Mary": "9", "heads --tokens 9999": "9999|context|long",
-    "sweep --clean 'Mary and John went' --answer qqqzz": "qqqzz", "sweep --clean 'Mary' --counterfactual 'Mary and' --answer park": "",
-    "steer --from {}/prompts.txt": "--to", "steer --from {}/prompts.txt --to {}/prompts.txt --strengths x": "numbers",
+    "lens PROMPT --at resid_pst.*": "resid_post",
+    "sweep ioi --at nope.*": "nope",
+    "sweep ioi --at resid_pre.99": "no layer 99",
+    "sweep ioi --each banana": "banana",
+    "sweep ioi --how banana": "banana",
+    "sweep ioi --metric banana": "banana",
+    "sweep ioi --positions banana": "banana",
+    "sweep ioi --positions 99": "99",
+    "sweep ioi --memory lots": "lots",
+    "sweep ioi --n 0": "",
+    "sweep nope": "no task",
+    "circuit nope": "no .*task",
+    "tasks nope": "no task",
+    "lens --task nope": "no task",
+    "sweep": "name a task",
+    "circuit ioi --method banana": "banana",
+    "circuit ioi --ablation banana": "banana",
+    "circuit ioi -c banana": "banana",
+    "heads --circuit banana --tokens-of a": "OV:2.1",
+    "heads --circuit OV:9.9 --tokens-of Mary": "9",
+    "heads --tokens 9999": "9999|context|long",
+    "sweep --clean 'Mary and John went' --answer qqqzz": "qqqzz",
+    "sweep --clean 'Mary' --counterfactual 'Mary and' --answer park": "",
+    "steer --from {}/prompts.txt": "--to",
+    "steer --from {}/prompts.txt --to {}/prompts.txt --strengths x": "numbers",
     # files
-    **{f"sweep {{}}/{f}": m for f, m in {"columns.csv": "no column", "nothing.csv": "no rows", "header.csv": "no rows|no column",
-       "latin.csv": "UTF-8", "missing.csv": "no file", "columns.jsonl": "", "latin.jsonl": "UTF-8", "brace.jsonl": "no JSON",
-       "w.pt": ""}.items()},
-    **{f"circuit {{}}/{f}": m for f, m in {"columns.csv": "no column", "latin.csv": "UTF-8", "missing.csv": "no file",
-       "latin.jsonl": "UTF-8", "brace.jsonl": "no JSON"}.items()},
-    **{f"tasks {{}}/{f} -m almanac": m for f, m in {"columns.csv": "no column", "latin.csv": "UTF-8", "missing.csv": "no file",
-       "brace.jsonl": "no JSON"}.items()},
-    **{f"probe {{}}/{f}": m for f, m in {"columns.csv": "column", "nothing.csv": "", "header.csv": "", "one.csv": "one class",
-       "latin.csv": "UTF-8", "missing.csv": "no file", "columns.jsonl": "", "latin.jsonl": "UTF-8", "brace.jsonl": "JSON",
-       "w.pt": "", "mine": ""}.items()},
-    **{f"steer --from {{}}/{f} --to {{}}/prompts.txt": m for f, m in {"latin.txt": "UTF-8", "missing.txt": "no file",
-       "nothing.txt": "no prompt", "columns.csv": "prompt", "brace.jsonl": "JSON", "w.pt": "UTF-8"}.items()},
-    "probe {}/one.csv --k x": "whole numbers", "probe {}/one.csv --where banana": "banana",
+    **{
+        f"sweep {{}}/{f}": m
+        for f, m in {
+            "columns.csv": "no column",
+            "nothing.csv": "no rows",
+            "header.csv": "no rows|no column",
+            "latin.csv": "UTF-8",
+            "missing.csv": "no file",
+            "columns.jsonl": "",
+            "latin.jsonl": "UTF-8",
+            "brace.jsonl": "no JSON",
+            "w.pt": "",
+        }.items()
+    },
+    **{
+        f"circuit {{}}/{f}": m
+        for f, m in {
+            "columns.csv": "no column",
+            "latin.csv": "UTF-8",
+            "missing.csv": "no file",
+            "latin.jsonl": "UTF-8",
+            "brace.jsonl": "no JSON",
+        }.items()
+    },
+    **{
+        f"tasks {{}}/{f} -m almanac": m
+        for f, m in {
+            "columns.csv": "no column",
+            "latin.csv": "UTF-8",
+            "missing.csv": "no file",
+            "brace.jsonl": "no JSON",
+        }.items()
+    },
+    **{
+        f"probe {{}}/{f}": m
+        for f, m in {
+            "columns.csv": "column",
+            "nothing.csv": "",
+            "header.csv": "",
+            "one.csv": "one class",
+            "latin.csv": "UTF-8",
+            "missing.csv": "no file",
+            "columns.jsonl": "",
+            "latin.jsonl": "UTF-8",
+            "brace.jsonl": "JSON",
+            "w.pt": "",
+            "mine": "",
+        }.items()
+    },
+    **{
+        f"steer --from {{}}/{f} --to {{}}/prompts.txt": m
+        for f, m in {
+            "latin.txt": "UTF-8",
+            "missing.txt": "no file",
+            "nothing.txt": "no prompt",
+            "columns.csv": "prompt",
+            "brace.jsonl": "JSON",
+            "w.pt": "UTF-8",
+        }.items()
+    },
+    "probe {}/one.csv --k x": "whole numbers",
+    "probe {}/one.csv --where banana": "banana",
     # dictionaries and lenses
-    "trace PROMPT -d {}/empty": "", "trace PROMPT -d nope": "nope", "trace PROMPT -d {}/w.pt": "",
-    "dictionary evaluate nope -m almanac": "nope", "dictionary evaluate {}/empty -m almanac": "",
-    "dictionary convert {}/missing {}/new": "", "dictionary train -m almanac --text {}/latin.txt --out {}/new": "UTF-8",
+    "trace PROMPT -d {}/empty": "",
+    "trace PROMPT -d nope": "nope",
+    "trace PROMPT -d {}/w.pt": "",
+    "dictionary evaluate nope -m almanac": "nope",
+    "dictionary evaluate {}/empty -m almanac": "",
+    "dictionary convert {}/missing {}/new": "",
+    "dictionary train -m almanac --text {}/latin.txt --out {}/new": "UTF-8",
     "dictionary train -m almanac --text {}/nothing.txt --out {}/new": "",
-    
-    "lens PROMPT --tuned {}/empty": "no tuned lens", "lens PROMPT --tuned {}/missing": "no tuned lens",
-    "lens --train-tuned {}/latin.txt --out {}/new": "UTF-8", "lens --train-tuned own --out {}/mine": "thesis.txt",
+    "lens PROMPT --tuned {}/empty": "no tuned lens",
+    "lens PROMPT --tuned {}/missing": "no tuned lens",
+    "lens --train-tuned {}/latin.txt --out {}/new": "UTF-8",
+    "lens --train-tuned own --out {}/mine": "thesis.txt",
     # where to write
-    "trace PROMPT --out {}/file": "is a file", "trace PROMPT --out {}/file/x": "cannot be made",
-    "trace PROMPT --out {}/mine": "not empty", "lens PROMPT --out {}/file/x": "cannot be made", "heads --out {}/mine": "not empty",
-    "sweep ioi --out {}/mine": "thesis.txt", "sweep ioi --out {}/file/x": "cannot be made",
-    "organism train almanac --out {}/mine": "thesis.txt", "toy rasp reverse --out {}/file": "is a file",
-    "toy rasp reverse --out {}/mine": "", "view {}/missing --html {}/v.html": "", "view {}/empty --html {}/v.html": "",
+    "trace PROMPT --out {}/file": "is a file",
+    "trace PROMPT --out {}/file/x": "cannot be made",
+    "trace PROMPT --out {}/mine": "not empty",
+    "lens PROMPT --out {}/file/x": "cannot be made",
+    "heads --out {}/mine": "not empty",
+    "sweep ioi --out {}/mine": "thesis.txt",
+    "sweep ioi --out {}/file/x": "cannot be made",
+    "organism train almanac --out {}/mine": "thesis.txt",
+    "toy rasp reverse --out {}/file": "is a file",
+    "toy rasp reverse --out {}/mine": "",
+    "view {}/missing --html {}/v.html": "",
+    "view {}/empty --html {}/v.html": "",
     # the command itself
-    "nope": "No such command", "lens PROMPT --banana": "banana", "lens PROMPT --seed x": "integer", "exam nope": "nope",
-    "toy nope": "nope", "toy rasp nope": "nope", "organism train nope --out {}/new": "nope", "models nope": "nope",
-}  # fmt: skip
+    "nope": "No such command",
+    "lens PROMPT --banana": "banana",
+    "lens PROMPT --seed x": "integer",
+    "exam nope": "nope",
+    "toy nope": "nope",
+    "toy rasp nope": "nope",
+    "organism train nope --out {}/new": "nope",
+    "models nope": "nope",
+}
 
 
 @pytest.mark.parametrize("command", CASES)
@@ -209,9 +299,17 @@ def test_one_clear_message(command, broken, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["trace '' --json", "lens PROMPT --answer qqqzz --json", "sweep nope --json", "probe {}/latin.csv --json",
-                "heads --circuit banana --tokens-of a --json", "circuit nope --json", "models nope --json"],
-)  # fmt: skip
+    "command",
+    [
+        "trace '' --json",
+        "lens PROMPT --answer qqqzz --json",
+        "sweep nope --json",
+        "probe {}/latin.csv --json",
+        "heads --circuit banana --tokens-of a --json",
+        "circuit nope --json",
+        "models nope --json",
+    ],
+)
 def test_with_json_an_error_prints_no_object(command, broken, capsys):
     import shlex
 

@@ -30,8 +30,6 @@ def up_to_the_end(model: Model, task: Any) -> Batch:
     if bool((ends == after).all()):
         return batch
     if not model.facts.causal:
-        raise InputError(
-            f"{model.name} reads what follows a prompt's end too, so the task's prompts cannot be cut there."
-        )
+        raise InputError(f"{model.name} reads what follows a prompt's end too: the task's prompts cannot be cut there.")
     rows = zip(batch.ids.cpu(), layout.starts, ends.tolist())
     return model.batch([ids[start : end + 1].tolist() for ids, start, end in rows])
