@@ -10,19 +10,25 @@ from cutaway.abstraction.alignment import Alignment
 from cutaway.abstraction.causal_model import CausalModel, NoMeaning
 from cutaway.abstraction.counterfactuals import Counterfactuals, counterfactuals
 from cutaway.abstraction.places import Place, dictionary_features, neurons, subspace, whole
+from cutaway.abstraction.scrub import Scrubbed, scrub
+from cutaway.abstraction.sweep import AlignmentSweep, align_sweep
 from cutaway.abstraction.train import Training
 
 __all__ = [
     "Alignment",
+    "AlignmentSweep",
     "CausalModel",
     "Counterfactuals",
     "NoMeaning",
     "Place",
+    "Scrubbed",
     "Training",
     "align",
+    "align_sweep",
     "counterfactuals",
     "dictionary_features",
     "neurons",
+    "scrub",
     "subspace",
     "whole",
 ]

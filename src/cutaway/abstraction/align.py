@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from cutaway.abstraction.alignment import Alignment
-from cutaway.abstraction.arms import Arm, beside_it, failures
+from cutaway.abstraction.arms import Arm, Found, beside_it, failures
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import Counterfactuals, Hypothesis, check, counterfactuals
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, balanced, share
-from cutaway.abstraction.train import Cell, Measured, Training, measure, train
+from cutaway.abstraction.train import Cell, Training, measure, train
 from cutaway.core import CutawayError, InputError
 from cutaway.model import Model
 
@@ -113,19 +113,6 @@ def align(
         failures=failures(found),
         how_run=data.continuation.reason,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What an alignment found on its data: featurizers [seed][variable], and how they do on the items `test`."""
-
-    data: Data
-    places: tuple[Place, ...]
-    spots: tuple[Spot, ...]
-    featurizers: list[list[Featurizer]]
-    train: Tensor
-    test: Tensor
-    measured: Measured
 
 
 def _check(settings: Settings, places: Mapping[str, Place]) -> None:

@@ -11,18 +11,33 @@ from torch import Tensor
 
 from cutaway.abstraction.counterfactuals import Hypothesis
 from cutaway.abstraction.counterfactuals import shown as spelled
+from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Coordinates, DictionaryFeatures, Featurizer, Subspace, Whole, random_subspace
 from cutaway.abstraction.illusion import Cut, divergence, natural_cut, read_cut
+from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, beside, share
-from cutaway.abstraction.train import Cell, measure
+from cutaway.abstraction.train import Cell, Measured, measure
 from cutaway.abstraction.written import right
 from cutaway.core import Estimate, Evidence, NotDone, TailItem
 
 if TYPE_CHECKING:
-    from cutaway.abstraction.align import Found, Settings
+    from cutaway.abstraction.align import Settings
 
 DRAWS = 5  # random subspaces
 SHOWN = 40  # failing items that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What an alignment found on its data: featurizers [seed][variable], and how they do on the items `test`."""
+
+    data: Data
+    places: tuple[Place, ...]
+    spots: tuple[Spot, ...]
+    featurizers: list[list[Featurizer]]
+    train: Tensor
+    test: Tensor
+    measured: Measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +201,3 @@ def _text(prompt: Any, values: Mapping[str, Any]) -> str:
 def _tokens(data: Data, ids: list[int]) -> str:
     names = data.model.token_strings(ids[:4]) if data.model.tokenizer is not None else [str(i) for i in ids[:4]]
     return " or ".join(name.strip() or repr(name) for name in names) + (" …" if len(ids) > 4 else "")
-
-
-if TYPE_CHECKING:
-    from cutaway.abstraction.data import Data
