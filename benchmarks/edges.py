@@ -1,16 +1,20 @@
-"""Edge scores at GPT-2-small's shape: EAP and integrated gradients of the masks, ours beside auto-circuit (PyPI).
+"""Edge scores at GPT-2-small's shape: EAP, EAP-IG and integrated gradients of the masks, ours beside auto-circuit
+(PyPI) and EAP-IG's repository.
 
     python benchmarks/edges.py
-    python benchmarks/edges.py --auto-circuit AC/bin/python
+    python benchmarks/edges.py --auto-circuit AC/bin/python --eap-ig FOLDER --items 4 --repeats 1
 
 Random weights (seed 0), random pairs of prompts, metric logit(answer) - logit(wrong) at the last token, resample
 ablation, queries, keys and values apart: 32,491 edges. `mask-ig` is what auto-circuit calls mask gradient with
-integrated samples, at the same points (m + 1 of them), so that scores can be compared; `eap-ig` is EAP-IG on inputs,
-which auto-circuit does not have: its cost is m forwards and backwards of the same kind.
+integrated samples, at the same points (m + 1 of them); it has no EAP-IG. `eap-ig` is EAP-IG on inputs at the points of
+its authors' code, k/m for k = 0 … m - 1.
 
 Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports seconds
 and its largest resident memory less that before the run. `apart` is the largest difference of two scores over the
-largest score. The peer needs auto-circuit 1.0 with TransformerLens 2 (`HookedTransformer` left TransformerLens in 4).
+largest score. A run that is not done after --limit seconds is ended and shown as "> limit". auto-circuit 1.0 needs
+TransformerLens 2 (`HookedTransformer` left TransformerLens in 4); --eap-ig is the folder of a clone of hannamw/EAP-IG
+(it is not on PyPI, where the package of that name prices assets), run by the same Python. Its code names the device
+"cuda" in places: the copy that runs reads "cpu" there, and takes token ids in place of text.
 """
 
 from __future__ import annotations
@@ -71,23 +75,21 @@ def task(rows):
 wires = opened(model)
 graph = wires.graph()
 def work(rows):
-    found = METHODS[method].score(wires, graph, task(rows), Settings("resample", steps, 0)).mean(0)
+    if method == "eap-ig":
+        from cutaway.circuits.attribution import eap_ig
+        found = eap_ig(wires, task(rows), shares=[k / steps for k in range(steps)]).mean(0)
+    else:
+        found = METHODS[method].score(wires, graph, task(rows), Settings("resample", steps, 0)).mean(0)
     return {name: found[:, d] for d, name in enumerate(graph.destinations)}
 work(2)
 timed(lambda: work(len(clean)))
 """
 )
 
-AUTO_CIRCUIT = (
-    COMMON
-    + r"""
-NAME = "auto-circuit"
+LENS = r"""
 from transformers import GPT2LMHeadModel
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
-from auto_circuit.data import PromptDataLoader, PromptDataset
-from auto_circuit.prune_algos.mask_gradient import mask_gradient_prune_scores
-from auto_circuit.utils.graph_utils import patchable_model
 hf = GPT2LMHeadModel.from_pretrained(case + "/model")
 c = hf.config
 cfg = HookedTransformerConfig(
@@ -102,6 +104,16 @@ net.cfg.use_attn_result, net.cfg.use_split_qkv_input, net.cfg.use_hook_mlp_in = 
 net.eval()
 for p in net.parameters():
     p.requires_grad = False
+"""
+
+AUTO_CIRCUIT = (
+    COMMON
+    + LENS
+    + r"""
+NAME = "auto-circuit"
+from auto_circuit.data import PromptDataLoader, PromptDataset
+from auto_circuit.prune_algos.mask_gradient import mask_gradient_prune_scores
+from auto_circuit.utils.graph_utils import patchable_model
 circuit = patchable_model(net, factorized=True, slice_output="last_seq", separate_qkv=True, device=torch.device("cpu"))
 def loader(rows):
     right, others = [a[None] for a in answers[:rows]], [w[None] for w in wrong[:rows]]
@@ -121,9 +133,57 @@ timed(lambda: work(len(clean)))
 )
 
 
+EAP_IG = (
+    COMMON
+    + LENS
+    + r"""
+NAME = "EAP-IG"
+import functools, pathlib, shutil, sys
+package = pathlib.Path(case) / "eap-ig"
+shutil.copytree(pathlib.Path(sys.argv[6]) / "src" / "eap", package / "eap", dirs_exist_ok=True)
+for file in (package / "eap").glob("*.py"):
+    file.write_text(file.read_text().replace("'cuda'", "'cpu'").replace('"cuda"', '"cpu"'))
+sys.path.insert(0, str(package))
+from eap import attribute as module
+from eap.graph import Graph
+module.tokenize_plus = lambda model, x, *_: (x, torch.ones_like(x), torch.full((len(x),), x.shape[1]), x.shape[1])
+net.cfg.ungroup_grouped_query_attention = True
+for p in net.parameters():
+    p.requires_grad = True
+def metric(logits, clean_logits, lengths, label):
+    last = logits[torch.arange(len(logits)), lengths - 1]
+    right, false = label
+    return -(last.gather(1, right[:, None]) - last.gather(1, false[:, None])).sum()
+def work(rows):
+    graph = Graph.from_model(net)
+    size = min(rows, int(sys.argv[5]))
+    batches = [
+        (clean[i : i + size], other[i : i + size], (answers[i : i + size], wrong[i : i + size]))
+        for i in range(0, rows, size)
+    ]
+    how = {"method": "EAP"} if method == "eap" else {"method": "EAP-IG-inputs", "ig_steps": steps}
+    module.attribute(net, graph, batches, metric, quiet=True, **how)
+    return graph
+work(2)
+keep = torch.save
+def as_named(graph, place):
+    found = {}
+    for name, edge in graph.edges.items():
+        source, _, destination = name.partition("->")
+        found.setdefault(destination, {})[source] = float(edge.score)
+    keep(found, place)
+torch.save = as_named
+timed(lambda: work(len(clean)))
+"""
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--auto-circuit", metavar="PYTHON", help="a Python with auto-circuit and TransformerLens 2")
+    parser.add_argument("--eap-ig", metavar="FOLDER", help="a clone of hannamw/EAP-IG; run by --auto-circuit's Python")
+    parser.add_argument("--limit", type=float, default=600, help="seconds after which a run is ended")
+    parser.add_argument("--methods", nargs="+", default=["eap", "mask-ig", "eap-ig"])
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--length", type=int, default=15)
     parser.add_argument("--batch", type=int, default=16, help="the peer's batch")
@@ -138,7 +198,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _make(Path(folder), options)
-        rows = [_method(folder, method, options) for method in ("eap", "mask-ig", "eap-ig")]
+        rows = [_method(folder, method, options) for method in options.methods]
     where = {"machine": platform.processor() or platform.machine(), "threads": options.threads}
     if options.json:
         print(json.dumps({"schema": "cutaway.benchmark.edges/1", **where, **vars(options), "rows": rows}))
@@ -175,40 +235,62 @@ def _method(folder: str, method: str, options: argparse.Namespace) -> dict[str, 
     contestants = {"ours": (sys.executable, OURS)}
     if options.auto_circuit and method != "eap-ig":
         contestants["auto-circuit"] = (options.auto_circuit, AUTO_CIRCUIT)
+    if options.auto_circuit and options.eap_ig and method != "mask-ig":
+        contestants["EAP-IG"] = (options.auto_circuit, EAP_IG)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
     for _ in range(options.repeats):
         for name, (python, script) in contestants.items():
-            arguments = [folder, options.threads, method, options.steps, options.batch]
+            arguments = [folder, options.threads, method, options.steps, options.batch, options.eap_ig or ""]
             environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(
-                [python, "-c", script, *map(str, arguments)],
-                capture_output=True,
-                text=True,
-                env=environment,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    [python, "-c", script, *map(str, arguments)], capture_output=True, text=True, env=environment,
+                    check=False, timeout=options.limit,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                continue
             if done.returncode:
                 raise SystemExit(f"{name} failed on {method}:\n{done.stderr[-2000:]}")
             runs[name].append(json.loads(done.stdout.strip().splitlines()[-1]))
     row: dict[str, object] = {"method": method}
     for name, made in runs.items():
+        if not made:
+            row[f"{name} seconds"] = f"> {options.limit:g}"
+            continue
         row[f"{name} seconds"] = round(statistics.median(run["seconds"] for run in made), 3)
         row[f"{name} MB"] = round(statistics.median(run["bytes"] for run in made) / 1e6)
-    if "auto-circuit" in runs:
-        pairs = list(zip(runs["auto-circuit"], runs["ours"]))
-        row["times faster"] = round(statistics.median(a["seconds"] / b["seconds"] for a, b in pairs), 2)
-        row["of the memory"] = round(statistics.median(b["bytes"] / max(1, a["bytes"]) for a, b in pairs), 3)
-        row["apart"] = _apart(folder, method, options)
+    for name in list(contestants)[1:]:
+        pairs = list(zip(runs[name], runs["ours"]))
+        if pairs:
+            row[f"times faster than {name}"] = round(
+                statistics.median(a["seconds"] / b["seconds"] for a, b in pairs), 2
+            )
+            row[f"of its memory, {name}"] = round(
+                statistics.median(b["bytes"] / max(1, a["bytes"]) for a, b in pairs), 3
+            )
+            row[f"apart from {name}"] = _apart(folder, method, name)
     return row
 
 
-def _apart(folder: str, method: str, options: argparse.Namespace) -> float:
-    """The largest difference of scores over the largest score. auto-circuit keeps a tensor a module: [head, source]."""
+def _apart(folder: str, method: str, peer: str) -> float:
+    """The largest difference of scores over the largest score. auto-circuit keeps a tensor a module: [head, source];
+    EAP-IG's are by name."""
     import torch
 
     ours = torch.load(f"{folder}/ours-{method}.pt", weights_only=True)
-    theirs = torch.load(f"{folder}/auto-circuit-{method}.pt", weights_only=True)
+    theirs = torch.load(f"{folder}/{peer}-{method}.pt", weights_only=True)
     worst = most = 0.0
+    if peer == "EAP-IG":
+        sources = ["input"]
+        layers = len({name for name in ours if name.startswith("m")})
+        heads = len({name for name in ours if name.startswith("a0.") and name.endswith("<q>")})
+        for layer in range(layers):
+            sources += [f"a{layer}.h{head}" for head in range(heads)] + [f"m{layer}"]
+        for destination, row in theirs.items():
+            for source, value in row.items():
+                mine = float(ours[destination][sources.index(source)])
+                worst, most = max(worst, abs(mine - value)), max(most, abs(value))
+        return worst / most
     for name, score in theirs.items():
         for head, row in enumerate(score.reshape(-1, score.shape[-1])):
             mine = ours[_name(name, head)][: len(row)].to(row)

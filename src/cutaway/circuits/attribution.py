@@ -7,7 +7,7 @@ the whole task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,24 +67,32 @@ def eap(wires: Wires, task: Any, ablation: str = "resample", *, tokens: int = TO
 
 
 def eap_ig(
-    wires: Wires, task: Any, ablation: str = "resample", *, steps: int = 5, tokens: int = TOKENS, spans: Spans = ()
+    wires: Wires,
+    task: Any,
+    ablation: str = "resample",
+    *,
+    steps: int = 5,
+    shares: Sequence[float] | None = None,
+    tokens: int = TOKENS,
+    spans: Spans = (),
 ) -> Tensor:
     """EAP with the gradient averaged along a line of inputs (Hanna et al. 2024, "Have faith in faithfulness", eq. 3).
     (1 + m)F + mB.
 
     score(s, p) = (clean_s - ablated_s) . 1/m sum for k = 1 … m of the gradient where the first block reads
                   ablated_input + k/m (clean_input - ablated_input)
+    `shares`: other points of the line than k/m. (The authors' code takes 0 … (m - 1)/m, without the clean input.)
     """
     _positive(steps)
+    at = [k / steps for k in range(1, steps + 1)] if shares is None else list(shares)
     found = []
     for part in parts(wires, task, ablation, tokens, spans):
-        seen = part.run()  # k = m
-        delta = seen.senders - part.other
-        total = part.scores(seen, delta)
-        for k in range(1, steps):
-            seen = part.run(start=part.other.start + k / steps * delta.start)
-            total += part.scores(seen, delta)
-        found.append((total / steps).cpu())
+        clean = part.run() if at[-1] == 1 else None
+        delta = (record(wires, part.batch) if clean is None else clean.senders) - part.other
+        seen = (part.run(start=part.other.start + share * delta.start) for share in at[: len(at) - (clean is not None)])
+        total = sum(part.scores(one, delta) for one in (*seen, *([] if clean is None else [clean])))
+        assert isinstance(total, Tensor)
+        found.append((total / len(at)).cpu())
     return torch.cat(found)
 
 

@@ -4,7 +4,7 @@ networks trained to be programs, whose nodes are."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,9 +25,7 @@ DRAWS = 100  # random rankings
 __all__ = ["Subject", "Trained", "circuits_exam", "margin"]
 
 
-def circuits_exam(
-    *, quick: bool = False, seed: int = 0, say: Callable[[str], None] | None = None
-) -> list[dict[str, Any]]:
+def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
     """Laws of the masked forward and of exact patching, which pass or fail; then each method's AUROC over the full
     ranking of edges and its precision at the true size, which are reported.
 
@@ -42,18 +40,14 @@ def circuits_exam(
     from cutaway.toys.rasp import compile_program, program, program_names
     from cutaway.toys.siit.shipped import names as trained_names
 
-    tell = say or (lambda _: None)
     pairs = QUICK_PAIRS if quick else PAIRS
     names = QUICK if quick else program_names()
-    tell(f"Compiling {len(names)} programs")
     subjects = [Subject(compile_program(program(name)), pairs, seed) for name in names]
-    tell("Laws")
     rows = laws(subjects)
     methods = [name for name in METHODS if METHODS[name].level == "edge" and not (quick and name in QUICK_LEFT_OUT)]
     trained = [Trained(name, SCORED, seed) for name in (QUICK_TRAINED if quick else trained_names())]
     scored: dict[str, list[dict[str, Any]]] = {}
     for method in methods:
-        tell(f"{method} on {len(subjects)} programs and {len(trained)} trained networks")
         scored[method] = [_score(subject, method, seed) for subject in subjects]
         rows += _means(method, METHODS[method].cost, scored[method], KINDS, "programs", seed)
         rows += _means(
