@@ -148,3 +148,20 @@ class TranscoderSet(Protocol):
     def skip(self, layer: int) -> Tensor | None:
         """[d_out, d_in] of a skip transcoder, None elsewhere."""
         ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """Numbers of a model, taken at each checkpoint of its training."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """JSON values that decide what comes out: a timeline is resumed only with the same."""
+        ...
+
+    def __call__(self, subject: Any, /) -> Mapping[str, Any]:
+        """A model (or module) -> series name -> a number, an `Estimate`, or an array that is kept for later."""
+        ...

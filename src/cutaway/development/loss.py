@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from cutaway.core import InputError
 from cutaway.development.weights import Chosen, choose
 
+_BATCHED = 2_000_000  # numbers in all chains up to which they are batched
 PerItem = Callable[..., Tensor]  # (forward, *batch) -> losses [b]
 
 
@@ -124,7 +125,7 @@ class Gradients:
             return self._graphs[key](theta, *batch)
 
     def _prepare(self, theta: Tensor, batch: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, Tensor]]:
-        if len(theta) == 1 and theta.numel() > 1_000_000:
+        if theta.numel() > _BATCHED:  # arithmetic dominates: batching saves nothing, recording costs seconds
             self.how = "chain by chain"
             return self._each
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 import torch
@@ -52,7 +52,7 @@ def deep_linear(dims: Sequence[int], rank: int, point: Point = "generic", seed: 
     if len(dims) < 3 or not 0 <= rank <= min(dims):
         raise InputError(f"at least three widths and a rank of at most the least are needed: {list(dims)}, {rank}.")
     if point == "balanced":
-        return DeepLinear([torch.eye(rows, cols) * (torch.arange(cols) < rank) for cols, rows in zip(dims, dims[1:])])
+        return DeepLinear([torch.eye(rows, cols) * (torch.arange(cols) < rank) for cols, rows in pairwise(dims)])
     generator = torch.Generator().manual_seed(seed)
 
     def orthogonal(rows: int, cols: int) -> Tensor:
@@ -61,7 +61,7 @@ def deep_linear(dims: Sequence[int], rank: int, point: Point = "generic", seed: 
         q = torch.linalg.qr(drawn).Q
         return q if rows >= cols else q.T
 
-    weights = [orthogonal(rows, cols) for cols, rows in zip(dims[:-1], dims[1:])]
+    weights = [orthogonal(rows, cols) for cols, rows in pairwise(dims)]
     weights[-1] = orthogonal(dims[-1], rank) @ orthogonal(rank, dims[-2])
     return DeepLinear(weights)
 

@@ -1,0 +1,137 @@
+"""The checkpoints of a training run: local folders, or revisions of a hub repository, in the order of their steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cutaway.core import InputError
+
+_STEP = re.compile(r"(?:step|checkpoint|ckpt|iter)[-_]?0*(\d+)(?:\D|$)|^0*(\d+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One moment of training. `source`: a folder, or `repository@revision`."""
+
+    step: int
+    label: str
+    source: str
+
+
+def _open_model(checkpoint: Checkpoint) -> Any:
+    from cutaway.model import load
+
+    source = checkpoint.source
+    if "@" in source and not Path(source).exists():
+        from huggingface_hub import snapshot_download
+
+        repository, revision = source.split("@", 1)
+        source = snapshot_download(repository, revision=revision)
+    return load(source)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Checkpoints in order, and how one is opened (a model; or with another `opener` any module)."""
+
+    name: str
+    items: tuple[Checkpoint, ...]
+    opener: Callable[[Checkpoint], Any] = field(default=_open_model, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def open(self, checkpoint: Checkpoint, like: dict[str, tuple[int, ...]] | None = None) -> Any:
+        """The model of a checkpoint. Raises InputError where its shapes are not `like` those of the first."""
+        subject = self.opener(checkpoint)
+        if like is not None and (own := shapes(subject)) != like:
+            differ = sorted(name for name in {*own, *like} if own.get(name) != like.get(name))
+            name = differ[0]
+            raise InputError(
+                f"{checkpoint.label} is another architecture than the first checkpoint: {name} is {own.get(name)} "
+                f"there and {like.get(name)} in the first ({len(differ)} parameters differ). One run a timeline."
+            )
+        return subject
+
+
+def module_of(subject: Any) -> nn.Module:
+    """The module of a model, or the module itself."""
+    module: nn.Module = getattr(subject, "hf", subject)
+    return module
+
+
+def shapes(subject: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module_of(subject).named_parameters()}
+
+
+def find_checkpoints(
+    where: str | Path | Sequence[str | Path],
+    opener: Callable[[Checkpoint], Any] | None = None,
+    every: int = 1,
+) -> Checkpoints:
+    """Checkpoints of a folder (its subfolders `step-000100`, `checkpoint-100`, …, or a folder `checkpoints/` in it), of
+    a list of folders, of a shipped model by name, or of hub revisions (`repo@step0,step512,step1000`).
+
+    every: only each so-many-th, the last always. Raises InputError: nothing found, one checkpoint alone, a name
+    without a step, two checkpoints of one step.
+    """
+    if isinstance(where, (str, Path)):
+        name, sources = _sources(str(where))
+    else:
+        name, sources = "checkpoints", [str(one) for one in where]
+    found = []
+    for source in sources:
+        label = source.rsplit("@", 1)[1] if "@" in source and not Path(source).exists() else Path(source).name
+        match = _STEP.search(label)
+        if match is None:
+            raise InputError(
+                f"no step in the name {label!r}; checkpoints are named like step-000100 or checkpoint-100."
+            )
+        found.append(Checkpoint(int(next(part for part in match.groups() if part is not None)), label, source))
+    found.sort(key=lambda checkpoint: checkpoint.step)
+    steps = [checkpoint.step for checkpoint in found]
+    if len(set(steps)) < len(steps):
+        twice = next(step for step in steps if steps.count(step) > 1)
+        raise InputError(f"two checkpoints of step {twice} in {name}.")
+    if len(found) < 2:
+        raise InputError(
+            f"a timeline needs at least two checkpoints; {name} has {len(found)}. Train with checkpoints, or name a "
+            "folder that holds several (step-000100/, …)."
+        )
+    if every > 1:
+        found = [c for i, c in enumerate(found) if i % every == 0 or i == len(found) - 1]
+    return Checkpoints(name, tuple(found), opener or _open_model)
+
+
+def _sources(where: str) -> tuple[str, list[str]]:
+    from cutaway.core.registry import shipped_models
+
+    path = Path(where)
+    if not path.is_dir() and where in shipped_models():
+        path = shipped_models()[where] / "checkpoints"
+        if not path.is_dir():
+            raise InputError(
+                f"no checkpoints of {where} are here: they lie in the project's repository, not its wheel."
+            )
+        return where, _folders(path)
+    if path.is_dir():
+        if (path / "checkpoints").is_dir():
+            path = path / "checkpoints"
+        return path.name if path.name != "checkpoints" else path.parent.name, _folders(path)
+    if "@" in where:
+        repository, revisions = where.split("@", 1)
+        return repository, [f"{repository}@{one.strip()}" for one in revisions.split(",") if one.strip()]
+    raise InputError(
+        f"no checkpoints at {where!r}: name a folder of step-… folders, a shipped model, or repo@revision,revision."
+    )
+
+
+def _folders(path: Path) -> list[str]:
+    inside = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [str(p) for p in inside if _STEP.search(p.name) and any(p.glob("*.safetensors"))]
