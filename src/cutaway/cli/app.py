@@ -6,8 +6,10 @@ import typer
 
 from cutaway import __version__
 from cutaway.cli import (
+    align,
     attack,
     circuit,
+    classify,
     dictionary,
     exam,
     heads,
@@ -62,9 +64,11 @@ app.command("circuit", short_help="Which heads and edges carry a task.")(circuit
 app.command("neurons", short_help="What neurons of a vision model stand for.")(neurons.neurons)
 app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)
 app.command("attack", short_help="Write words on pictures, and see what a model says.")(attack.attack)
+app.command("align", short_help="Does a network run this algorithm?")(align.align)
 app.command("models", short_help="List the models that ship.")(models.models)
 app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
 app.add_typer(dictionary.app, name="dictionary")
+app.command("classify", short_help="Classify texts from features, and from simpler things.")(classify.classify)
 app.add_typer(organism.app, name="organism")
 app.command("exam")(exam.exam)
 app.command("toy", short_help="Make subjects whose truth is exact, and check them.")(toy.toy)

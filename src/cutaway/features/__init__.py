@@ -5,6 +5,8 @@ made = train(model, rows, settings, out="dictionaries/mine")["plt"]
 print(evaluate(model, made, held_out_rows))
 """
 
+from typing import TYPE_CHECKING, Any
+
 from cutaway.features.architectures import ARCHITECTURES
 from cutaway.features.arm_study import ArmStudy, arm_study
 from cutaway.features.circuit_tracer import write as write_circuit_tracer
@@ -28,6 +30,9 @@ from cutaway.features.stream import rows_from_text
 from cutaway.features.train import train, untrained, untrained_sae
 from cutaway.features.transcoders import Layer, Transcoders
 
+if TYPE_CHECKING:
+    from cutaway.features.embedding import FeatureEmbedding
+
 __all__ = [
     "ARCHITECTURES",
     "SAE",
@@ -36,6 +41,7 @@ __all__ = [
     "Described",
     "DictionarySettings",
     "Examples",
+    "FeatureEmbedding",
     "Kept",
     "Knowledge",
     "Layer",
@@ -74,3 +80,12 @@ __all__ = [
     "untrained_sae",
     "write_circuit_tracer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A scikit-learn estimator: scikit-learn is imported when it is asked for.
+    if name == "FeatureEmbedding":
+        from cutaway.features.embedding import FeatureEmbedding
+
+        return FeatureEmbedding
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

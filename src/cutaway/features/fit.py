@@ -78,7 +78,7 @@ def placed(dictionary: Transcoders, model: Model) -> Transcoders:
     if config and model.architecture is not None:
         # A hook name means another point on families with a norm behind the MLP: the model knows.
         points = [
-            model.hook_point(str(config[field]), 0).partition(".")[0]
+            model.hook_point(str(config[field]), 0, folded=False).partition(".")[0]  # circuit-tracer folds none
             for field in ("feature_input_hook", "feature_output_hook")
             if field in config
         ]

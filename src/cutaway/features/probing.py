@@ -103,7 +103,8 @@ def direction(x: Tensor, y: Tensor) -> Tensor:
         warnings.simplefilter("ignore")
         fit.fit(((x.double() - x.double().mean(0)) / spread).numpy(), y.numpy())
     w = torch.as_tensor(fit.coef_[0]) / spread
-    return (w / w.norm()).to(x.dtype)
+    unit: Tensor = (w / w.norm()).to(x.dtype)
+    return unit
 
 
 def _some(which: Tensor, seed: int) -> Tensor:

@@ -110,7 +110,7 @@ class Splitting:
 
     def children(self, level: int, feature: int) -> list[int]:
         """Features of the next width whose parent it is."""
-        return (self.parents[level] == feature).nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+        return [int(f) for f in (self.parents[level] == feature).nonzero()[:, 0]]
 
     def to_json(self) -> dict[str, Any]:
         return {

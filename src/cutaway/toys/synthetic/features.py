@@ -195,4 +195,5 @@ def _directions(s: SyntheticSettings, g: torch.Generator) -> Tensor:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return torch.nn.functional.normalize(W.detach(), dim=1)
+    found: Tensor = torch.nn.functional.normalize(W.detach(), dim=1)
+    return found
