@@ -80,7 +80,8 @@ class ClassifyTable:
         best = self.winners()
         table = [["balanced accuracy", "numbers", *REGIMES]]
         for name, row in self.accuracy.items():
-            cells = [f"{'*' if best[r] == name else ' '}{_short(row[r])}" for r in REGIMES]
+            top = {r: self.accuracy[best[r]][r].value - 1e-9 for r in REGIMES}
+            cells = [f"{'*' if row[r].value >= top[r] else ' '}{_short(row[r])}" for r in REGIMES]
             table.append([name, str(self.width[name]), *cells])
         lines = [
             f"{self.data}: {len(self.classes)} classes, {self.n_learn:,} texts to learn from, {self.n_test:,} to test "
@@ -138,14 +139,17 @@ def classify_table(
             right = [_right(x[index], labels_, tested, truth) for index, labels_ in fits]
             scores[name][regime] = np.mean(right, axis=0) * weights[regime]
     accuracy = {
-        name: {r: bootstrap(v, name=f"{name}, {r}", over="texts", method="percentile") for r, v in row.items()}
+        name: {
+            r: bootstrap(v, weights[r], statistic=_ratio, name=f"{name}, {r}", over="texts", method="percentile")
+            for r, v in row.items()
+        }
         for name, row in scores.items()
     }
     by = "the longer half of the texts, learned on the shorter" if shifted is None else "texts of another source"
     return ClassifyTable(
         data, str(dictionary), len(learn), len(test), tuple(map(str, classes)), few, by,
         {name: x.shape[1] for name, x in found.items()}, accuracy, 1 / len(classes),
-        tuple(_evidence(regime, accuracy, scores, seed) for regime in REGIMES),
+        tuple(_evidence(regime, accuracy, scores, weights[regime], seed) for regime in REGIMES),
     )  # fmt: skip
 
 
@@ -273,6 +277,11 @@ def _regimes(
     return out
 
 
+def _ratio(right: Floats, weight: Floats) -> Floats:
+    """[rows, n] -> [rows]: weighted rights over weights, so that a resample's accuracy cannot pass 1."""
+    return np.asarray(right.sum(-1) / weight.sum(-1), dtype=np.float64)
+
+
 def _codes(labels: Sequence[str], classes: NDArray[Any]) -> NDArray[np.int64]:
     return np.searchsorted(classes, np.asarray([str(label) for label in labels])).astype(np.int64)
 
@@ -303,10 +312,12 @@ def _right(x: Floats, y: NDArray[np.int64], tested: Floats, truth: NDArray[np.in
 
 
 def _evidence(
-    regime: str, accuracy: Mapping[str, Mapping[str, Estimate]], scores: Mapping[str, Mapping[str, Floats]], seed: int
-) -> Evidence:
+    regime: str, accuracy: Mapping[str, Mapping[str, Estimate]], scores: Mapping[str, Mapping[str, Floats]],
+    weight: Floats, seed: int,
+) -> Evidence:  # fmt: skip
     def compared(name: str) -> Comparison:
-        apart = bootstrap_difference(scores[OURS][regime], scores[name][regime], paired=True, over="texts", seed=seed)
+        ours, theirs = (np.stack([scores[one][regime], weight]) for one in (OURS, name))
+        apart = bootstrap_difference(ours, theirs, paired=True, statistic=_ratio, over="texts", seed=seed)
         return Comparison(estimate=accuracy[name][regime].model_copy(update={"name": name}), difference=apart)
 
     return Evidence(
