@@ -12,7 +12,7 @@ from cutaway.core import InputError
 
 STUDY = "cutaway.study/1"
 DEPTH = 3  # folders below the one that was named
-MOST = 500  # results
+MOST = 2000  # results
 LARGEST = 256 * 1024 * 1024  # bytes of one file
 # What verbs leave beside a result; never results of their own.
 BESIDE = frozenset({"manifest.json", "evidence.json", "labels.json", "features.json", "command.json", "plan.json"})
@@ -60,25 +60,25 @@ def _below(folder: Path, root: Path, depth: int) -> Iterator[Item]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.resolve().is_relative_to(root.resolve()):
             continue
-        name = path.relative_to(root).as_posix()
         if path.is_dir():
             if (path / "manifest.json").is_file():
-                yield from _sealed(path, name, alone=False)
+                yield from _sealed(path, path.relative_to(root).as_posix(), alone=False)
             elif depth > 0:
                 yield from _below(path, root, depth - 1)
         elif path.suffix == ".json" and path.name not in BESIDE and _has_schema(path):
-            # A folder that holds one result under the verb's own name is called by the folder's.
-            yield Item(_without_stem(name, path, root), "result", path)
+            yield Item(_called(path, root), "result", path)
 
 
-def _without_stem(name: str, path: Path, root: Path) -> str:
-    if path.stem in ("result", "sweep", "report") and path.parent != root:
+def _called(path: Path, root: Path) -> str:
+    """A folder's one result that has its verb's own name is called by the folder."""
+    name = path.relative_to(root).as_posix()
+    if path.stem in ("result", "sweep", "report", "card", "alignment") and path.parent != root:
         return path.parent.relative_to(root).as_posix()
     return name.removesuffix(".json")
 
 
 def _sealed(folder: Path, name: str, alone: bool) -> Iterator[Item]:
-    """The result of a folder with a manifest. A damaged one raises where it is all that was asked for."""
+    """The results of a folder with a manifest. A damaged manifest raises where it is all that was asked for."""
     try:
         manifest = read_object(folder / "manifest.json")
         if "schema" not in manifest:
@@ -99,6 +99,11 @@ def _sealed(folder: Path, name: str, alone: bool) -> Iterator[Item]:
     for path in files:
         one = name or str(manifest.get("kind") or path.stem)
         yield Item(one if len(files) == 1 else f"{name}/{path.stem}".strip("/"), "result", path, manifest)
+    # What a verb wrote by the hundred (a card each) lies in folders of its own.
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.resolve().is_relative_to(folder.resolve()):
+            for item in _below(path, folder, DEPTH - 1):
+                yield Item(f"{name}/{item.name}".strip("/"), item.kind, item.path, item.manifest, item.problem)
 
 
 def _has_schema(path: Path) -> bool:

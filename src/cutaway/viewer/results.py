@@ -13,7 +13,7 @@ from typing import Any
 
 from cutaway.core import InputError
 from cutaway.study import Item, contents
-from cutaway.study.contents import read_object
+from cutaway.study.contents import BESIDE, read_object
 from cutaway.viewer.traces import read_graph, read_trace
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -79,20 +79,26 @@ def entry(item: Item) -> dict[str, str]:
 
 
 def pictures(item: Item) -> list[dict[str, str]]:
-    """The pictures that lie in a result's own folder (not a folder that it shares with others): name, data URI."""
-    if not item.manifest:
-        return []
+    """The pictures of a result, as data URIs: those that lie in a folder of its own (and in folders of it that hold no
+    results), or, where several results share a folder, those called by its name."""
+    folder, stem = item.path.parent, item.path.stem
+    results = [path for path in folder.glob("*.json") if path.name not in BESIDE]
+    alone = bool(item.manifest) and len(results) == 1
+    if alone or (len(results) == 1 and folder != folder.parent and item.name != stem):
+        below = [path for path in folder.iterdir() if path.is_dir() and not any(path.rglob("*.json"))]
+        given = [path for place in (folder, *sorted(below)) for path in sorted(place.iterdir())]
+    else:
+        given = [path for path in sorted(folder.iterdir()) if path.stem == stem or path.stem.startswith(f"{stem}-")]
     found, left = [], LARGEST_PICTURES
-    root = item.path.parent.resolve()
-    for path in sorted(root.rglob("*")):
+    for path in given:
         kind = PICTURES.get(path.suffix.lower())
-        if kind is None or not path.is_file() or not path.resolve().is_relative_to(root):
+        if kind is None or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             continue
         left -= path.stat().st_size
         if left < 0 or len(found) == MOST_PICTURES:
             break
         data = base64.b64encode(path.read_bytes()).decode()
-        found.append({"name": path.relative_to(root).as_posix(), "data": f"data:{kind};base64,{data}"})
+        found.append({"name": path.relative_to(folder).as_posix(), "data": f"data:{kind};base64,{data}"})
     return found
 
 
@@ -112,10 +118,12 @@ def _summary(path: Path, stamp: int) -> dict[str, str]:
     evidence = body.get("evidence")
     claims = [one for one in (evidence if isinstance(evidence, list) else [evidence]) if isinstance(one, dict)]
     first = claims[0] if claims else {}
-    model = body.get("model") or (body["choices"].get("model") if isinstance(body.get("choices"), dict) else "")
+    model = body.get("model") or next(
+        (body[key].get("model") for key in ("choices", "about") if isinstance(body.get(key), dict)), ""
+    )
     return {
         "schema": _schema(body),
-        "title": str(first.get("claim") or body.get("title") or body.get("claim") or ""),
+        "title": str(first.get("claim") or body.get("title") or body.get("claim") or body.get("label") or ""),
         "verdict": str(first.get("verdict") or ""),
         "model": model if isinstance(model, str) else "",
     }

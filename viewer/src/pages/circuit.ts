@@ -178,7 +178,7 @@ export function circuitPage(context: Context): Page {
         compared,
       ),
       curve ? section("Faithfulness over sizes", `${file.curve!.ablation} ablation, ${file.curve!.n} items held out; drag along it to change the size`, curve.element) : null,
-      file.faithfulness?.length ? section("Faithfulness by ablation", "1: the circuit does what the model does; 0: what is left when every edge is ablated", forest(file.faithfulness.map((row) => ({ estimate: { ...row.faithfulness, name: row.ablation }, role: "effect" as const })), "faithfulness by ablation")) : null,
+      file.faithfulness?.length ? section("Faithfulness by ablation", "1: the circuit does what the model does; 0: what is left when every edge is ablated", forest(file.faithfulness.map((row) => ({ estimate: { ...row.faithfulness, name: row.ablation }, role: "part" as const })), "faithfulness by ablation")) : null,
       agreement(circuit, unit),
       ...scoring(result.body),
       section("Edges", `all ${total.toLocaleString("en")} that were scored, the strongest first; choose one to see it above`, table),

@@ -16,6 +16,8 @@ export interface Context {
 export interface Page {
   /** The finding in a sentence, where the first claim of the evidence is not it. */
   finding?: string;
+  /** What stands under the sentence where there is no record of evidence: effect, null, baseline. */
+  measured?: Child[];
   evidence: EvidenceRow[];
   /** What the result is of: model, task, how many. */
   facts: [string, string][];

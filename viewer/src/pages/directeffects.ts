@@ -38,7 +38,7 @@ export function directEffectsPage({ result }: Context): Page {
             }).element,
           )
         : null,
-      section("The largest", "bars are intervals over prompts", forest(largest.map((row) => ({ role: "effect" as const, estimate: { name: row.name, value: row.direct, interval: row.interval ? { low: row.interval[0], high: row.interval[1], level: 0.95, method: "" } : null, n: file.n, unit: " logits", note: "" } })), "direct effects")),
+      section("The largest", "bars are intervals over prompts", forest(largest.map((row) => ({ role: "part" as const, estimate: { name: row.name, value: row.direct, interval: row.interval ? { low: row.interval[0], high: row.interval[1], level: 0.95, method: "" } : null, n: file.n, unit: " logits", note: "" } })), "direct effects")),
       section("All parts", "“when zeroed”: how the difference changes when the part is taken out and later ones react", dataTable([{ name: "part", value: (row) => row.name }, { name: "direct", title: "logits", value: (row) => row.direct }, { name: "low", value: (row) => row.interval?.[0] ?? null }, { name: "high", value: (row) => row.interval?.[1] ?? null }, { name: "when zeroed", title: "logits", value: (row) => row.change_when_zeroed }], file.components, { caption: "Direct effects" })),
     ],
   };

@@ -40,9 +40,12 @@ export function genericPage({ result }: Context, broken = false): Page {
   };
 }
 
+/** What is to be seen in pictures whose verbs write them under these names. */
+const SEEN: Record<string, string> = { "visualisation": "above, the model; below, the same on the model with its weights re-randomised", "examples": "below each picture: what it is, and what the model says" };
+
 export function figures(pictures: readonly { name: string; data: string }[]): HTMLElement[] {
   if (!pictures.length) return [];
-  return [section("Figures", "", h("div", { class: "pictures" }, ...pictures.map((one) => h("figure", {}, h("img", { src: one.data, alt: one.name, loading: "lazy" }), h("figcaption", { class: "note" }, one.name)))))];
+  return [section("Figures", "", h("div", { class: "pictures" }, ...pictures.map((one) => h("figure", {}, h("img", { src: one.data, alt: one.name, loading: "lazy" }), h("figcaption", { class: "note" }, Object.entries(SEEN).find(([word]) => one.name.replace(/\.\w+$/, "").endsWith(word))?.[1] ?? one.name)))))];
 }
 
 function part(key: string, value: unknown): Child {

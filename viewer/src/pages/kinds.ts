@@ -1,12 +1,16 @@
 /** The schemas that have a page of their own, each with the word for it. One row more is one page more. */
 
+import { attackPage } from "./attack";
 import { circuitPage } from "./circuit";
 import type { Context, Page } from "./context";
 import { directEffectsPage } from "./directeffects";
+import { featureCardPage } from "./featurecard";
 import { genericPage } from "./generic";
 import { headsPage } from "./heads";
 import { ioiPage } from "./ioi";
 import { lensPage } from "./lens";
+import { neuronCardPage } from "./neuroncard";
+import { neuronsPage } from "./neurons";
 import { probePage } from "./probe";
 import { steeringPage } from "./steering";
 import { sweepPage } from "./sweep";
@@ -17,11 +21,15 @@ export interface Kind {
 }
 
 const KINDS: Record<string, Kind> = {
+  "cutaway.attack": { word: "attack", draw: attackPage },
   "cutaway.circuit": { word: "circuit", draw: circuitPage },
   "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
+  "cutaway.feature_card": { word: "feature", draw: featureCardPage },
   "cutaway.heads": { word: "heads", draw: headsPage },
   "cutaway.ioi": { word: "indirect objects", draw: ioiPage },
   "cutaway.lens": { word: "lens", draw: lensPage },
+  "cutaway.neuron-card": { word: "neuron", draw: neuronCardPage },
+  "cutaway.neurons": { word: "neurons", draw: neuronsPage },
   "cutaway.probe": { word: "probe", draw: probePage },
   "cutaway.steer": { word: "steering", draw: steeringPage },
   "cutaway.sweep": { word: "sweep", draw: sweepPage },

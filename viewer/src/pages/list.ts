@@ -9,6 +9,9 @@ import { kindOf } from "./kinds";
 export function listPage(root: HTMLElement, entries: readonly Entry[]): void {
   document.title = "Cutaway";
   const kinds = [...new Set(entries.map((entry) => kindOf(entry.schema).word))];
+  // Cards come by the hundred: a kind of more than a dozen is folded, unless it is all there is.
+  const many = kinds.length > 1 ? kinds.filter((word) => count(entries, word) > 12) : [];
+  const few = entries.filter((entry) => entry.problem || !many.includes(kindOf(entry.schema).word));
   replace(
     root,
     h(
@@ -16,7 +19,11 @@ export function listPage(root: HTMLElement, entries: readonly Entry[]): void {
       { class: "trace-list" },
       h("h1", {}, "Results"),
       h("p", { class: "note" }, `${entries.length} in this folder: ${kinds.map((word) => `${count(entries, word)} ${word}${count(entries, word) > 1 ? "s" : ""}`).join(", ")}`),
-      h("ul", {}, ...entries.map(line)),
+      h("ul", {}, ...few.map(line)),
+      ...many.map((word) => {
+        const rows = entries.filter((entry) => !entry.problem && kindOf(entry.schema).word === word);
+        return h("details", { class: "many" }, h("summary", {}, `${rows.length} ${word}s`), h("ul", {}, ...rows.map(line)));
+      }),
     ),
   );
 }

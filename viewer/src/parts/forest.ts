@@ -7,16 +7,17 @@ import { h } from "./dom";
 
 export interface ForestRow {
   estimate: EstimateRow;
-  role: "effect" | "again" | "paraphrase" | "null" | "baseline";
+  /** "part": one of several of a kind, without a word for its role. */
+  role: "effect" | "part" | "again" | "paraphrase" | "null" | "baseline";
   difference?: IntervalRow | null;
 }
 
-const ROLE_WORD = { effect: "effect", again: "repeated", paraphrase: "paraphrased", null: "null", baseline: "baseline" };
+const ROLE_WORD = { effect: "effect", part: "", again: "repeated", paraphrase: "paraphrased", null: "null", baseline: "baseline" };
 
 export function forest(rows: ForestRow[], claim: string): HTMLElement {
   const numbers = rows.flatMap(({ estimate }) => [estimate.value, estimate.interval?.low, estimate.interval?.high]);
   const drawn = numbers.some((value) => typeof value === "number");
-  const [low, high] = range(numbers);
+  const [low, high] = range(numbers, rows[0]?.estimate.unit.trim() ?? "");
   const at = scale(low, high, 0, 100);
   const marks = drawn ? ticks(low, high, 4) : [];
   return h(
@@ -30,9 +31,9 @@ export function forest(rows: ForestRow[], claim: string): HTMLElement {
 }
 
 /** A correlation or a share is shown on its own scale, from 0 (or what lies below) to 1. */
-function range(numbers: (number | null | undefined)[]): [number, number] {
+function range(numbers: (number | null | undefined)[], unit: string): [number, number] {
   const [least, most] = extent(numbers);
-  if (least >= -1 && most <= 1 && most > 0) return [least < 0 ? Math.max(-1, Math.floor(least * 5) / 5) : 0, 1];
+  if (!unit && least >= -1 && most <= 1 && most > 0) return [least < 0 ? Math.max(-1, Math.floor(least * 5) / 5) : 0, 1];
   const [low, high] = extent([...numbers, 0], 0.04);
   return [low, high];
 }
@@ -49,11 +50,11 @@ function line(row: ForestRow, at: (value: number) => number, marks: number[]): H
   if (value !== null) field.append(placed(h("i", { class: "dot" }), at(value)));
   const span = interval ? `[${number(interval.low, 2)}, ${number(interval.high, 2)}]` : "";
   const difference = row.difference ? `\nthe effect is above it by ${number(row.difference.low, 2)} to ${number(row.difference.high, 2)} (${row.difference.method})` : "";
-  const title = `${ROLE_WORD[role]}: ${estimate.name}\n${value === null ? "undefined" : `${number(value)}${estimate.unit}`} ${span}, n = ${estimate.n}${estimate.note ? `\n${estimate.note}` : ""}${difference}`;
+  const title = `${ROLE_WORD[role] ? `${ROLE_WORD[role]}: ` : ""}${estimate.name}\n${value === null ? "undefined" : `${number(value)}${estimate.unit}`} ${span}, n = ${estimate.n}${estimate.note ? `\n${estimate.note}` : ""}${difference}`;
   return h(
     "div",
     { class: `forest-row ${role}`, role: "row", title },
-    h("span", { class: "name", role: "rowheader" }, h("small", {}, ROLE_WORD[role]), estimate.name),
+    h("span", { class: "name", role: "rowheader" }, ROLE_WORD[role] ? h("small", {}, ROLE_WORD[role]) : null, estimate.name),
     field,
     h("span", { class: "value", role: "cell" }, h("b", {}, value === null ? "–" : number(value, 2)), h("small", {}, `n ${estimate.n}`)),
   );
