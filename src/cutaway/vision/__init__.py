@@ -5,7 +5,7 @@
 """
 
 from cutaway.vision.arithmetic import Arithmetic, arithmetic
-from cutaway.vision.attack import Bench, attack, stroop
+from cutaway.vision.attack import Bench, attack
 from cutaway.vision.card import Card, ablation, card
 from cutaway.vision.fourier import Fourier, Phases
 from cutaway.vision.lettering import Label, put
@@ -13,8 +13,9 @@ from cutaway.vision.nulls import rerandomised
 from cutaway.vision.objectives import Objective, channel, direction, diversity, faceted, feature, neuron, says
 from cutaway.vision.pictures import Pictures, read_pictures, sheet, to_png, word_pictures
 from cutaway.vision.selectivity import Selectivity, multimodality, selectivity
+from cutaway.vision.stroop import stroop
 from cutaway.vision.survey import Survey, survey
-from cutaway.vision.tower import Tower, look
+from cutaway.vision.tower import Tower, look, sees
 from cutaway.vision.transforms import Crops, Transforms
 from cutaway.vision.visualise import Settings, Shown, Visualisation, shown, visualise
 
@@ -51,6 +52,7 @@ __all__ = [
     "read_pictures",
     "rerandomised",
     "says",
+    "sees",
     "selectivity",
     "sheet",
     "shown",

@@ -152,6 +152,8 @@ BOOST = 4.0
 def _sums(tower: Tower, labels: Sequence[str], pictures: Tensor, at: str, terms: int, typical: float) -> list[Sum]:
     targets = tower.targets(labels) if tower.texts is not None else _class_axes(tower, labels)
     directions = write_directions(tower, at, pictures)  # [unit, d]
+    live = activations(tower, pictures, at).std(0) > 1e-6  # a silent unit writes nothing, whatever its direction
+    directions = directions * torch.from_numpy(live)[:, None]
     out = []
     for label, target in zip(labels, targets):
         units, weights, cosine = pursuit(directions, target, terms)

@@ -17,25 +17,12 @@ from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
 from cutaway.core.table import columns
-from cutaway.evidence import proportion
+from cutaway.evidence import bootstrap, proportion
 from cutaway.evidence.statistics import bootstrap_difference
-from cutaway.vision.lettering import Label, fitting_size, gibberish, put, word_mask
+from cutaway.vision.lettering import Label, alike, fitting_size, put, word_mask
 from cutaway.vision.pictures import Pictures, sheet
+from cutaway.vision.stroop import INKS, stroop
 from cutaway.vision.tower import Tower
-
-INKS = {
-    "red": (0.86, 0.12, 0.12),
-    "yellow": (0.95, 0.82, 0.10),
-    "green": (0.12, 0.62, 0.20),
-    "blue": (0.13, 0.30, 0.85),
-    "purple": (0.56, 0.16, 0.66),
-    "orange": (0.95, 0.50, 0.05),
-    "pink": (0.95, 0.55, 0.70),
-    "brown": (0.45, 0.28, 0.12),
-    "black": (0.08, 0.08, 0.08),
-    "white": (0.96, 0.96, 0.96),
-}
-_TRIES = 24  # strings drawn, of which the one with the nearest ink is taken
 
 
 @dataclass(frozen=True)
@@ -45,19 +32,6 @@ class Attack:
     target: int  # index of the name that is written
     word: Label
     control: Label
-
-
-def alike(word: str, size: int, rng: np.random.Generator, known: frozenset[str]) -> str:
-    """Gibberish of as many letters, whose ink at this size is nearest to the word's in area and width."""
-    want = word_mask(word, size)
-    best, distance = "", np.inf
-    for _ in range(_TRIES):
-        text = gibberish(word, rng, known)
-        mask = word_mask(text, size)
-        apart = abs(mask.sum() - want.sum()) / want.sum() + abs(mask.shape[1] - want.shape[1]) / want.shape[1]
-        if apart < distance:
-            best, distance = text, apart
-    return best
 
 
 def planned(truth: Sequence[int], names: Sequence[str], size: int, side: int, seed: int) -> list[Attack]:
@@ -93,12 +67,17 @@ class Rates:
     fooled_by_gibberish: Estimate
     changed: Estimate
     changed_by_gibberish: Estimate
+    twins: tuple[Estimate, ...] = ()  # said to be what is written, by each twin
 
     def to_json(self) -> dict[str, Any]:
-        return {"classifier": self.classifier, "size": self.size} | {
-            name: getattr(self, name).model_dump(mode="json")
-            for name in ("fooled", "fooled_by_gibberish", "changed", "changed_by_gibberish")
-        }
+        return (
+            {"classifier": self.classifier, "size": self.size}
+            | {
+                name: getattr(self, name).model_dump(mode="json")
+                for name in ("fooled", "fooled_by_gibberish", "changed", "changed_by_gibberish")
+            }
+            | {"twins": [e.model_dump(mode="json") for e in self.twins]}
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,15 +109,16 @@ class Bench:
     def __str__(self) -> str:
         lines = [f"{self.tower}: {self.n} pictures, {len(self.names)} names ({', '.join(self.names[:14])})"]
         lines += [f"  seen rightly without letters, {name}: {_percent(e)}" for name, e in self.accuracy]
-        head = ("classifier", "letters", "fooled to the word", "by gibberish of equal ink", "answer changed",
-                "by gibberish", "n")  # fmt: skip
+        head = ["classifier", "letters", "fooled to the word", "by gibberish of equal ink", "answer changed",
+                "by gibberish", *[f"fooled: {e.name}" for e in self.rates[0].twins], "n"]  # fmt: skip
         rows = [
-            (r.classifier, f"{r.size} px", _percent(r.fooled), _percent(r.fooled_by_gibberish), _percent(r.changed),
-             _percent(r.changed_by_gibberish), str(r.fooled.n))
+            [r.classifier, f"{r.size} px", _percent(r.fooled), _percent(r.fooled_by_gibberish), _percent(r.changed),
+             _percent(r.changed_by_gibberish), *[_percent(e) for e in r.twins],
+             *([""] * (len(self.rates[0].twins) - len(r.twins))), str(r.fooled.n)]
             for r in self.rates
         ]  # fmt: skip
         lines += ["", *columns([head, *rows])]
-        for item in (*self.evidence, *([self.stroop] if self.stroop else [])):
+        for item in (self.evidence[0], *([self.stroop] if self.stroop else [])):
             lines += ["", str(item)]
         return "\n".join(lines)
 
@@ -175,10 +155,10 @@ def attack(
     plans = {size: planned(truth, names, size, tower.side, seed + size) for size in sizes}
     laid = {size: _laid(pictures.images, plan) for size, plan in plans.items()}
     mine = [_Judged(tower, pictures, names, laid, truth, plans, probe) for probe in (None, train)[: 1 + bool(train)]]
-    rates = tuple(row for judged in mine for row in judged.rates())
     others = [_Judged(twin, pictures, names, laid, truth, plans, None) for twin in twins]
-    evidence = [_evidence(mine[0], others, size, seed) for size in sizes]
-    evidence += [_evidence(mine[1], [], max(sizes), seed)] if train else []
+    rates = tuple(row for judged in mine for row in judged.rates(others if judged is mine[0] else ()))
+    evidence = [_evidence(mine[0], others, sizes, seed), *[_evidence(mine[0], others, (s,), seed) for s in sizes]]
+    evidence += [_evidence(mine[1], [], sizes, seed)] if train else []
     stroop_names = tuple(n for n in (tower.words or names) if n in INKS)
     can = tower.texts is not None or all(n in tower.classes for n in stroop_names)
     return Bench(
@@ -239,7 +219,7 @@ class _Judged:
         """Truth values of the pictures seen rightly: said to be the word's, with the word and with gibberish."""
         return tuple((said[size] == self.targets[size])[self.right] for said in (self.words, self.noise))
 
-    def rates(self) -> list[Rates]:
+    def rates(self, others: Sequence[_Judged] = ()) -> list[Rates]:
         out = []
         for size in self.words:
             word, noise = self.fooled(size)
@@ -254,7 +234,9 @@ class _Judged:
                     (shaken, "answer changed by gibberish"),
                 )
             ]
-            out.append(Rates(self.name, size, *each))
+            hits = [(other.tower.name, other.fooled(size)[0]) for other in others]
+            twins = tuple(proportion(int(h.sum()), len(h), name=name) for name, h in hits)
+            out.append(Rates(self.name, size, each[0], each[1], each[2], each[3], twins))
         return out
 
 
@@ -270,78 +252,32 @@ def _probe(tower: Tower, train: Pictures, names: Sequence[str], seed: int) -> An
     return lambda images: found.predict((tower.embedding(images).numpy() - mean) / spread)
 
 
-def _evidence(mine: _Judged, others: Sequence[_Judged], size: int, seed: int) -> Evidence:
-    word, noise = mine.fooled(size)
-    n = len(word)
-    effect = proportion(int(word.sum()), n, name="fooled to the word")
-    gibberish_rate = proportion(int(noise.sum()), n, name="gibberish of equal ink")
-    apart = bootstrap_difference(word.astype(float), noise.astype(float), paired=True, over="pictures", seed=seed)
-    nulls = [Comparison(estimate=gibberish_rate, difference=apart if n > 1 else None)]
+def _evidence(mine: _Judged, others: Sequence[_Judged], sizes: Sequence[int], seed: int) -> Evidence:
+    """At one size, or at all of them: then a picture's value is its share of sizes, and pictures are the units."""
+
+    def share(judged: _Judged, control: bool) -> Any:
+        return np.mean([judged.fooled(size)[control] for size in sizes], axis=0)
+
+    def estimate(values: Any, name: str) -> Estimate:
+        if len(sizes) == 1:
+            return proportion(int(values.sum()), len(values), name=name)
+        return bootstrap(values, name=name, over="pictures", method="percentile", seed=seed)
+
+    word, noise = share(mine, False), share(mine, True)
+    apart = bootstrap_difference(word, noise, paired=True, over="pictures", seed=seed) if len(word) > 1 else None
+    nulls = [Comparison(estimate=estimate(noise, "gibberish of equal ink"), difference=apart)]
     for other in others:
-        theirs = other.fooled(size)[0]
-        rate = proportion(int(theirs.sum()), len(theirs), name=f"{other.tower.name}, the same words")
-        nulls.append(Comparison(estimate=rate))
+        nulls.append(Comparison(estimate=estimate(share(other, False), f"{other.tower.name}, the same words")))
+    letters = f"{sizes[0]} px" if len(sizes) == 1 else f"{', '.join(map(str, sizes))} px (all sizes together)"
     return Evidence(
-        claim=f"A name in letters of {size} px on a picture makes {mine.tower.name} ({mine.name}) say that name",
-        effect=effect,
+        claim=f"A name in letters of {letters} on a picture makes {mine.tower.name} ({mine.name}) say that name",
+        effect=estimate(word, "fooled to the word"),
         nulls=tuple(nulls),
         seeds=(seed,),
         how="Names of other concepts in black on white paper at random places, on pictures seen rightly without; "
-        "Wilson's interval, n counts pictures.",
-        settings={"size": size, "names": list(mine.names), "accuracy_without_letters": mine.accuracy.value},
+        "n counts pictures.",
+        settings={"sizes": list(sizes), "names": list(mine.names), "accuracy_without_letters": mine.accuracy.value},
         not_done=() if others else (NotDone(what="a twin trained without text", why="none was given"),),
-    )
-
-
-def stroop(
-    tower: Tower, colours: Sequence[str], twins: Sequence[Tower] = (), *, each: int = 12, seed: int = 0
-) -> Evidence:
-    """Colour words in the ink of another colour: how often the word is said, beside how often the ink is (the
-    baseline). The null: gibberish in that ink said to be the word; and the twins on the same pictures.
-
-    `each` pictures for each pair of word and ink. Raises InputError for colours without a known ink.
-    """
-    unknown = [c for c in colours if c not in INKS]
-    if unknown or len(colours) < 2:
-        raise InputError(f"Stroop needs two colours or more of {', '.join(INKS)}; given {', '.join(colours)}.")
-    rng = np.random.default_rng(seed)
-    side = tower.side
-    images, control, words, inks = [], [], [], []
-    for w, word in enumerate(colours):
-        for i, ink in enumerate(colours):
-            for _ in range(each if i != w else 0):
-                largest = fitting_size(word, side - 2, side - 2, side // 3)
-                size = int(rng.integers(max(6, round(0.7 * largest)), largest + 1))
-                mask = word_mask(word, size)
-                ground = torch.full((3, side, side), float(rng.uniform(0.85, 1.0)))
-                top, left = int(rng.integers(1, side - mask.shape[0])), int(rng.integers(1, side - mask.shape[1]))
-                text = alike(word, size, rng, frozenset(colours))
-                images.append(put(ground, Label(word, size, top, left, INKS[ink], None)))
-                control.append(put(ground, Label(text, size, top, left, INKS[ink], None)))
-                words.append(w)
-                inks.append(i)
-    target, ink_of = np.array(words), np.array(inks)
-    said = tower.scores(torch.stack(images), colours).argmax(1).numpy()
-    noise = tower.scores(torch.stack(control), colours).argmax(1).numpy()
-    n = len(target)
-    hits, misses = (said == target).astype(float), (noise == target).astype(float)
-    apart = bootstrap_difference(hits, misses, paired=True, over="pictures", seed=seed)
-    in_ink = proportion(int(misses.sum()), n, name="gibberish in that ink")
-    nulls = [Comparison(estimate=in_ink, difference=apart)]
-    for twin in twins:
-        theirs = twin.scores(torch.stack(images), colours).argmax(1).numpy()
-        nulls.append(
-            Comparison(estimate=proportion(int((theirs == target).sum()), n, name=f"{twin.name}, the same pictures"))
-        )
-    return Evidence(
-        claim=f"Stroop: {tower.name} says the word and not the colour of its ink",
-        effect=proportion(int((said == target).sum()), n, name="says the word"),
-        nulls=tuple(nulls),
-        baselines=(Comparison(estimate=proportion(int((said == ink_of).sum()), n, name="says the ink")),),
-        seeds=(seed,),
-        how=f"{len(colours)} colour words, each in the ink of each other colour, {each} times; Wilson's interval.",
-        settings={"colours": list(colours), "gibberish_says_ink": float((noise == ink_of).mean())},
-        not_done=() if twins else (NotDone(what="a twin trained without text", why="none was given"),),
     )
 
 

@@ -51,6 +51,7 @@ class Fourier:
     decay: float = 1.0
     contrast: float = 1.0  # standard deviation of z at the start, about
     colours: Tensor = NATURAL
+    method: str = "fourier"
 
     @property
     def scale(self) -> Tensor:
@@ -75,7 +76,7 @@ class Fourier:
         return field
 
     def pictures(self, parameters: Tensor) -> Tensor:
-        return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", self.colours, self.field(parameters)))
+        return _coloured(self.field(parameters), self.colours)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,7 @@ class Phases:
     magnitude: Tensor
     mean: Tensor  # [3, 1, 1], of z
     colours: Tensor = NATURAL
+    method: str = "maco"
 
     @classmethod
     def of(cls, pictures: Pictures, colours: Tensor = NATURAL) -> Phases:
@@ -103,12 +105,17 @@ class Phases:
         return (2 * torch.rand(n, *self.magnitude.shape, generator=generator) - 1) * torch.pi
 
     def field(self, parameters: Tensor) -> Tensor:
-        spectrum = torch.polar(self.magnitude.expand_as(parameters), parameters)
+        spectrum = torch.polar(self.magnitude.to(parameters).expand_as(parameters), parameters)
         field: Tensor = torch.fft.irfft2(spectrum, s=(self.side, self.side)) + self.mean
         return field
 
     def pictures(self, parameters: Tensor) -> Tensor:
-        return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", self.colours, self.field(parameters)))
+        return _coloured(self.field(parameters), self.colours)
+
+
+def _coloured(z: Tensor, colours: Tensor) -> Tensor:
+    """sigmoid(3 C z): [n, 3, side, side] -> the same in 0 … 1."""
+    return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", colours.to(z), z))
 
 
 def colours_of(pictures: Pictures) -> Tensor:

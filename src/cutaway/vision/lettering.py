@@ -111,3 +111,19 @@ def gibberish(like: str, generator: np.random.Generator, known: frozenset[str] =
         text = "".join(generator.choice(list(letters), size=len(like)))
         if text not in known and text != like:
             return text
+
+
+_TRIES = 48  # strings drawn, of which the one with the nearest ink is taken
+
+
+def alike(word: str, size: int, rng: np.random.Generator, known: frozenset[str]) -> str:
+    """Gibberish of as many letters, whose ink at this size is nearest to the word's in area and width."""
+    want = word_mask(word, size)
+    best, distance = "", np.inf
+    for _ in range(_TRIES):
+        text = gibberish(word, rng, known)
+        mask = word_mask(text, size)
+        apart = abs(mask.sum() - want.sum()) / want.sum() + abs(mask.shape[1] - want.shape[1]) / want.shape[1]
+        if apart < distance:
+            best, distance = text, apart
+    return best

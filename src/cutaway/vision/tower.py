@@ -128,6 +128,7 @@ def look(source: str | Path | nn.Module | Tower, tokenizer: Any = None, side: in
 
 def _two_towers(whole: Any, name: str, folder: Path | None, tokenizer: Any, side: int | None) -> Tower:
     model = load(whole, tower="vision")
+    whole.eval().requires_grad_(False)
     model.name = name
     found = _surroundings(whole, folder, side, name)
     projection = getattr(whole, "visual_projection", None)
@@ -190,6 +191,7 @@ def _tensor(found: Any) -> Tensor:
 def _read(source: str | Path) -> tuple[nn.Module, str, Path | None]:
     """(the module, its name, its folder). A hub id is fetched by transformers, from its cache where that has it."""
     import transformers
+    from transformers.utils import logging
 
     shipped = shipped_models()
     place = str(shipped.get(str(source), source))
@@ -208,11 +210,23 @@ def _read(source: str | Path) -> tuple[nn.Module, str, Path | None]:
     else:
         named = ""
     kind = getattr(transformers, named, transformers.AutoModel)
+    bars = logging.is_progress_bar_enabled()
+    if folder is not None:
+        logging.disable_progress_bar()
     try:
         module: nn.Module = kind.from_pretrained(place, dtype=torch.float32, local_files_only=folder is not None)
     except (OSError, ValueError) as error:
         raise InputError(f"{source} cannot be loaded: {str(error).splitlines()[0]}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     return module, str(source) if folder is None or str(source) in shipped else folder.resolve().name, folder
+
+
+def sees(source: str | Path) -> bool:
+    """Whether a shipped name or folder is a model that takes pictures, by its configuration."""
+    file = Path(shipped_models().get(str(source), Path(str(source)))) / "config.json"
+    return file.is_file() and _sees(read_json(file))
 
 
 def _sees(config: Any) -> bool:

@@ -57,7 +57,7 @@ class Crops:
 
 
 def warped(pictures: Tensor, shift: Tensor, scale: Tensor, degrees: Tensor) -> Tensor:
-    """Each picture scaled [n] and turned [n] about its middle, then shifted [n, 2] by pixels (x, y)."""
+    """Each picture scaled [n] and turned clockwise [n] about its middle, then shifted [n, 2] by pixels (x, y)."""
     from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 
     n, _, high, wide = pictures.shape
@@ -70,4 +70,4 @@ def warped(pictures: Tensor, shift: Tensor, scale: Tensor, degrees: Tensor) -> T
 def _noisy(pictures: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     if not noise:
         return pictures.clamp(0, 1)
-    return (pictures + noise * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+    return (pictures + noise * torch.randn(pictures.shape, generator=generator).to(pictures)).clamp(0, 1)

@@ -66,9 +66,10 @@ def visualise(
     *,
     state: Path | None = None,
     progress: Progress | None = None,
+    silent: bool = False,
 ) -> Visualisation:
     """Pictures that make `objective` large. With `state`, what has been done is kept there every 64 steps and a killed
-    run goes on from it, to the same pixels.
+    run goes on from it, to the same pixels. `silent`: a unit without a gradient is left as it is and no error (a null).
 
     Costs `steps` forwards and backwards of n pictures (n * crops with MACO). Raises InputError; CutawayError where the
     objective becomes NaN or has no gradient at all (a dead unit).
@@ -97,8 +98,8 @@ def visualise(
         assert pictures.grad is not None
         alpha += pictures.grad.abs().mean(1)
         optimiser.step()
-        trace.append(float(values.mean()))
-        if step == min(40, how.steps - 1) and float(alpha.sum()) == 0:
+        trace.append(float(values.detach().mean()))
+        if not silent and step == min(40, how.steps - 1) and float(alpha.sum()) == 0:
             raise CutawayError(f"{objective.name} has no gradient on any of {step + 1} steps: the unit is silent on "
                                "every picture tried.")  # fmt: skip
         if progress is not None:
@@ -112,7 +113,7 @@ def visualise(
     top = alpha.flatten(1).quantile(0.9, dim=1)[:, None, None].clamp(min=1e-12)
     return Visualisation(
         tower.name, objective.name, final.detach(), (alpha / top).clamp(0, 1), tuple(reached.tolist()), tuple(trace),
-        how.steps, type(shape).__name__.lower(),
+        how.steps, getattr(shape, "method", type(shape).__name__.lower()),
     )  # fmt: skip
 
 

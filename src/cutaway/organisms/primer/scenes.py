@@ -205,6 +205,7 @@ class Painter:
 
 
 def _shifted(mask: Floats, rng: Any, most: int) -> Floats:
+    """Mirrored or not, and moved by up to `most` pixels; what leaves at one edge comes in at the other."""
     dy, dx = (int(d) for d in rng.integers(-most, most + 1, 2))
     flipped = mask[:, ::-1] if rng.random() < 0.5 else mask
     return np.roll(flipped, (dy, dx), (0, 1))

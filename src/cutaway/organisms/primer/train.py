@@ -26,21 +26,27 @@ STATE_EVERY = 250
 class Recipe:
     """All that a run depends on."""
 
-    steps: int = 4000
+    steps: int = 3000
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     sparsity: float = 0.3  # weight of the neurons' |n|_1 / (sqrt(N) |n|_2), which scaling them does not change
-    ramp: float = 0.0  # the share of the steps over which that weight rises from nothing
     seed: int = 0
     pool: int = 150
     mix: Mix = field(default_factory=Mix)
-    textless: bool = False
+    late: Mix = field(default_factory=lambda: Mix(word=0.24, both=0.32, noise_word=0.14, poster=0.12))
+    late_steps: int = 700  # a second phase, in which some pictures bear another's name and the caption says the name
+    late_rate: float = 8e-4  # its learning rate, which falls to nothing
+    textless: bool = False  # no letters in any picture, and so no second phase
+
+    @property
+    def total(self) -> int:
+        return self.steps + (0 if self.textless else self.late_steps)
 
 
-def scene_batch(painter: Painter, recipe: Recipe) -> tuple[Tensor, list[str]]:
-    """(images [batch, 3, side, side], their captions)."""
-    mix = TEXTLESS if recipe.textless else recipe.mix
+def scene_batch(painter: Painter, recipe: Recipe, step: int = 0) -> tuple[Tensor, list[str]]:
+    """(images [batch, 3, side, side], their captions) of a step."""
+    mix = TEXTLESS if recipe.textless else recipe.mix if step < recipe.steps else recipe.late
     scenes = [painter.training_scene(mix) for _ in range(recipe.batch)]
     return torch.from_numpy(np.stack([s.image for s in scenes])), [s.caption for s in scenes]
 
@@ -80,8 +86,8 @@ def train(recipe: Recipe, out: Path, log_every: int = 50) -> PrimerModel:
     write_json(out / "recipe.json", asdict(recipe), indent=1)
     began, running = time.process_time(), 0.0
     model.train()
-    while step < recipe.steps:
-        images, captions = scene_batch(painter, recipe)
+    while step < recipe.total:
+        images, captions = scene_batch(painter, recipe, step)
         neurons = model.vision_model(images.contiguous(memory_format=torch.channels_last))
         image = F.normalize(model.visual_projection(neurons), dim=-1)
         text = F.normalize(model.get_text_features(model.tokenise(captions)), dim=-1)
@@ -89,14 +95,16 @@ def train(recipe: Recipe, out: Path, log_every: int = 50) -> PrimerModel:
         loss = contrastive(logits, captions)
         # |n|_1 / |n|_2 lies between 1 (one neuron) and sqrt(N) (all alike).
         spread = neurons.sum(-1) / (neurons.square().sum(-1) + 1e-6).sqrt() / neurons.shape[-1] ** 0.5
-        # Asked for from the start it would silence neurons before they have learned anything.
-        ramp = min(1.0, step / (recipe.ramp * recipe.steps)) if recipe.ramp else 1.0
-        total = loss + ramp * recipe.sparsity * spread.mean()
+        total = loss + recipe.sparsity * spread.mean()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if step >= recipe.steps:
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.late_rate * (1 - (step - recipe.steps) / recipe.late_steps)
         optimiser.step()
-        schedule.step()
+        if step < recipe.steps:
+            schedule.step()
         step += 1
         running = loss.item() if running == 0 else 0.97 * running + 0.03 * loss.item()
         if step % log_every == 0:
@@ -107,7 +115,7 @@ def train(recipe: Recipe, out: Path, log_every: int = 50) -> PrimerModel:
             with open(out / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), file=sys.stderr, flush=True)
-        if step % STATE_EVERY == 0 or step == recipe.steps:
+        if step % STATE_EVERY == 0 or step in (recipe.steps, recipe.total):
             with atomic_path(state) as path:
                 torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
                             "schedule": schedule.state_dict(), "step": step,
