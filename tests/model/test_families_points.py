@@ -327,8 +327,6 @@ def test_a_source_is_asked_for_and_refused_elsewhere() -> None:
         llama.run(llama.batch(ids(), source=ids()))
     with pytest.raises(InputError, match="2 rows, the tokens 3"):
         t5.run(t5.batch(ids(3), source=ids(2)))
-    with pytest.raises(InputError, match="source"):
-        t5.run(prompt("t5"), freeze="pattern")
     with pytest.raises(InputError, match="attends to no source"):
         llama.addresses("cross_probs.1")
 

@@ -77,7 +77,8 @@ class Contract:
             if address.startswith("cross_") and not crossed:
                 continue
             name, _, layer = address.partition(".")
-            reasons.setdefault((name, reason.replace(f"ayer {layer} ", "ayer # ")), []).append(layer)
+            # One reason for all layers: which they are is said beside it.
+            reasons.setdefault((name, reason.removeprefix(f"Layer {layer} of ")), []).append(layer)
         if reasons:
             lines.append("refused:")
         for (name, reason), layers in reasons.items():

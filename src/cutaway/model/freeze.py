@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Part -> the points that holding it sets.
 PARTS: dict[str, tuple[str, ...]] = {
-    "pattern": ("attn_probs",),
+    "pattern": ("attn_probs",),  # of an encoder-decoder cross_probs, too
     "norm": (),  # every norm's denominator, found by the survey
     "gate": ("mlp_pre",),  # of a gated MLP act(gate) * linear: the gate's branch, so that the neurons are linear
     "router": ("expert_weights", "expert_indices"),
@@ -25,7 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 # What alone makes a held point: with the value stored, a change there does nothing.
 _MAKES = {
-    "pattern": ("q", "k", "q_norm_out", "k_norm_out", "q_rot", "k_rot", "attn_scores"),
+    "pattern": ("q", "k", "q_norm_out", "k_norm_out", "q_rot", "k_rot", "attn_scores", "cross_scores"),
     "gate": (),
     "router": ("router_logits",),
     "mlp": (
@@ -45,6 +45,7 @@ class Frozen:
     values: Mapping[str, Tensor] | None = field(default=None)
     layout: Layout | None = None
     model: Model | None = None
+    source: Layout | None = None  # of what the encoder read, in an encoder-decoder
 
     @classmethod
     def of(cls, value: Frozen | str | tuple[str, ...] | list[str] | None) -> Frozen | None:
@@ -64,6 +65,14 @@ class Frozen:
             f"the frozen values are of another model ({self.model.name}, {self.model.fingerprint}) than this "
             f"({model.name}, {model.fingerprint}): freeze a run of this one."
         )
+
+    def refuse_another_source(self, source: Layout | None) -> None:
+        """Raise InputError where patterns over a source are held and the run's source lies otherwise."""
+        if self.source is not None and source is not None and "pattern" in self.parts and self.source != source:
+            raise InputError(
+                f"the frozen run's source has rows of {list(self.source.lengths)} tokens, this one's of "
+                f"{list(source.lengths)}: patterns over the source would meet other tokens."
+            )
 
     def fits(self, layout: Layout) -> bool:
         """Whether the rows of a run are padded as those that the values come from."""
@@ -95,7 +104,8 @@ def freeze(run: Run, *parts: str) -> Frozen:
     missing = [address for address in wanted if address not in run]
     source = run.again(read=missing) if missing else run
     values = {address: (run if address in run else source).whole(address) for address in wanted}
-    return Frozen(chosen.parts, values, run.layout, run.model)
+    read = run.batch.source
+    return Frozen(chosen.parts, values, run.layout, run.model, None if read is None else read.layout)
 
 
 def held_points(model: Model, parts: Iterable[str]) -> tuple[str, ...]:
@@ -111,11 +121,10 @@ def held_points(model: Model, parts: Iterable[str]) -> tuple[str, ...]:
             continue
         if part == "gate" and not facts.gated:
             raise InputError(f"{model.name} has no gates to freeze: its MLPs do not multiply two branches.")
-        if part == "pattern" and facts.reads == "source and tokens":
-            raise InputError("patterns of an encoder-decoder cannot be frozen: those over its source are not held.")
         if part == "router" and not facts.experts:
             raise InputError(f"{model.name} has no routers to freeze: its MLPs are dense.")
-        for point in PARTS[part]:
+        over_source = ("cross_probs",) if part == "pattern" and facts.reads == "source and tokens" else ()
+        for point in (*PARTS[part], *over_source):
             for layer in range(facts.n_layers):
                 reason = model.refuses(f"{point}.{layer}")
                 if reason is None:

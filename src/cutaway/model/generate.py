@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
+from cutaway.model.freeze import Frozen
 from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
 from cutaway.model.inputs import arguments
 from cutaway.model.interventions import Intervention
-from cutaway.model.ops import resolve
+from cutaway.model.ops import refuse_idle, resolve
 from cutaway.model.positions import Layout, PerRow, When
+from cutaway.model.reduce import Reduce, wanted
 from cutaway.model.run import Fired
 from cutaway.model.sites import Site
 from cutaway.model.threads import suited
@@ -46,7 +48,8 @@ def generate(
     interventions: Sequence[Intervention] = (),
     *,
     when: When | Sequence[When] = "both",
-    read: Sequence[Any] | str = (),
+    read: Sequence[Any] | Mapping[Any, Any] | str = (),
+    freeze: Frozen | None = None,
     temperature: float = 0.0,
     seed: int | None = None,
     stop: Sequence[int] | None = None,
@@ -56,7 +59,9 @@ def generate(
 
     `temperature` 0 takes the most probable token; above it tokens are drawn from softmax(logits / temperature) with
     `seed`. `when`: one for all interventions, or one for each. A row ends at a token in `stop` (the model's own end
-    tokens by default; () for none). `read`: what is read at every position that is fed.
+    tokens by default; () for none). `read`: what is read at every position that is fed; a mapping to `cw.reduce(…)`
+    keeps a projection or another precision of it. `freeze=cw.freeze(run)` of a run of the same prompts holds its
+    patterns, norms, … at the prompt's positions; those of new tokens, which that run has not, are their own.
 
     Raises InputError: a model that generates no text, a prompt too long for n more tokens, positions that are never
     fed, an intervention that fired nowhere. Costs one forward of the prompts and one of a token a row for each further
@@ -64,22 +69,35 @@ def generate(
     """
     if isinstance(interventions, Intervention):
         raise InputError("interventions= takes a list of interventions.")
-    if isinstance(read, Mapping):
-        raise InputError("read= while generating is a list of addresses, read whole; index the result instead.")
+    if freeze is not None and (not isinstance(freeze, Frozen) or freeze.values is None):
+        raise InputError(
+            "freeze= while generating is what cw.freeze(run) gives: no gradients are taken that it could stop."
+        )
+    if freeze is not None and not cache:
+        raise InputError(
+            "freeze= holds the prompt's forward, which cache=False makes again for every token; leave one out."
+        )
     batch = _left_padded(_checked(model, prompt, n))
     whens = _whens(when, interventions)
     given = [_in_the_prompt(item, model.batch(prompt)) for item in interventions]
     ops = resolve(model, given, batch, whens)
-    reads = model._sites(model._names(read))
+    small = {name: how for pattern, how in wanted(read).items() for name in model._names([pattern])}
+    reads = model._sites(small)
+    reduced = {site.address: _tokenwise(site, how) for site in reads if (how := small[site.address]) is not None}
+    if freeze is not None:
+        freeze.refuse_another(model)
+        refuse_idle([op for op in ops if op.when == "prompt"], freeze)
     lengths = batch.layout.lengths
     for op in ops:
         _refuse_unreached(op, lengths, n)
     ends = _ends(model, stop)
     uniform = _draws(n, len(lengths), temperature, seed)
     forward = Forward(
-        batch.layout, reads=reads, ops=ops, leaves=[], norms=model.norms, frozen=None, configs=model.contract.configs,
-        keep_graph=False, stop=None,
+        batch.layout, reads=reads, ops=ops, leaves=[], norms=model.norms, frozen=freeze, configs=model.contract.configs,
+        keep_graph=False, stop=None, reduced=reduced,
     )  # fmt: skip
+    if freeze is not None:
+        forward.freeze({name: model.contract.sites[name] for name in model.frozen_points(freeze.parts)})
     feed = _Feed(model, forward, batch, cache, [*reads, *(op.site for op in ops)])
     new: list[Tensor] = []
     logits: list[Tensor] = []
@@ -88,6 +106,8 @@ def generate(
     with suited(model.facts.d_model, batch.mask.numel(), model.device), torch.no_grad():
         for number in range(n):
             last = feed(new[-1] if new else None)
+            if freeze is not None and number == 0:
+                forward.thaw()
             logits.append(last)
             token = _choose(last, temperature, None if uniform is None else uniform[number])
             finished += (~done).long()
@@ -173,7 +193,7 @@ class _Feed:
         found = {}
         for site in sites:
             parts = self.parts[site.address]
-            if "key" in site.axes:
+            if "key" in site.axes and site.address not in self.forward.reduced:
                 widest = parts[-1].shape[-1]
                 least = torch.finfo(parts[0].dtype).min if site.name == "attn_scores" else 0.0
                 parts = [torch.nn.functional.pad(x, (0, widest - x.shape[-1]), value=least) for x in parts]
@@ -211,6 +231,20 @@ def _left_padded(batch: Batch) -> Batch:
         ids[row, width - length :] = batch.ids[row, start : start + length].cpu()
         mask[row, width - length :] = True
     return Batch(ids, mask)
+
+
+def _tokenwise(site: Site, how: Reduce) -> Reduce:
+    """What can be kept of one token at a time."""
+    if how.positions is not None or how.mean or how.to is not None:
+        raise InputError(
+            f"read at {site.address}: while generating, project= and dtype= keep less of each token; positions=, mean= "
+            "and to= are of a whole text: run it when it is written."
+        )
+    if how.project is not None and "key" in site.axes:
+        raise InputError(
+            f"read at {site.address}: its last axis, the keys, grows while generating; project= is not of it."
+        )
+    return how
 
 
 def _whens(when: When | Sequence[When], interventions: Sequence[Intervention]) -> list[When]:

@@ -117,13 +117,7 @@ class Generation:
                 f"{name:24} {list(x.shape)}" for name, x in list(self._read.items())[:60]
             ]
         if self.interventions:
-            rows = self.fired.rows[:40]
-            names = [str(row.intervention)[:60] for row in rows]
-            wide = max(12, *map(len, names))
-            lines.append(f"{'intervention':{wide}} {'at':18} {'fired in':>22} {'entries':>9} {'rms change':>11}")
-            for name, row in zip(names, rows):
-                when = _forwards(row.steps)
-                lines.append(f"{name:{wide}} {row.address:18} {when:>22} {row.entries:9} {row.rms:11.4g}")
+            lines.append(self.fired.table("fired in", lambda row: _forwards(row.steps)))
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -125,7 +125,7 @@ class Forward:
         if address not in values:
             raise InputError(f"the frozen values hold nothing for {address}; they are of another model.")
         value: Tensor = values[address]
-        length = value.shape[-1] if address.startswith("attn_probs") else value.shape[1]
+        length = value.shape[2] if "_probs." in address else value.shape[1]
         if value.shape[0] not in (1, self.batch) or length != self.layout.width:
             raise InputError(
                 f"the frozen run has {value.shape[0]} rows of {length} tokens; "
@@ -137,6 +137,14 @@ class Forward:
                 "alike."
             )
         return value
+
+    def thaw(self) -> None:
+        """Hold nothing from here on."""
+        self._frozen_norms = {}
+        for tap in self.taps.values():
+            tap.stored, tap.detach_pattern = None, False
+        for station in self._stations.values():
+            station.held = []
 
     def _tap(self, module: nn.Module) -> Tap:
         if module not in self.taps:

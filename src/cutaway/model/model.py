@@ -168,12 +168,14 @@ class Model:
         """The addresses whose values freezing holds. Raises InputError where the family refuses one."""
         return held_points(self, parts)
 
-    def hook_point(self, name: str, layer: int) -> str:
+    def hook_point(self, name: str, layer: int, folded: bool | None = None) -> str:
         """A hook name as dictionaries carry it ("hook_resid_mid", "mlp.hook_in", "ln2.hook_normalized", …) at a layer,
-        as an address of ours. Raises InputError."""
+        as an address of ours. `folded`: whether LayerNorms' gains had been folded into the weights where the name comes
+        from, on which a LayerNorm's hook_normalized depends (None: not known, and that name is refused). Raises
+        InputError."""
         if self.architecture is None:
             raise InputError(f"{self.name} has no points of that kind: {self.contract.why}.")
-        return hook_point(name, layer, self._view)
+        return hook_point(name, layer, replace(self._view, folded=folded))
 
     @property
     def _view(self) -> View:
@@ -257,6 +259,7 @@ class Model:
         held = self.frozen_points(frozen.parts) if frozen is not None else ()
         if frozen is not None:
             frozen.refuse_another(self)
+            frozen.refuse_another_source(None if batch.source is None else batch.source.layout)
         refuse_idle(ops, frozen)
         forward = Forward(
             batch.layout,
@@ -309,8 +312,8 @@ class Model:
     def generate(
         self, prompt: Prompt | Batch, n: int, interventions: Sequence[Intervention] = (), **how: Any
     ) -> Generation:
-        """Up to `n` new tokens a prompt, with a cache. `how`: when=, read=, temperature=, seed=, stop=, cache=; see
-        `cutaway.model.generate`, which says what positions mean and what it costs."""
+        """Up to `n` new tokens a prompt, with a cache. `how`: when=, read=, freeze=, temperature=, seed=, stop=,
+        cache=; see `cutaway.model.generate`, which says what positions mean and what it costs."""
         return generate(self, prompt, n, interventions, **how)
 
     def _names(self, wanted: Sequence[Any] | str) -> list[str]:

@@ -26,6 +26,7 @@ class View:
     facts: Facts
     refused: Mapping[str, str] = field(default_factory=dict)
     norms: Mapping[str, NormParts] = field(default_factory=dict)
+    folded: bool | None = None  # whether the peer had folded LayerNorms' gains into the weights, where that is known
 
 
 Caveat = Callable[[View, int, str], str | None]  # (view, layer, point) -> why the name is refused, or None
@@ -79,14 +80,17 @@ def _pre_norm(view: View, layer: int, point: str) -> str | None:
     return f"no norm here feeds the {sublayer} sublayer ({view.refused[address]})"
 
 
+_AFTER_GAIN = {"attn_normalized": "attn_in", "mlp_normalized": "mlp_in", "final_normalized": "final_norm"}
+
+
 def _normalized(view: View, layer: int, point: str) -> str | None:
     address = point if point in GLOBAL else f"{point}.{layer}"
     parts = view.norms.get(address)
-    if parts is not None and parts.centred:
-        after = {"attn_normalized": f"attn_in.{layer}", "mlp_normalized": f"mlp_in.{layer}"}.get(point, "final_norm")
+    if parts is not None and parts.centred and view.folded is None:
+        after = _AFTER_GAIN[point]
         return (
             "a LayerNorm's hook_normalized is after gain and bias as loaded, and before them once TransformerLens has "
-            f"folded the weights: {address} is before, {after} after"
+            f"folded the weights: {address} is before, {after if after in GLOBAL else f'{after}.{layer}'} after"
         )
     return None
 
@@ -262,6 +266,9 @@ def translate(text: str, view: View) -> str | None:
     point = name.point
     if not view.facts.sandwich:  # nothing stands between the sublayer and the sum: both are one tensor
         point = point.replace("_out_post", "_out")
+    parts = view.norms.get(point if point in GLOBAL else f"{point}.{layer}")
+    if view.folded is False and point in _AFTER_GAIN and parts is not None and parts.centred:
+        point = _AFTER_GAIN[point]
     return point if point in GLOBAL else f"{point}.{layer}"
 
 

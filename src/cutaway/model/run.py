@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.table import columns
 from cutaway.model.freeze import Frozen
 from cutaway.model.hooks import Touch
 from cutaway.model.interventions import Intervention
@@ -61,18 +62,20 @@ class Fired:
     def __len__(self) -> int:
         return len({(touch.number, touch.address) for touch in self.touches})
 
-    def __str__(self) -> str:
+    def table(self, how_often: str, of: Callable[[Firing], str]) -> str:
+        """A line an intervention and address; one column, `how_often`, is what `of` says."""
         if not self.touches:
             return "no interventions"
         rows = self.rows
-        names = [str(row.intervention)[:60] for row in rows[:40]]
-        wide = max(12, *map(len, names))
-        lines = [f"{'intervention':{wide}} {'at':18} {'times':>5} {'entries':>9} {'rms change':>11}"]
-        for name, row in zip(names, rows):
-            lines.append(f"{name:{wide}} {row.address:18} {row.times:5} {row.entries:9} {row.rms:11.4g}")
-        if len(rows) > 40:
-            lines.append(f"… and {len(rows) - 40} more")
-        return "\n".join(lines)
+        head = ["intervention", "at", how_often, "entries", "rms change"]
+        shown = [
+            [str(row.intervention)[:60], row.address, of(row), str(row.entries), f"{row.rms:.4g}"] for row in rows[:40]
+        ]
+        lines = columns([head, *shown], right=(2, 3, 4), indent="")
+        return "\n".join(lines + ([f"… and {len(rows) - 40} more"] if len(rows) > 40 else []))
+
+    def __str__(self) -> str:
+        return self.table("times", lambda row: str(row.times))
 
     __repr__ = __str__
 
@@ -134,6 +137,12 @@ class Run:
         return x
 
     def __contains__(self, address: Any) -> bool:
+        """Whether all that `address` stands for was read; False for a point that the model has not. Raises
+        UnknownName for what is no point at all."""
+        if address == "logits":
+            return self._logits is not None
+        if self.model.refuses(address) is not None:
+            return False
         return all(name in self._read for name in self.model.addresses(address))
 
     def addresses(self, pattern: Any) -> tuple[str, ...]:

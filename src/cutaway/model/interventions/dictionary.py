@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,20 @@ class Spliced:
     @property
     def reads(self) -> str | None:
         """The address that a transcoder reads; None for a dictionary that reads the point it is at."""
-        return None if self.layer is None else str(self.dictionary.input_point(self.layer))
+        if self.layer is not None:
+            return str(self.dictionary.input_point(self.layer))
+        written = getattr(self.dictionary, "output_point", None)
+        read = getattr(self.dictionary, "point", None)
+        return str(read) if written and read and written != read else None
+
+    @cached_property
+    def decodes_from_input(self) -> bool:
+        """Whether `decode` also takes what was encoded: a normalised input or a skip connection needs it."""
+        try:
+            parameters = inspect.signature(self.dictionary.decode).parameters
+        except (TypeError, ValueError):
+            return False
+        return "x" in parameters
 
     @cached_property
     def like(self) -> Tensor | None:
@@ -92,7 +106,7 @@ class Spliced:
     def decode(self, a: Tensor, x: Tensor) -> Tensor:
         """`x` is what `a` was encoded from: a skip transcoder writes from it too."""
         if self.layer is None:
-            y: Tensor = self.dictionary.decode(a)
+            y: Tensor = self.dictionary.decode(a, x) if self.decodes_from_input else self.dictionary.decode(a)
             return y
         every = torch.arange(self.n_features, device=a.device)
         y = a @ self.dictionary.decoder_rows(self.layer, every, self.layer).to(a) + self.dictionary.output_bias(
@@ -231,9 +245,10 @@ def splice(
     keep_error:      x -> x + decode(edit(a)) - decode(a),  a = encode(x): what the dictionary misses stays
     not keep_error:  x -> decode(edit(a))
 
-    `edit` maps feature activations [..., n_features] to new ones. A set of per-layer transcoders is spliced in at its
-    output point: a is then encoded from its input point, as that is in the same forward. (Features of a cross-layer
-    transcoder write to many points: cutaway.graphs.set_features.)
+    `edit` maps feature activations [..., n_features] to new ones. A transcoder (one, or a per-layer set) is spliced in
+    at its output point: a is then encoded from its input point, as that is in the same forward. A dictionary whose
+    `decode(a, x)` takes what was encoded (a normalised input, a skip connection) is given it.
+    (Features of a cross-layer transcoder write to many points: cutaway.graphs.set_features.)
     `name` is what the dictionary is written under in JSON; the folder it was loaded from by default.
     """
     layer = None
