@@ -7,6 +7,7 @@ positions; `scrub` resamples what the hypothesis calls equivalent.
 
 from cutaway.abstraction.align import align
 from cutaway.abstraction.alignment import Alignment
+from cutaway.abstraction.capacity import Capacity, capacity_curve
 from cutaway.abstraction.causal_model import CausalModel, NoMeaning
 from cutaway.abstraction.counterfactuals import Counterfactuals, counterfactuals
 from cutaway.abstraction.places import Place, dictionary_features, neurons, subspace, whole
@@ -17,6 +18,7 @@ from cutaway.abstraction.train import Training
 __all__ = [
     "Alignment",
     "AlignmentSweep",
+    "Capacity",
     "CausalModel",
     "Counterfactuals",
     "NoMeaning",
@@ -25,6 +27,7 @@ __all__ = [
     "Training",
     "align",
     "align_sweep",
+    "capacity_curve",
     "counterfactuals",
     "dictionary_features",
     "neurons",

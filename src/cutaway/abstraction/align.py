@@ -118,7 +118,9 @@ def align(
 def _check(settings: Settings, places: Mapping[str, Place]) -> None:
     for variable, place in places.items():
         if not isinstance(place, Place):
-            raise InputError(f"{variable} has a {type(place).__name__} for its place; give cw.subspace(point, positions=…).")
+            raise InputError(
+                f"{variable} has a {type(place).__name__} for its place; give cw.subspace(point, positions=…)."
+            )
     if settings.n < LEAST or settings.n_test < LEAST:
         raise InputError(f"n= and n_test= are at least {LEAST}; given {settings.n} and {settings.n_test}.")
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):

@@ -171,15 +171,11 @@ class Alignment:
             head = None if said["head"] is None else tuple(said["head"])
             places[row["name"]] = Place(said["at"], positions, said["how"], said["dims"], head)
         featurizers = tuple(
-            tuple(
-                _read(kind, tensors, f"{seed}/{v}", dictionary) for v, kind in zip(places, kinds)
-            )
+            tuple(_read(kind, tensors, f"{seed}/{v}", dictionary) for v, kind in zip(places, kinds))
             for seed, kinds in zip(data["seeds"], data["featurizers"])
         )
         held = data["settings"]
-        settings = Settings(
-            **{**held, "seeds": tuple(held["seeds"]), "training": Training(**held["training"])}
-        )
+        settings = Settings(**{**held, "seeds": tuple(held["seeds"]), "training": Training(**held["training"])})
         return cls(
             model=data["model"], fingerprint=data["fingerprint"], causal=data["causal_model"], svg=data["svg"],
             places=places, featurizers=featurizers, settings=settings, seeds=tuple(data["seeds"]),
@@ -269,14 +265,18 @@ def _read(kind: dict[str, Any], tensors: Mapping[str, Tensor], name: str, dictio
     if kind["kind"] == "coordinates":
         return Coordinates(chosen, kind["width"])
     if dictionary is None:
-        raise InputError("this alignment is of a dictionary's features: load it with dictionary=, the one it was made with.")
+        raise InputError(
+            "this alignment is of a dictionary's features: load it with dictionary=, the one it was made with."
+        )
     return DictionaryFeatures(chosen, dictionary)
 
 
 def _estimate(value: dict[str, Any]) -> Estimate:
     value = {k: math.nan if k == "value" and v is None else v for k, v in value.items()}
     if value.get("interval"):
-        value["interval"] = {k: math.nan if v is None and k in ("low", "high") else v for k, v in value["interval"].items()}
+        value["interval"] = {
+            k: math.nan if v is None and k in ("low", "high") else v for k, v in value["interval"].items()
+        }
     return Estimate.model_validate(value)
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 from cutaway.abstraction.counterfactuals import Hypothesis
 from cutaway.abstraction.counterfactuals import shown as spelled
 from cutaway.abstraction.data import Data, Spot
-from cutaway.abstraction.featurizers import Coordinates, DictionaryFeatures, Featurizer, Subspace, Whole, random_subspace
+from cutaway.abstraction.featurizers import (
+    Coordinates,
+    DictionaryFeatures,
+    Featurizer,
+    Subspace,
+    Whole,
+    random_subspace,
+)
 from cutaway.abstraction.illusion import Cut, divergence, natural_cut, read_cut
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, beside, share
@@ -67,7 +74,9 @@ def beside_it(
     not_done.append(NotDone(what="a paraphrase", why="prompts are those of the causal model; give another prompt="))
     compared = {
         kind: tuple(
-            beside(mine, arm.hits, arm.name, settings.seed) for arm in every if arm.kind == kind and arm.hits is not None
+            beside(mine, arm.hits, arm.name, settings.seed)
+            for arm in every
+            if arm.kind == kind and arm.hits is not None
         )
         for kind in ("null", "baseline")
     }
@@ -115,7 +124,11 @@ def _random_arms(found: Found, settings: Settings) -> list[Arm]:
     ]
     cells = [Cell(found.spots, found.data.wanted)] * DRAWS
     return [
-        Arm(f"random features of the same size ({DRAWS} draws)", measure(found.data, cells, drawn, found.test).hits, "null")
+        Arm(
+            f"random features of the same size ({DRAWS} draws)",
+            measure(found.data, cells, drawn, found.test).hits,
+            "null",
+        )
     ]
 
 
@@ -126,7 +139,9 @@ def _random(like: Featurizer, width: int, generator: torch.Generator) -> Featuri
         return Coordinates(tuple(torch.randperm(width, generator=generator)[: like.size].tolist()), width)
     if isinstance(like, DictionaryFeatures):
         total = int(like.dictionary.encode(torch.zeros(1, width)).shape[-1])
-        return DictionaryFeatures(tuple(torch.randperm(total, generator=generator)[: like.size].tolist()), like.dictionary)
+        return DictionaryFeatures(
+            tuple(torch.randperm(total, generator=generator)[: like.size].tolist()), like.dictionary
+        )
     return Subspace(random_subspace(width, like.size, generator), "random")
 
 

@@ -41,20 +41,20 @@ class CausalModel:
     """A high-level algorithm.
 
     inputs: name -> its domain (any iterable, None for any value). mechanisms: name -> a function whose parameters are
-    named like its parents. output: the variable that the network's answer is compared with (the last mechanism by
+    named like its parents, or (names of the parents, a function of their values). output: the variable that the network's answer is compared with (the last mechanism by
     default). domains: name -> values of a mechanism, checked whenever it is computed or set.
 
     prompt: inputs -> what the network is given: text, token ids, or a row of numbers. answer: a value of the output ->
     what the network should say: the text of a token, its id, or several of either where all are right.
     positions: name -> where it stands in a prompt: a number, the text of a token, or a function of the inputs that
-    gives one. draw: a generator -> inputs, where they are not to be drawn evenly from the domains. draw_source: a
+    gives one; the answer is read at "answer", by default the last token. draw: a generator -> inputs, where they are not to be drawn evenly from the domains. draw_source: a
     generator and a base -> a source for it, where sources are not to be drawn as bases are.
 
     Raises InputError: a cycle, a parent that is no variable (with the nearest), a name given twice.
     """
 
     inputs: Mapping[str, Iterable[Any] | None]
-    mechanisms: Mapping[str, Callable[..., Any]]
+    mechanisms: Mapping[str, Any]
     output: str = ""
     name: str = "causal model"
     domains: Mapping[str, Iterable[Any]] = field(default_factory=dict)
@@ -93,7 +93,8 @@ class CausalModel:
         found = {n: Variable(n, None if domain is None else tuple(domain)) for n, domain in self.inputs.items()}
         for name, mechanism in self.mechanisms.items():
             domain = self.domains.get(name)
-            found[name] = Variable(name, None if domain is None else tuple(domain), _parents(name, mechanism), mechanism)
+            parents, function = _mechanism(name, mechanism)
+            found[name] = Variable(name, None if domain is None else tuple(domain), parents, function)
         return found
 
     @cached_property
@@ -149,7 +150,7 @@ class CausalModel:
         assert variable.mechanism is not None
         arguments = {parent: values[parent] for parent in variable.parents}
         try:
-            return variable.mechanism(**arguments)
+            return variable.mechanism(*arguments.values())
         except NoMeaning:
             raise
         except Exception as error:
@@ -190,7 +191,9 @@ class CausalModel:
         for name in self.inputs:
             domain = self.variables[name].domain
             if domain is None:
-                raise InputError(f"{self.name}: the input {name} has no domain; give draw=, a function that makes inputs.")
+                raise InputError(
+                    f"{self.name}: the input {name} has no domain; give draw=, a function that makes inputs."
+                )
             found[name] = domain[int(rng.integers(len(domain)))]
         return found
 
@@ -213,7 +216,7 @@ class CausalModel:
                     "name": name,
                     "domain": None if variable.domain is None else _shown(variable.domain),
                     "parents": list(variable.parents),
-                    "mechanism": None if variable.mechanism is None else _source(variable.mechanism),
+                    "mechanism": None if variable.mechanism is None else _source(self.mechanisms[name]),
                 }
             )
         return {"schema": "cutaway.causal-model/1", "name": self.name, "output": self.out, "variables": rows}
@@ -232,8 +235,14 @@ class CausalModel:
     __repr__ = __str__
 
 
-def _parents(name: str, mechanism: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters of a mechanism, which name its parents."""
+def _mechanism(name: str, mechanism: Any) -> tuple[tuple[str, ...], Callable[..., Any]]:
+    """(parents, a function of their values in that order). A function's parameters name its parents."""
+    if isinstance(mechanism, tuple):
+        if len(mechanism) != 2 or not callable(mechanism[1]) or not all(isinstance(p, str) for p in mechanism[0]):
+            raise InputError(f"the mechanism of {name} is a function, or (names of its parents, a function of them).")
+        return tuple(mechanism[0]), mechanism[1]
+    if not callable(mechanism):
+        raise InputError(f"the mechanism of {name} is a function of its parents; given {type(mechanism).__name__}.")
     try:
         parameters = inspect.signature(mechanism).parameters.values()
     except (TypeError, ValueError) as error:
@@ -243,7 +252,8 @@ def _parents(name: str, mechanism: Callable[..., Any]) -> tuple[str, ...]:
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     if odd := [p.name for p in parameters if p.kind not in plain]:
         raise InputError(f"the mechanism of {name} takes *{odd[0]}; name its parents as parameters.")
-    return tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
+    parents = tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
+    return parents, lambda *values: mechanism(**dict(zip(parents, values)))
 
 
 def _shown(domain: Sequence[Any]) -> str:
@@ -251,9 +261,9 @@ def _shown(domain: Sequence[Any]) -> str:
     return f"{{{listed}}}" if len(domain) <= 6 else f"{{{listed}, …}} ({len(domain)} values)"
 
 
-def _source(mechanism: Callable[..., Any]) -> str | None:
+def _source(mechanism: Any) -> str | None:
     try:
-        lines = inspect.getsource(mechanism).strip()
+        lines = inspect.getsource(mechanism[1] if isinstance(mechanism, tuple) else mechanism).strip()
     except (OSError, TypeError):
         return None
     return lines if len(lines) < 400 else lines[:399] + "…"

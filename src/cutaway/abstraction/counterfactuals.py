@@ -81,8 +81,9 @@ def counterfactuals(
     part: Part | None = None,
     seed: int = 0,
     rivals: Sequence[Hypothesis] = (),
+    balance: bool = True,
 ) -> Counterfactuals:
-    """n items, half of which change the answer of `model`; with `rivals`, spread evenly over which of them say so too.
+    """n items, half of which change the answer of `model` (as they fall without `balance`); with `rivals`, spread evenly over which of them say so too.
 
     With several variables, each item exchanges a random non-empty set of them, each from a source of its own.
     Costs runs of the causal models alone: at least 2 n, at most 256 n. Raises InputError: no variable, the output
@@ -96,18 +97,20 @@ def counterfactuals(
     for _ in range(ROUNDS):
         drawer.draw(want - drawn)
         drawn = want
-        if drawer.count(True) >= (n + 1) // 2 and drawer.count(False) >= n // 2:
+        if not balance and drawer.total >= n:
+            break
+        if balance and drawer.count(True) >= (n + 1) // 2 and drawer.count(False) >= n // 2:
             break
         want *= 2
     what = ", ".join(variables)
     if not drawer.total and drawer.left_out:
         raise InputError(f"exchanging {what} never has a meaning: {drawer.why}")
-    if not drawer.count(True):
+    if balance and not drawer.count(True):
         raise InputError(
             f"{model.name}: exchanging {what} never changed {model.out} in {drawn} pairs, so no network could show that "
             "it does. Exchange a variable that matters, or give draw= inputs on which it does."
         )
-    chosen = drawer.balanced(n)
+    chosen = drawer.balanced(n) if balance else drawer.in_order[:n]
     rate = drawer.count(True) / max(1, drawer.total)
     base, sources, which = zip(*chosen)
     return Counterfactuals(
@@ -139,6 +142,7 @@ class _Drawer:
         if every is not None:
             self.listed = [v for v in every if self._mine(v)] if self.held_out == "inputs" else list(every)
         self.found: dict[tuple[bool, ...], list[Any]] = {}
+        self.in_order: list[Any] = []
         self.total = self.left_out = 0
         self.why = ""
         self._runs: dict[tuple[int, Any], Values] = {}
@@ -176,12 +180,11 @@ class _Drawer:
                 continue
             self.total += 1
             self.found.setdefault(key, []).append((base, sources, which))
+            self.in_order.append((base, sources, which))
 
     def _changes(self, number: int, base: Values, sources: tuple[Values, ...], which: tuple[bool, ...]) -> bool:
         model, variables = self.hypotheses[number]
-        set_to = {
-            v: self._run(number, sources[s])[v] for s, v in enumerate(variables) if which[s]
-        }
+        set_to = {v: self._run(number, sources[s])[v] for s, v in enumerate(variables) if which[s]}
         return bool(model.run(base, set_to)[model.out] != self._run(number, base)[model.out])
 
     def _run(self, number: int, values: Values) -> Values:

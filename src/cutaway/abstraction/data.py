@@ -14,7 +14,7 @@ from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.continuation import Continuation, Heads, vectors
 from cutaway.abstraction.counterfactuals import Counterfactuals
 from cutaway.abstraction.places import Place
-from cutaway.abstraction.written import Written, columns, right, tokens, written
+from cutaway.abstraction.written import Written, answers, columns, right, tokens, written
 from cutaway.core import InputError
 from cutaway.model.sweeps.replay import Base
 
@@ -50,7 +50,7 @@ class Data:
         self.model, self.causal, self.variables, self.pairs = model, causal, tuple(variables), pairs
         names = list(dict.fromkeys(name for a in addresses for name in model.addresses(a)))
         self.rows = written(model, causal, pairs.base)
-        self.continuation = Continuation(model, self.rows.batch, self.rows.answers, names)
+        self.continuation = Continuation(model, self.rows.batch, answers(model, causal, self.rows), names)
         self.unchanged = tokens(model, causal, pairs.before(causal))
         self.wanted = self.labels(causal, variables)
         self.changes = pairs.changes(causal, variables)
@@ -59,7 +59,7 @@ class Data:
         self._sources: list[dict[str, Tensor]] = []
         for slot, inputs in enumerate(pairs.sources):
             rows = written(model, causal, inputs)
-            seen = Base(model, rows.batch, rows.answers, [model.site(name) for name in names])
+            seen = Base(model, rows.batch, answers(model, causal, rows), [model.site(name) for name in names])
             own = tokens(model, causal, [causal.run(values)[causal.out] for values in inputs])
             self.competent &= right(seen.logits, own).cpu() | ~pairs.which[:, slot]
             self.source_rows.append(rows)
@@ -80,7 +80,9 @@ class Data:
         """A place with what slot's sources have there. Raises InputError: no such point or position."""
         names = self.model.addresses(place.at)
         if len(names) != 1:
-            raise InputError(f"{place.at} stands for {len(names)} points; a variable has one place (align_sweep takes many).")
+            raise InputError(
+                f"{place.at} stands for {len(names)} points; a variable has one place (align_sweep takes many)."
+            )
         (address,) = names
         here = self._columns(place, self.rows)
         there = self._columns(place, self.source_rows[slot])

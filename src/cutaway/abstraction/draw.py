@@ -74,6 +74,4 @@ def svg(model: CausalModel, marked: Mapping[str, str]) -> str:
 def _words(words: str, x: float, y: float, most: int, small: bool = False) -> str:
     shown = words if len(words) <= most else words[: most - 1] + "…"
     size = ' font-size="10"' if small else ""
-    return (
-        f'<text x="{x + WIDE / 2:g}" y="{y:g}" text-anchor="middle" fill="currentColor"{size}>{escape(shown)}</text>'
-    )
+    return f'<text x="{x + WIDE / 2:g}" y="{y:g}" text-anchor="middle" fill="currentColor"{size}>{escape(shown)}</text>'

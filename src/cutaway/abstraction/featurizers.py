@@ -1,7 +1,7 @@
 """Featurizers: a vector as (features, error), and back. What an interchange exchanges is some of the features.
 
-    features(x) = (f, e),  inverse(f, e) = x,  swap(base, source) = inverse(f_base with its chosen features from
-    f_source, e_base)
+features(x) = (f, e),  inverse(f, e) = x,  swap(base, source) = inverse(f_base with its chosen features from
+f_source, e_base)
 """
 
 from __future__ import annotations

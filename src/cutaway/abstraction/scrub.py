@@ -146,7 +146,8 @@ class _Work:
         self.classes = [[run[v] for run in runs] for v in data.variables]
         self.wanted = data.unchanged[test]
         others = [
-            [j for j in range(len(test)) if j != i and all(c[j] == c[i] for c in self.classes)] for i in range(len(test))
+            [j for j in range(len(test)) if j != i and all(c[j] == c[i] for c in self.classes)]
+            for i in range(len(test))
         ]
         self.partners = sum(bool(o) for o in others) / len(test)
 

@@ -95,9 +95,7 @@ class AlignmentSweep:
             how=f"{self.what} exchanged at each of {cells} places, on {mine.shape[1]} held-out items, half of which "
             "change the answer. Intervals are Wilson's over items.",
             settings=self.settings,
-            not_done=(
-                NotDone(what="shuffled labels, untrained network", why="align does them for one place"),
-            ),
+            not_done=(NotDone(what="shuffled labels, untrained network", why="align does them for one place"),),
         )
 
     def to_json(self) -> dict[str, Any]:

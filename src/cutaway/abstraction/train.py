@@ -86,9 +86,7 @@ def train(
             at += count
             for learner in learners:
                 learner.cool(step / max(1, training.steps - 1))
-            edits = [
-                _edit(data, group, cells, items, learner) for group, learner in zip(groups, learners)
-            ]
+            edits = [_edit(data, group, cells, items, learner) for group, learner in zip(groups, learners)]
             logits = data.continuation.run(items.repeat(len(cells)), edits)
             labels = wanted[:, items].flatten(0, 1).to(logits.device)
             each = loss(logits, labels).reshape(len(cells), count).mean(1)
@@ -97,7 +95,9 @@ def train(
                     each = each + penalty
             total = each.sum()
             if not bool(torch.isfinite(total)):
-                raise CutawayError(f"the loss is {float(total)} at step {step}; try a smaller rate than {training.rate}.")
+                raise CutawayError(
+                    f"the loss is {float(total)} at step {step}; try a smaller rate than {training.rate}."
+                )
             optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -195,9 +195,7 @@ def _edit(data: Data, group: list[int], cells: Sequence[Cell], items: Tensor, le
     return Edit(first.address, columns, change, first.head)
 
 
-def _weights(
-    data: Data, group: list[int], cells: int, items: Tensor, positions: int, like: Tensor
-) -> Tensor | None:
+def _weights(data: Data, group: list[int], cells: int, items: Tensor, positions: int, like: Tensor) -> Tensor | None:
     """[variable, cell, vector, 1]: 1 where an item exchanges the variable; None where all do."""
     which = data.pairs.which[items][:, group]  # [m, variable]
     if bool(which.all()):

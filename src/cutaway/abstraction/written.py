@@ -27,11 +27,10 @@ class Written:
     inputs: tuple[Values, ...]
     prompts: tuple[Any, ...]
 
-    @property
-    def answers(self) -> Tensor:
-        """[row] the column where the answer is read: that of the last token."""
-        layout = self.batch.layout
-        return torch.tensor([s + n - 1 for s, n in zip(layout.starts, layout.lengths)])
+
+def answers(model: Model, causal: CausalModel, rows: Written) -> Tensor:
+    """[row] the column where the answer is read: the causal model's position "answer", or the last token."""
+    return columns(model, causal, rows, "answer", "where the answer is read")[:, 0]
 
 
 def written(model: Model, causal: CausalModel, inputs: Sequence[Values]) -> Written:

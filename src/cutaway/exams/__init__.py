@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = ("circuits", "development", "features", "graphs", "ioi")
+ROOMS = ("abstraction", "circuits", "development", "features", "graphs", "ioi")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -17,6 +17,10 @@ def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]
 
     if room not in ROOMS:
         raise UnknownName("room with an exam", room, ROOMS)
+    if room == "abstraction":
+        from cutaway.exams.abstraction import abstraction_exam
+
+        return {"rows": abstraction_exam(quick=quick, seed=seed)}
     if room == "circuits":
         from cutaway.exams.circuits import circuits_exam
 

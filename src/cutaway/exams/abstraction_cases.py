@@ -1,0 +1,139 @@
+"""The published cases of causal abstraction, each by one command: `cutaway align NAME`.
+
+A case is a causal model with a network, the places where its variables are looked for, and rivals. `SPEC.py`, a file of
+the user's, says the same: see `from_file`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutaway.core import InputError, UnknownName
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One question. `sweep`: (variable, points, dims) to look for it over layers and positions before aligning."""
+
+    name: str
+    about: str
+    causal: Any
+    places: Mapping[str, Any]
+    model: Any = "almanac"
+    rivals: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 512
+    n_test: int = 256
+    steps: int = 300
+    batch: int = 64
+    sweep: tuple[str, str | Sequence[str], int | None] | None = None
+    expect: str = ""
+    untrained: Any = "auto"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A case by name, made when it is asked for."""
+
+    about: str
+    make: Callable[[int], Case]
+
+
+def _equality(seed: int) -> Case:
+    from cutaway.exams.abstraction_equality import equality_case
+
+    return equality_case(seed)
+
+
+def _identities(seed: int) -> Case:
+    from cutaway.exams.abstraction_equality import identities_case
+
+    return identities_case(seed)
+
+
+def _carry(seed: int) -> Case:
+    from cutaway.exams.abstraction_language import carry_case
+
+    del seed
+    return carry_case()
+
+
+def _greater_than(seed: int) -> Case:
+    from cutaway.exams.abstraction_language import greater_than_case
+
+    del seed
+    return greater_than_case()
+
+
+def _ioi(seed: int) -> Case:
+    from cutaway.exams.abstraction_language import ioi_case
+
+    del seed
+    return ioi_case()
+
+
+def _two_hop(seed: int) -> Case:
+    from cutaway.exams.abstraction_language import two_hop_case
+
+    del seed
+    return two_hop_case()
+
+
+CASES: dict[str, Listed] = {
+    "equality": Listed("hierarchical equality, (w = x) = (y = z), on a small network trained here", _equality),
+    "identities": Listed("the same network by the identity of one input: an explanation that should fail", _identities),
+    "carry": Listed("almanac's addition: is there a carry?", _carry),
+    "greater-than": Listed("almanac's greater-than: the year that the answer must exceed", _greater_than),
+    "ioi": Listed("almanac's indirect objects: which name is repeated, by its place in the sentence", _ioi),
+    "two-hop": Listed("almanac's two hops: the state between the city and its capital", _two_hop),
+}
+
+
+def case(name: str, seed: int = 0) -> Case:
+    """A case by name, or from `SPEC.py` (which is run). Raises UnknownName, InputError."""
+    if name.endswith(".py"):
+        return from_file(name)
+    if name not in CASES:
+        raise UnknownName("case", name, CASES, hint="Or give a file, SPEC.py, that defines causal_model and places.")
+    return CASES[name].make(seed)
+
+
+def from_file(path: str) -> Case:
+    """A case from a Python file, which is run. It defines `causal_model` (a CausalModel) and `places` {variable:
+    place}; and if wanted `model` (a name, a folder or an nn.Module), `rivals`, `n`, `n_test`, `steps`, `batch`, `sweep`.
+
+    Raises InputError: no such file, a file that fails (with its line), a name that is missing or of the wrong kind.
+    """
+    import traceback
+    from pathlib import Path
+
+    from cutaway.abstraction import CausalModel
+
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"no file {path}.")
+    names: dict[str, Any] = {"__name__": "cutaway_spec", "__file__": str(file)}
+    try:
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), names)
+    except InputError:
+        raise
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+        where = f" (line {lines[-1]})" if lines else ""
+        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}{where}") from error
+    if not isinstance(names.get("causal_model"), CausalModel):
+        raise InputError(f"{path} defines no causal_model, a cutaway.abstraction.CausalModel.")
+    if not isinstance(names.get("places"), dict) or not names["places"]:
+        raise InputError(f'{path} defines no places, as places = {{"carry": cw.subspace("resid_post.2", dims=4)}}.')
+    kept = ("model", "rivals", "n", "n_test", "steps", "batch", "sweep")
+    more = {key: names[key] for key in kept if key in names}
+    return Case(file.stem, f"from {file.name}", names["causal_model"], names["places"], **more)
+
+
+def opened(found: Case, model: str | None = None) -> Any:
+    """The network of a case, loaded; `model` is another one. Costs what `cutaway.load` does."""
+    import cutaway as cw
+
+    wanted = found.model if model is None else model
+    return wanted if isinstance(wanted, cw.Model) else cw.load(wanted)
