@@ -17,6 +17,12 @@ from cutaway.features import SAE, FeatureEmbedding
 from cutaway.features.classify import NULLS, OURS, REGIMES, _balance, classify_table
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr("cutaway.features.classify.DRAWS", 1)
+    monkeypatch.setattr("cutaway.features.classify._AE_STEPS", 40)
+
+
 @pytest.fixture(scope="module")
 def almanac():
     return cw.load("almanac")

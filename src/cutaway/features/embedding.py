@@ -51,6 +51,10 @@ class FeatureEmbedding(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"{self.model.name} has no tokenizer, so it reads no texts.")
         return self
 
+    def __sklearn_clone__(self) -> FeatureEmbedding:
+        # Nothing is learned in `fit`, so a clone shares the model instead of copying its weights.
+        return FeatureEmbedding(**self.get_params(deep=False))
+
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
