@@ -132,7 +132,7 @@ def test_a_broken_model(verb, model, broken, capsys):
     assert re.search(MODELS[model], refused([*arguments, str(broken / model)], capsys))
 
 
-@pytest.mark.parametrize("verb", ["trace", "lens", "heads", "sweep", "circuit"])
+@pytest.mark.parametrize("verb", ["trace", "lens", "heads", "sweep"])
 @pytest.mark.parametrize(("model", "message"), [("flat", "layers"), ("net.py:bare", "")])
 def test_a_model_without_layers_or_text(verb, model, message, broken, capsys):
     extra = ["-d", "neurons"] if verb == "trace" else []
