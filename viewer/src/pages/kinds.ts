@@ -1,5 +1,6 @@
 /** The schemas that have a page of their own, each with the word for it. One row more is one page more. */
 
+import { alignmentPage, alignmentSweepPage, casePage, scrubbingPage } from "./abstraction";
 import { attackPage } from "./attack";
 import { circuitPage } from "./circuit";
 import type { Context, Page } from "./context";
@@ -14,6 +15,7 @@ import { neuronsPage } from "./neurons";
 import { probePage } from "./probe";
 import { steeringPage } from "./steering";
 import { sweepPage } from "./sweep";
+import { timelinePage } from "./timeline";
 
 export interface Kind {
   word: string;
@@ -21,6 +23,9 @@ export interface Kind {
 }
 
 const KINDS: Record<string, Kind> = {
+  "cutaway.abstraction-case": { word: "alignment", draw: casePage },
+  "cutaway.alignment": { word: "alignment", draw: alignmentPage },
+  "cutaway.alignment-sweep": { word: "alignment sweep", draw: alignmentSweepPage },
   "cutaway.attack": { word: "attack", draw: attackPage },
   "cutaway.circuit": { word: "circuit", draw: circuitPage },
   "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
@@ -31,8 +36,10 @@ const KINDS: Record<string, Kind> = {
   "cutaway.neuron-card": { word: "neuron", draw: neuronCardPage },
   "cutaway.neurons": { word: "neurons", draw: neuronsPage },
   "cutaway.probe": { word: "probe", draw: probePage },
+  "cutaway.scrubbing": { word: "scrubbing", draw: scrubbingPage },
   "cutaway.steer": { word: "steering", draw: steeringPage },
   "cutaway.sweep": { word: "sweep", draw: sweepPage },
+  "cutaway.timeline": { word: "timeline", draw: timelinePage },
 };
 
 const WORDS: Record<string, string> = { "cutaway.graph": "trace", "cutaway.exam": "exam", "cutaway.toy": "toy" };

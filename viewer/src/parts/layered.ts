@@ -20,6 +20,7 @@ export interface LayeredNode {
   stage: number;
   /** Edges enter it as queries, keys and values. */
   ports: boolean;
+  marked?: boolean;
 }
 
 export interface Layered {
@@ -54,7 +55,7 @@ export function layered(nodes: readonly LayeredNode[], label: string, onselect: 
     const { x, y } = at.get(node.name)!;
     const group = svg(
       "g",
-      { class: "node-box" },
+      { class: node.marked ? "node-box marked" : "node-box" },
       svg("rect", { x: x - box.width / 2, y: y - box.height / 2, width: box.width, height: box.height, rx: 5 }),
       svg("text", { x, y: y + 4, "text-anchor": "middle" }, node.word),
       ...(node.ports && box.width >= 44 ? PORTS.map((port, i) => svg("text", { class: "port", x: x + (i - 1) * (box.width / 3.4), y: y + box.height / 2 + 8, "text-anchor": "middle" }, port)) : []),
