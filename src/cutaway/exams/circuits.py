@@ -21,6 +21,7 @@ SCORED = 64  # items that methods score on
 FEW = 16  # items for those that search or train: a forward an edge, or a hundred of them
 SLOW = ("acdc", "acdc-metric", "subnetwork-probing", "edge-pruning")
 DRAWS = 100  # random rankings
+TIED = 1e-7  # scores below this share of the largest count as equal
 
 __all__ = ["Subject", "Trained", "circuits_exam", "margin"]
 
@@ -32,7 +33,7 @@ def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]
     Items: pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
     the margin, logit(right output) - the best other logit, which has a gradient. Methods that search or train take 16
-    items, the others 64. Trained networks: a node's score is that of its edges, the largest |score|; an edge is true
+    items, the others 64. Scores below 1e-7 of the largest are ties. Trained networks: a node's score is that of its edges, the largest |score|; an edge is true
     if the program has it. All of it takes some three minutes on one core; `quick`: 6 programs, 2 trained networks and
     all but three methods, half a minute.
     """
@@ -104,7 +105,10 @@ def _sizes(subject: Subject | Trained, method: str, seed: int) -> tuple[Tensor, 
             if "the output is what it was" not in str(error):
                 raise
             scores = torch.zeros(1, *subject.exists.shape, dtype=torch.float64)
-    return scores.abs().mean(0), round(time.process_time() - begun, 3)
+    size = scores.abs().mean(0)
+    # Below float32's precision an order is one of rounding, or of exp(-60) where a softmax is saturated: a tie.
+    size = torch.where(size < TIED * size.max(), 0.0, size)
+    return size, round(time.process_time() - begun, 3)
 
 
 def _by_chance(truth: Tensor, exists: Tensor, seed: int) -> tuple[Any, ...]:
