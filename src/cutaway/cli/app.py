@@ -10,6 +10,7 @@ from cutaway.cli import (
     attack,
     circuit,
     classify,
+    develop,
     dictionary,
     exam,
     heads,
@@ -65,6 +66,7 @@ app.command("neurons", short_help="What neurons of a vision model stand for.")(n
 app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)
 app.command("attack", short_help="Write words on pictures, and see what a model says.")(attack.attack)
 app.command("align", short_help="Does a network run this algorithm?")(align.align)
+app.command("develop", short_help="Follow a model through its training.")(develop.develop)
 app.command("models", short_help="List the models that ship.")(models.models)
 app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
 app.add_typer(dictionary.app, name="dictionary")

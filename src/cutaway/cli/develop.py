@@ -1,0 +1,139 @@
+"""`cutaway develop`: a model's training as a timeline, its stages and its learning coefficient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cutaway.cli.output import JSON, print_json, say, step
+
+
+def develop(
+    what: str | None = typer.Argument(
+        None, metavar="CASE | CHECKPOINTS", help="A case, a folder of step-… folders, or repo@revision,revision."
+    ),
+    measure: list[str] = typer.Option([], "--measure", "-m", help="Repeatable; --list has them. Default: six of them."),
+    checkpoints: Path | None = typer.Option(None, "--checkpoints", help="Of a case: these, in place of its own."),
+    text: str | None = typer.Option(None, "--text", help="Held-out text (.txt, .jsonl); almanac's needs none."),
+    every: int = typer.Option(1, min=1, help="Only each so-many-th checkpoint (the last always)."),
+    rows: int = typer.Option(48, min=4, help="Rows of text."),
+    length: int = typer.Option(48, min=4, help="Tokens a row."),
+    chains: int = typer.Option(4, min=2, help="Of the LLC."),
+    draws: int = typer.Option(60, min=10, help="Of a chain, after half as many to burn in."),
+    n_beta: float = typer.Option(50.0, help="Inverse temperature times items."),
+    localisation: float = typer.Option(100.0, help="gamma, the pull back to the checkpoint."),
+    changes: str = typer.Option("slope", help="What a changepoint changes: slope or mean."),
+    quick: bool = typer.Option(False, "--quick", help="A case with shorter chains (and shorter training)."),
+    listed: bool = typer.Option(False, "--list", help="List cases and measures, and what each measure costs."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="A row a checkpoint as it comes; killed, it goes on."),
+    seed: int = typer.Option(0, help="Of data, chains, shuffles."),
+    as_json: bool = JSON,
+) -> None:
+    """Follow any metric over a model's training: loss, learning coefficient, heads, circuits, features, behaviours.
+
+    Each series gets its changepoints with intervals, accepted only beyond the checkpoints shuffled. The LLC is measured
+    at one setting for all checkpoints, so that they compare; `!` marks numbers whose chains say they are not to be
+    taken as absolute. Cases: almanac, attention-only, grokking, polygons.
+
+    Example:  cutaway develop almanac --out out/almanac-training
+    """
+    from cutaway.core import InputError, UnknownName, write_json
+    from cutaway.exams.development_cases import CASES, run_case
+    from cutaway.exams.timeline_measures import DEFAULT, MEASURES
+
+    if listed or what is None:
+        _list(CASES, MEASURES, as_json)
+        return
+    for name in measure:
+        if name not in MEASURES:
+            raise UnknownName("measure", name, MEASURES)
+    if changes not in ("slope", "mean"):
+        raise InputError(f"--changes takes slope or mean; {changes!r} was given.")
+    if out is not None and out.is_file():
+        raise InputError(f"--out {out} is a file; name a folder.")
+    result: Any
+    if what in CASES:
+        more: dict[str, Any] = {"quick": quick, "seed": seed, "every": every, "on": say}
+        if checkpoints is not None:
+            if what == "polygons":
+                raise InputError("polygons are trained within seconds; there are no checkpoints to give.")
+            more["checkpoints"] = checkpoints
+        if measure:
+            if what not in ("almanac", "attention-only"):
+                raise InputError(f"{what} has measures of its own; --measure goes with checkpoints of language models.")
+            more["names"] = measure
+        result = run_case(what, out, **more)
+    else:
+        from cutaway.exams.timeline_measures import Plan
+
+        plan = Plan(
+            rows=rows, length=length, chains=chains, draws=draws, burn_in=draws // 2, n_beta=n_beta,
+            localisation=localisation, seed=seed,
+        )  # fmt: skip
+        result = _of_checkpoints(what, measure or list(DEFAULT), plan, text, every, changes, out)
+    body = result.to_json()
+    if out is not None:
+        write_json(out / "timeline.json", body)
+    if as_json:
+        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
+    else:
+        print(result)
+    if out is not None:
+        say(f"\nWrote {out}/timeline.json")
+
+
+def _of_checkpoints(
+    what: str, names: list[str], plan: Any, text: str | None, every: int, changes: str, out: Path | None
+) -> Any:
+    import torch
+
+    from cutaway.cli.findings import text_rows
+    from cutaway.core import InputError
+    from cutaway.development import find_checkpoints, timeline
+    from cutaway.exams.development_cases import finished, small_world_rows
+    from cutaway.exams.timeline_measures import wired
+
+    found = find_checkpoints(what, every=every)
+    with step(f"Opening the last of {len(found)} checkpoints"):
+        last = found.open(found.items[-1])
+    ids: Any
+    if text is None and _small_world(last):
+        ids = small_world_rows(plan.rows, plan.length)
+    elif text is None and set(names) - {"norm", "heads"}:
+        raise InputError(
+            "these measures need text: give --text FILE (.txt or .jsonl) that the model was not trained on."
+        )
+    elif text is None:
+        ids = torch.zeros(1, 1, dtype=torch.long)
+    else:
+        kept = [row for row in text_rows(last, text, plan.rows * plan.length * 4) if len(row) >= plan.length]
+        if len(kept) < 4:
+            raise InputError(f"{text} gives {len(kept)} rows of {plan.length} tokens; at least 4 are needed.")
+        ids = torch.tensor([row[: plan.length] for row in kept[: plan.rows]])
+    line = timeline(found, wired(names, last, ids, plan, say), out, on=say)
+    event = "head: prefix matching" if "heads" in names else None
+    return finished(line, kind=changes, event=event, seed=plan.seed)
+
+
+def _small_world(model: Any) -> bool:
+    """Whether the model reads almanac's words, so that almanac's text will do."""
+    if model.tokenizer is None:
+        return False
+    from cutaway.tasks.small_world.vocabulary import token_ids
+
+    same: bool = model.tokenizer.get_vocab() == token_ids()
+    return same
+
+
+def _list(cases: dict[str, str], measures: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json("cutaway.develop-list/1", {"cases": cases, "measures": measures})
+        return
+    print("cases (cutaway develop NAME):")
+    for name, says in cases.items():
+        print(f"  {name:<16}{says}")
+    print("measures (cutaway develop CHECKPOINTS --measure NAME …), and what each costs a checkpoint:")
+    for name, says in measures.items():
+        print(f"  {name:<16}{says}")

@@ -1,0 +1,272 @@
+"""Measures of a timeline that come from other rooms, and all of them by name for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cutaway.core import Estimate, InputError, UnknownName
+
+# name -> what it is, and roughly what it costs a checkpoint
+MEASURES = {
+    "loss": "next-token loss on held-out text; a forward a row",
+    "llc": "local learning coefficient at one setting for all; chains x draws gradients",
+    "rllc": "the same restricted to each attention head; as much again a head",
+    "heads": "best previous-token, duplicate-token, prefix-matching and induction score of any head; 8 forwards",
+    "behaviours": "accuracy on held-out items of almanac's behaviours; 20 forwards",
+    "circuit": "overlap (Jaccard) of a task's edges with those of the last checkpoint; 2 forwards, 1 backward",
+    "features": "share of the last checkpoint's dictionary features that are born (correlation >= .5); a forward",
+    "norm": "Euclidean norm of all weights",
+    "trace": "trace of the Hessian (Hutchinson); 8 Hessian-vector products",
+    "essential": "log probabilities on fixed text, for essential dynamics; a forward",
+    "bif": "mean |correlation| of the losses of different rows over the chains' draws; the chains, and forwards",
+    "susceptibility": "of each layer's attention to text of random order; chains a layer",
+}
+DEFAULT = ("loss", "llc", "heads", "norm", "trace", "essential")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of what is measured. `rows` of `length` tokens; chains as in `Setting`."""
+
+    rows: int = 48
+    length: int = 48
+    chains: int = 4
+    draws: int = 60
+    burn_in: int = 30
+    batch: int = 8
+    n_beta: float = 50.0
+    localisation: float = 100.0
+    eps: float | None = None
+    items: int = 64
+    task: str = "ioi"
+    behaviours: tuple[str, ...] = ()
+    heads: tuple[tuple[int, int], ...] = field(default=())
+    seed: int = 0
+
+
+def wired(
+    names: Sequence[str], model: Any, ids: Any, plan: Plan, on: Callable[[str], None] = lambda message: None
+) -> list[Any]:
+    """The measures of those names. model: the last checkpoint's, at which steps are found and to which circuits and
+    features are compared. ids: rows of text [n, position]. Raises UnknownName."""
+    from cutaway import development as dev
+
+    for name in names:
+        if name not in MEASURES:
+            raise UnknownName("measure", name, MEASURES)
+    data = dev.Data((ids,), dev.next_token, f"{len(ids)} rows of {ids.shape[1]} tokens")
+    made: list[Any] = []
+    setting = None
+    if {"llc", "rllc", "bif", "susceptibility"} & set(names):
+        setting = _setting(model, data, plan, on)
+    for name in names:
+        if name == "loss":
+            made.append(dev.loss_measure(data, seed=plan.seed))
+        elif name == "llc":
+            assert setting is not None
+            made.append(dev.llc_measure(data, setting))
+        elif name == "rllc":
+            assert setting is not None
+            places = plan.heads or tuple(
+                (a, h) for a in range(model.facts.n_layers) for h in range(model.facts.n_heads)
+            )
+            made.append(dev.head_llc_measure(data, setting, places))
+        elif name == "norm":
+            made.append(dev.weight_norm())
+        elif name == "trace":
+            made.append(dev.trace_measure(data, items=16, seed=plan.seed))
+        elif name == "essential":
+            made.append(dev.outputs_measure(ids[:16], seed=plan.seed))
+        elif name == "heads":
+            made.append(heads_measure(plan.seed))
+        elif name == "behaviours":
+            made.append(behaviours_measure(plan))
+        elif name == "circuit":
+            made.append(circuit_measure(model, plan))
+        elif name == "features":
+            made.append(features_measure(model, ids, plan))
+        elif name == "bif":
+            assert setting is not None
+            made.append(bif_measure(data, setting))
+        else:
+            assert setting is not None
+            made.append(susceptibility_measure(model, data, setting, plan))
+    return made
+
+
+def _setting(model: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> Any:
+    """Chains for all checkpoints alike; the step from the curvature at the last."""
+    from cutaway import development as dev
+
+    setting = dev.Setting(
+        n_beta=plan.n_beta, localisation=plan.localisation, eps=1.0, chains=plan.chains, draws=plan.draws,
+        burn_in=plan.burn_in, batch=plan.batch, seed=plan.seed,
+    )  # fmt: skip
+    from dataclasses import replace
+
+    if plan.eps is not None:
+        return replace(setting, eps=plan.eps)
+    loss = data.loss(model)
+    curvature = max(dev.largest_eigenvalue(loss, items=16, iterations=12, seed=plan.seed), 1e-6)
+    eps = 0.2 / (plan.n_beta * curvature + plan.localisation)
+    on(f"step eps {eps:.2g} from the largest curvature {curvature:.3g} at the last checkpoint")
+    return replace(setting, eps=eps)
+
+
+def heads_measure(seed: int = 0, sequences: int = 8) -> Any:
+    """The best head's mean attention in each kind (see `readouts.head_scores`), with its interval over sequences."""
+    from cutaway.development import Function
+    from cutaway.evidence import bootstrap
+    from cutaway.readouts import head_scores
+    from cutaway.readouts.heads import TESTED
+
+    def measured(model: Any) -> dict[str, Estimate]:
+        found = head_scores(model, sequences=sequences, null_seeds=(), ablate=False, seed=seed)
+        out = {}
+        for kind in TESTED:
+            best = int(found.mean(kind).argmax())
+            one = bootstrap(found.scores[kind][best], name=kind, over="sequences", seed=seed)
+            out[f"head: {kind}"] = one.model_copy(update={"name": f"best head: {kind}"})
+        return out
+
+    return Function("heads", measured, {"sequences": sequences, "seed": seed})
+
+
+def behaviours_measure(plan: Plan) -> Any:
+    """Accuracy on held-out items of each behaviour of the small world."""
+    from cutaway.core import Interval
+    from cutaway.development import Function
+    from cutaway.organisms.almanac.behaviours import measure_behaviours
+
+    def measured(model: Any) -> dict[str, Estimate]:
+        scores = measure_behaviours(model.hf, model.tokenizer, seed=plan.seed + 1, n=plan.items, names=plan.behaviours)
+        return {
+            s.behaviour: Estimate(
+                name=s.behaviour, value=s.accuracy, n=s.n, interval=Interval(low=s.low, high=s.high, method="Wilson")
+            )
+            for s in scores
+        }
+
+    return Function("behaviours", measured, {"items": plan.items, "names": list(plan.behaviours), "seed": plan.seed})
+
+
+def circuit_measure(last: Any, plan: Plan, edges: int = 40) -> Any:
+    """The best `edges` edges of a task by attribution: Jaccard with the last checkpoint's."""
+    from cutaway import tasks
+    from cutaway.circuits import jaccard, opened, score_edges
+    from cutaway.circuits.circuit import top_members
+    from cutaway.development import Function
+
+    task = tasks.task(plan.task, last, n=plan.items, seed=plan.seed)
+
+    def chosen(model: Any) -> Any:
+        found = score_edges(opened(model), task, "eap", seed=plan.seed)
+        return top_members(found.graph, found.scores, edges)
+
+    final = chosen(last)
+
+    def measured(model: Any) -> dict[str, Any]:
+        name = f"circuit of {plan.task}"
+        try:
+            return {name: jaccard(chosen(model), final)}
+        except InputError as error:  # no gradient, or none of the task's effect yet
+            return {name: Estimate(name=name, value=float("nan"), n=0, note=str(error))}
+
+    return Function("circuit", measured, {"task": plan.task, "edges": edges, "items": plan.items, "seed": plan.seed})
+
+
+def features_measure(last: Any, ids: Any, plan: Plan, name: str = "plt", born: float = 0.5) -> Any:
+    """A feature of the dictionary of the finished model is born where, on fixed text, its activation correlates with
+    that in the last checkpoint by `born` or more. Features that fire nowhere in the text are not counted."""
+    import torch
+
+    from cutaway import features
+    from cutaway.core.registry import shipped_dictionaries
+    from cutaway.development import Function
+    from cutaway.evidence import proportion
+
+    folders = shipped_dictionaries("almanac")
+    if name not in folders:
+        raise InputError(f"no dictionary {name!r} of the model is here, so no features' birth.")
+    dictionary = features.load(folders[name])
+
+    def activations(model: Any) -> list[Any]:
+        points = [dictionary.input_point(layer) for layer in range(dictionary.n_layers)]
+        run = model.run(ids[:16], read=points)
+        return [
+            dictionary.activations(layer, run[point][:, 1:].flatten(0, 1).float()).double()
+            for layer, point in enumerate(points)
+        ]
+
+    final = activations(last)
+
+    def measured(model: Any) -> dict[str, Any]:
+        alive, total = 0, 0
+        for now, then in zip(activations(model), final):
+            fires = (then > 0).any(0)
+            a, b = now[:, fires] - now[:, fires].mean(0), then[:, fires] - then[:, fires].mean(0)
+            r = (a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt().clamp(min=1e-30)
+            alive += int((r >= born).sum())
+            total += int(fires.sum())
+        return {"features born": proportion(alive, total, name="features born")}
+
+    torch.manual_seed(plan.seed)
+    return Function("features", measured, {"dictionary": name, "born": born, "rows": len(ids[:16])})
+
+
+def bif_measure(data: Any, setting: Any, rows: int = 16) -> Any:
+    """How far the losses of different rows move together over the local posterior."""
+    import torch
+
+    from cutaway.core import CutawayError
+    from cutaway.development import Function, bayesian_influence
+
+    def measured(model: Any) -> dict[str, Any]:
+        try:
+            found = bayesian_influence(data.loss(model), setting, torch.arange(rows))
+        except CutawayError as error:
+            return {"bif": Estimate(name="bif", value=float("nan"), n=0, note=str(error))}
+        off = np.abs(found.correlation[~np.eye(rows, dtype=bool)])
+        return {
+            "bif": Estimate(name="mean |correlation| of two rows' losses", value=float(off.mean()), n=off.size // 2)
+        }
+
+    return Function("bif", measured, {"rows": rows, "data": data.key, "eps": setting.eps, "seed": setting.seed})
+
+
+def susceptibility_measure(model: Any, data: Any, setting: Any, plan: Plan) -> Any:
+    """Of each layer's attention weights to the same text with the tokens of each row in random order."""
+    import torch
+
+    from cutaway.core import CutawayError
+    from cutaway.development import Data, Function, susceptibilities
+    from cutaway.development.heads import head_weights_mask
+
+    ids = data.tensors[0]
+    generator = torch.Generator().manual_seed(plan.seed)
+    order = torch.stack([torch.randperm(ids.shape[1] - 1, generator=generator) + 1 for _ in ids])
+    shuffled = torch.cat([ids[:, :1], ids.gather(1, order)], 1)
+    other = Data((shuffled,), data.per_item, f"{data.key}, shuffled")
+
+    def measured(subject: Any) -> dict[str, Any]:
+        found = {}
+        for layer in range(subject.facts.n_layers):
+            weights: dict[str, Any] = {}
+            for head in range(subject.facts.n_heads):
+                for name, mask in head_weights_mask(subject, layer, head).items():
+                    weights[name] = mask if name not in weights else weights[name] | mask
+            name = f"chi attention {layer}"
+            try:
+                one = susceptibilities(
+                    data.loss(subject, weights), setting, {"random order": other.loss(subject, weights)}
+                )
+                found[name] = one["random order"].model_copy(update={"name": name})
+            except CutawayError as error:
+                found[name] = Estimate(name=name, value=float("nan"), n=0, note=str(error))
+        return found
+
+    return Function("susceptibility", measured, {"data": data.key, "eps": setting.eps, "seed": plan.seed})
