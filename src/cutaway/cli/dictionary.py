@@ -137,7 +137,10 @@ def evaluate(
 def convert(
     dictionary: Path = typer.Argument(..., metavar="FOLDER", help="A dictionary in any format that is read."),
     to: str = typer.Option(
-        ..., "--to", metavar="FORMAT", help="saelens, sparsify, dictionary_learning, gemma_scope or circuit-tracer."
+        ...,
+        "--to",
+        metavar="FORMAT",
+        help="saelens, sparsify, dictionary_learning, gemma_scope, gemma_scope_2 or circuit-tracer.",
     ),
     out: Path = typer.Option(
         ..., "--out", "-o", metavar="DIR", help="Where to write; per-layer sets fill a folder a layer."

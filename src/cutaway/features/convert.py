@@ -11,7 +11,7 @@ from cutaway.features.exchange import FORMS
 from cutaway.features.sae import SAE
 from cutaway.features.transcoders import Layer, Transcoders
 
-TARGETS = ("saelens", "sparsify", "dictionary_learning", "gemma_scope", "circuit-tracer")
+TARGETS = ("saelens", "sparsify", "dictionary_learning", "gemma_scope", "gemma_scope_2", "circuit-tracer")
 
 
 def convert(dictionary: Transcoders | SAE, to: str, out: str | Path) -> list[Path]:

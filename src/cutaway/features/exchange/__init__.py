@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from cutaway.features.exchange import dictionary_learning, gemma_scope, saelens, sparsify
+from cutaway.features.exchange import dictionary_learning, gemma_scope, gemma_scope_2, saelens, sparsify
 from cutaway.features.sae import SAE
 
 
@@ -20,8 +20,11 @@ FORMS: dict[str, Form] = {
     "sparsify": sparsify,
     "dictionary_learning": dictionary_learning,
     "gemma_scope": gemma_scope,
+    "gemma_scope_2": gemma_scope_2,
 }
-WEIGHTS = (saelens.WEIGHTS, sparsify.WEIGHTS, dictionary_learning.WEIGHTS, gemma_scope.WEIGHTS)
+WEIGHTS = (
+    saelens.WEIGHTS, sparsify.WEIGHTS, dictionary_learning.WEIGHTS, gemma_scope.WEIGHTS, gemma_scope_2.WEIGHTS,
+)  # fmt: skip
 
 
 def recognised(folder: Path) -> str | None:
