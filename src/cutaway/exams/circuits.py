@@ -33,9 +33,9 @@ def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]
     Items: pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
     the margin, logit(right output) - the best other logit, which has a gradient. Methods that search or train take 16
-    items, the others 64. Scores below 1e-7 of the largest are ties. Trained networks: a node's score is that of its edges, the largest |score|; an edge is true
-    if the program has it. All of it takes some three minutes on one core; `quick`: 6 programs, 2 trained networks and
-    all but three methods, half a minute.
+    items, the others 64. Scores below 1e-7 of the largest are ties. Trained networks: a node's score is that of its
+    edges, the largest |score|; an edge is true if the program has it. All of it takes some three minutes on one core;
+    `quick`: 6 programs, 2 trained networks and all but three methods, half a minute.
     """
     from cutaway.circuits import METHODS
     from cutaway.toys.rasp import compile_program, program, program_names
