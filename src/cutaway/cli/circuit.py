@@ -22,7 +22,9 @@ def _methods(on: bool) -> None:
     rows = [("method", "cost", "what it does")]
     rows += [(name, one.cost, one.about) for name, one in METHODS.items()]
     print("\n".join(columns(rows, indent="")))
-    print("\nF, B: forwards, backwards of the whole task; m: --steps; L: layers. cutaway exam circuits compares them.")
+    print(
+        "\nF, B: forwards, backwards of the whole task; m: --steps; L: layers; S: sources; E: edges. cutaway exam circuits compares them."
+    )
     raise typer.Exit
 
 
@@ -35,10 +37,13 @@ def circuit(
     ),
     method: str = typer.Option("eap-ig", help="How edges are scored; --methods lists them with their costs."),
     size: int | None = typer.Option(None, min=1, help="Edges (for node methods: nodes). Default: faithful at 0.85."),
-    ablation: str = typer.Option("resample", help="What edges left out carry: resample (counterfactual), mean, zero."),
+    ablation: str = typer.Option("resample", help="What edges left out carry: resample, mean, zero or optimal."),
     steps: int = typer.Option(5, min=1, help="Steps of integrated gradients."),
     whole_heads: bool = typer.Option(False, "--whole-heads", help="A head is one destination, not q, k and v apart."),
     signed: bool = typer.Option(False, "--signed", help="Take edges by score, not by its absolute value."),
+    positions: str | None = typer.Option(
+        None, help="Edges apart by position: names of the task's (S2,end), named for all, each for every column."
+    ),
     n: int | None = typer.Option(None, "--n", min=2, help="Items, half to find on. Default: 64, or all of a file."),
     counterfactual: str | None = typer.Option(None, "--counterfactual", "-c", help="Its kind (cutaway tasks NAME)."),
     metric: str | None = typer.Option(None, help="logit_difference, probability, ….  Default: the task's."),
@@ -91,6 +96,7 @@ def circuit(
             ablation=ablation,
             split=not whole_heads,
             steps=steps,
+            positions=_spans(positions),
             by="signed" if signed else "absolute",
             check="quick" if quick else "full",
             seed=seed,
@@ -102,6 +108,11 @@ def circuit(
         found = _shown(found, loaded, made, quick, seed)
     tensors = {"scores": found.scores, "members": found.members}
     finish(found, loaded, "circuit", out, as_json, settings=dict(found.choices), tensors=tensors)
+
+
+def _spans(positions: str | None) -> tuple[str, ...] | str | None:
+    """S2,end -> (S2, end); named, each and nothing as they are."""
+    return positions if positions in (None, "named", "each") else tuple(positions.split(","))
 
 
 def _scored(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
