@@ -1,8 +1,8 @@
 """Causal abstraction: causal models, where their variables live in a network, and how far to believe it.
 
 `CausalModel` states an algorithm; `align` looks for its variables at places (`subspace`, `whole`, `neurons`,
-`dictionary_features`) and measures interchange intervention accuracy beside nulls; `align_sweep` does so over layers and
-positions; `scrub` resamples what the hypothesis calls equivalent.
+`dictionary_features`) and measures interchange intervention accuracy beside nulls; `align_sweep` does so over layers
+and positions; `capacity_curve` over the number of dimensions; `scrub` resamples what the hypothesis calls equivalent.
 """
 
 from cutaway.abstraction.align import align

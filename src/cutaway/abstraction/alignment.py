@@ -32,7 +32,7 @@ class Alignment:
 
     featurizers: [seed][variable]. score.hits [seed, item]; loss [seed, item], -log P(what the causal model says).
     competence: how often the network is right before anything is exchanged. rate: how often an exchange changes the
-    answer in pairs drawn at random. evidence: that of the alignment, then of the parts of its subspaces (dormant pathways).
+    answer in pairs drawn at random. evidence: that of the alignment, then of the parts of its subspaces.
     failures: items that fail, worst first. how_run: why the network was run whole, or "".
     """
 
@@ -181,7 +181,7 @@ class Alignment:
             places=places, featurizers=featurizers, settings=settings, seeds=tuple(data["seeds"]),
             competence=_estimate(data["competence"]), rate=data["changes_at_random"], held_out=data["held_out"],
             score=Score(tensors["hits"].bool(), tensors["changes"].bool()), loss=tensors["loss"],
-            evidence=tuple(Evidence.from_json(e) for e in data["evidence"]), 
+            evidence=tuple(Evidence.from_json(e) for e in data["evidence"]),
             divergence=_estimate(data["divergence"]), failures=data["failures"], how_run=data["how_run"],
         )  # fmt: skip
 
@@ -193,10 +193,10 @@ class Alignment:
             many = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
             lines.append(f"  {v} at {place.where}: {_what(place, many)}")
         lines.append(
-            f"  items: {self.score.hits.shape[1]} held out ({self.held_out} unseen in training), half change the answer; "
-            f"the network is right on {self.competence.value:.1%}"
+            f"  items: {self.score.hits.shape[1]} held out ({self.held_out} unseen in training), half change the "
+            f"answer; the network is right on {self.competence.value:.1%}"
         )
-        rows = [("IIA on held-out items", "", "interval", "n", "")]
+        rows: list[tuple[str, ...]] = [("IIA on held-out items", "", "interval", "n", "")]
         rows.append(_row("this alignment", self.iia, self.iia.note))
         rows.append(_row("  where the answer changes (cause)", self.cause))
         rows.append(_row("  where it does not (isolate)", self.isolate))

@@ -183,7 +183,7 @@ def _by_parts(found: Found, cuts: Sequence[Cut | None], claim: str, name: str) -
 
 
 def failures(found: Found) -> list[dict[str, Any]]:
-    """Held-out items that fail in some seed, those that fail in most first: base, sources, what was said and expected."""
+    """Held-out items that fail in some seed, worst first: base, sources, what was said and expected."""
     data, hits = found.data, found.measured.hits
     share_right = hits.double().mean(0)
     order = [i for i in share_right.argsort(stable=True).tolist() if share_right[i] < 1][:SHOWN]

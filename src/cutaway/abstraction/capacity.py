@@ -1,5 +1,5 @@
-"""IIA against the map's capacity: a map that is free enough finds any algorithm in any network (Sutter et al. 2025, "The
-non-linear representation dilemma"), so the curve stands beside that of a network that learned nothing."""
+"""IIA against the map's capacity: a map that is free enough finds any algorithm in any network (Sutter et al. 2025,
+"The non-linear representation dilemma"), so the curve stands beside that of a network that learned nothing."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def capacity_curve(
     found = []
     for k in sizes:
         sized = [replace(place, how="rotation", dims=k, basis=None, which=None) for place in listed]
-        estimates = []
+        estimates: list[Estimate | None] = []
         for one, chosen in ((data, tuple(seeds)), (twin, tuple(seeds)[:1])):
             if one is None:
                 estimates.append(None)

@@ -41,14 +41,16 @@ class CausalModel:
     """A high-level algorithm.
 
     inputs: name -> its domain (any iterable, None for any value). mechanisms: name -> a function whose parameters are
-    named like its parents, or (names of the parents, a function of their values). output: the variable that the network's answer is compared with (the last mechanism by
-    default). domains: name -> values of a mechanism, checked whenever it is computed or set.
+    named like its parents, or (names of the parents, a function of their values). output: the variable that the
+    network's answer is compared with (the last mechanism by default). domains: name -> values of a mechanism, checked
+    whenever it is computed or set.
 
     prompt: inputs -> what the network is given: text, token ids, or a row of numbers. answer: a value of the output ->
     what the network should say: the text of a token, its id, or several of either where all are right.
     positions: name -> where it stands in a prompt: a number, the text of a token, or a function of the inputs that
-    gives one; the answer is read at "answer", by default the last token. draw: a generator -> inputs, where they are not to be drawn evenly from the domains. draw_source: a
-    generator and a base -> a source for it, where sources are not to be drawn as bases are.
+    gives one; the answer is read at "answer", by default the last token.
+    draw: a generator -> inputs, where they are not to be drawn evenly from the domains. draw_source: a generator and a
+    base -> a source for it, where sources are not to be drawn as bases are.
 
     Raises InputError: a cycle, a parent that is no variable (with the nearest), a name given twice.
     """

@@ -148,7 +148,7 @@ class Continuation:
         layers, device = len(replay.blocks), base.output.device
         at, wanted = rows.to(device), self.answers[rows].to(device)
         end, low = int(wanted.max()), int(wanted.min())
-        start = min(min(int(edit.columns.min()) for _, edit in edits), end)
+        start = min(end, *(int(edit.columns.min()) for _, edit in edits))
         stages = [_stage(site) for site, _ in edits]
         first = min(stage for stage, _ in stages)  # type: ignore[misc]
         stream = {k: [e for s, (_, e) in zip(stages, edits) if s == (k, True)] for k in range(first, layers + 1)}
@@ -193,8 +193,8 @@ def _refuse(site: Site) -> None:
     """Raise for a point at which there is no vector a position."""
     if not site.free and (len(site.axes) < 2 or site.axes[1] != "position" or site.axes[-1] == "one"):
         raise InputError(
-            f"{site.address} has axes {', '.join(site.axes)}: a variable is looked for at points with a vector for each "
-            "position, as resid_post.2, mlp_act.1 or z.0."
+            f"{site.address} has axes {', '.join(site.axes)}: a variable is looked for at points with a vector for "
+            "each position, as resid_post.2, mlp_act.1 or z.0."
         )
 
 

@@ -22,7 +22,7 @@ Part = Literal["train", "test"]
 Hypothesis = tuple[CausalModel, tuple[str, ...]]
 TRAINED = 0.65  # share of the inputs that are for training
 FEW = 40  # inputs below which pairs are held out instead of inputs
-ROUNDS = 8  # each draws twice as many candidates as the one before
+ROUNDS = 6  # each draws twice as many candidates as the one before
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +83,11 @@ def counterfactuals(
     rivals: Sequence[Hypothesis] = (),
     balance: bool = True,
 ) -> Counterfactuals:
-    """n items, half of which change the answer of `model` (as they fall without `balance`); with `rivals`, spread evenly over which of them say so too.
+    """n items, half of which change the answer of `model` (as they fall without `balance`); with `rivals`, spread
+    evenly over which of them say so too.
 
     With several variables, each item exchanges a random non-empty set of them, each from a source of its own.
-    Costs runs of the causal models alone: at least 2 n, at most 256 n. Raises InputError: no variable, the output
+    Costs runs of the causal models alone: at least 2 n, at most 64 n. Raises InputError: no variable, the output
     itself where its answers never change, an interchange that never (or always) changes the answer.
     """
     variables = (variables,) if isinstance(variables, str) else tuple(variables)
@@ -99,7 +100,7 @@ def counterfactuals(
         drawn = want
         if not balance and drawer.total >= n:
             break
-        if balance and drawer.count(True) >= (n + 1) // 2 and drawer.count(False) >= n // 2:
+        if balance and drawer.enough(n):
             break
         want *= 2
     what = ", ".join(variables)
@@ -107,8 +108,8 @@ def counterfactuals(
         raise InputError(f"exchanging {what} never has a meaning: {drawer.why}")
     if balance and not drawer.count(True):
         raise InputError(
-            f"{model.name}: exchanging {what} never changed {model.out} in {drawn} pairs, so no network could show that "
-            "it does. Exchange a variable that matters, or give draw= inputs on which it does."
+            f"{model.name}: exchanging {what} never changed {model.out} in {drawn} pairs, so no network could show "
+            "that it does. Exchange a variable that matters, or give draw= inputs on which it does."
         )
     chosen = drawer.balanced(n) if balance else drawer.in_order[:n]
     rate = drawer.count(True) / max(1, drawer.total)
@@ -195,6 +196,14 @@ class _Drawer:
             return self._runs[key]
         except TypeError:  # a value that cannot be hashed
             return self.hypotheses[number][0].run(values)
+
+    def enough(self, n: int) -> bool:
+        """Whether each half can be filled, with equal shares of its keys."""
+        for changes, wanted in ((True, (n + 1) // 2), (False, n // 2)):
+            sizes = [len(items) for key, items in self.found.items() if key[0] == changes]
+            if not sizes or min(sizes) < wanted // len(sizes):
+                return False
+        return True
 
     def count(self, changes: bool) -> int:
         return sum(len(items) for key, items in self.found.items() if key[0] == changes)

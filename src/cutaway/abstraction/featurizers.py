@@ -86,7 +86,8 @@ class Subspace(Featurizer):
         return f, x - f @ self.basis.to(x)
 
     def inverse(self, f: Tensor, error: Tensor) -> Tensor:
-        return f @ self.basis.to(f) + error
+        x: Tensor = f @ self.basis.to(f) + error
+        return x
 
     @property
     def size(self) -> int:
@@ -157,7 +158,8 @@ class DictionaryFeatures(Featurizer):
 
 def orthonormal(w: Tensor) -> Tensor:
     """[…, width, k] -> orthonormal columns that span the same: Q of a QR. Differentiable."""
-    return torch.linalg.qr(w)[0]
+    q: Tensor = torch.linalg.qr(w)[0]
+    return q
 
 
 def principal(x: Tensor, k: int) -> Tensor:
@@ -165,7 +167,8 @@ def principal(x: Tensor, k: int) -> Tensor:
     flat = x.reshape(-1, x.shape[-1]).double()
     if k > min(flat.shape):
         raise InputError(f"{k} principal components of {flat.shape[0]} vectors of width {flat.shape[1]}: too many.")
-    return torch.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][:k].float().contiguous()
+    components: Tensor = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][:k]
+    return components.float().contiguous()
 
 
 def random_subspace(width: int, k: int, generator: torch.Generator) -> Tensor:

@@ -69,10 +69,10 @@ class Rotation:
         if len(self.sizes) == 1:
             delta = source - base.float() if weight is None else (source - base.float()) * weight
             inverse = torch.linalg.inv_ex(w.mT @ w)[0]
-            moved = (delta @ w) @ (inverse @ w.mT)
+            moved: Tensor = (delta @ w) @ (inverse @ w.mT)
             return base + moved.to(base.dtype)
         moved = torch.zeros_like(base, dtype=w.dtype)
-        for number, q in enumerate(orthonormal(w).split(self.sizes, -1)):
+        for number, q in enumerate(torch.split(orthonormal(w), list(self.sizes), -1)):
             delta = source[number] - base.float()
             delta = delta if weight is None else delta * weight[number]
             moved = moved + (delta @ q) @ q.mT
@@ -86,7 +86,7 @@ class Rotation:
 
     def frozen(self) -> list[list[Featurizer]]:
         q = orthonormal(self.w.detach().double()).mT.float()  # [cell, k, width]
-        return [[Subspace(rows.contiguous(), "das") for rows in cell.split(self.sizes)] for cell in q]
+        return [[Subspace(rows.contiguous(), "das") for rows in torch.split(cell, list(self.sizes))] for cell in q]
 
 
 class Boundless:
@@ -154,7 +154,8 @@ class Mask:
             return base + (mask * (source - base.float())).to(base.dtype)
         f, g = self.dictionary.encode(base), self.dictionary.encode(source)
         # decode(f + mask (g - f)) + (x - decode(f))
-        return base + (self.dictionary.decode(f + mask * (g - f)) - self.dictionary.decode(f)).to(base.dtype)
+        moved: Tensor = self.dictionary.decode(f + mask * (g - f)) - self.dictionary.decode(f)
+        return base + moved.to(base.dtype)
 
     def penalty(self) -> Tensor | None:
         return self.sparsity * torch.sigmoid(self.m / self.temperature).sum(1)

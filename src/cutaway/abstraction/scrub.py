@@ -124,14 +124,14 @@ def scrub(model: Model, causal_model: CausalModel, alignment: Alignment, *, seed
         rows.append((name, float(losses.mean()), recovered, accuracy))
     by_name = {name: recovered for name, _, recovered, _ in rows}
     evidence = Evidence(
-        claim=f"The places of {', '.join(alignment.variables)} hold these variables of {causal_model.name}, and nothing "
-        "else that matters",
+        claim=f"The places of {', '.join(alignment.variables)} hold these variables of {causal_model.name}, and "
+        "nothing else that matters",
         effect=by_name[BOTH],
         nulls=(Comparison(estimate=by_name[CHANCE]),),
         baselines=(),
         seeds=(seed,),
-        how=f"Causal scrubbing on {len(test)} held-out items, {DRAWS} resamples each; intervals are BCa bootstraps over "
-        "items of the ratio of mean losses.",
+        how=f"Causal scrubbing on {len(test)} held-out items, {DRAWS} resamples each; intervals are BCa bootstraps "
+        "over items of the ratio of mean losses.",
         settings={"draws": DRAWS, "partners": work.partners},
     )
     return Scrubbed(model.name, causal_model.name, tuple(rows), work.partners, evidence)

@@ -233,7 +233,7 @@ def measure(data: Data, cells: Sequence[Cell], featurizers: Sequence[Sequence[Fe
     room = max(1, LANES // max(1, data.continuation.vocab))
     with torch.no_grad():
         for numbers in together.values():
-            for lanes in torch.cartesian_prod(torch.tensor(numbers), torch.arange(len(rows))).split(room):
+            for lanes in torch.cartesian_prod(torch.tensor(numbers), torch.arange(len(rows))).split(room):  # type: ignore[no-untyped-call]
                 which, at = lanes[:, 0], lanes[:, 1]
                 logits = data.continuation.run(rows[at], _edits(data, cells, featurizers, which, rows[at]))
                 labels = torch.nn.utils.rnn.pad_sequence(
@@ -250,7 +250,7 @@ def _edits(
     data: Data, cells: Sequence[Cell], featurizers: Sequence[Sequence[Featurizer]], which: Tensor, items: Tensor
 ) -> list[Edit]:
     """The edits of lanes, lane i being cell which[i] on item items[i]; variables in order."""
-    spans = [(c, (which == c).nonzero()[:, 0]) for c in which.unique().tolist()]
+    spans = [(c, (which == c).nonzero()[:, 0]) for c in sorted(set(which.tolist()))]
     edits = []
     for v in range(len(cells[0].spots)):
         first = cells[int(which[0])].spots[v]

@@ -34,10 +34,10 @@ def answers(model: Model, causal: CausalModel, rows: Written) -> Tensor:
 
 
 def written(model: Model, causal: CausalModel, inputs: Sequence[Values]) -> Written:
-    """Each input as the network is given it. Raises InputError: no prompt=, one that fails, rows of different shapes."""
+    """Each input as the network is given it. Raises InputError: no prompt=, one that fails, unequal shapes."""
     if causal.prompt is None:
         raise InputError(
-            f"{causal.name} does not say how its inputs are put to a network: give it prompt=, a function of the inputs."
+            f"{causal.name} does not say how its inputs are put to a network: give it prompt=, a function of them."
         )
     prompts = []
     for values in inputs:
@@ -137,8 +137,8 @@ def _ids(model: Model, causal: CausalModel, value: Any) -> list[int]:
             one = int(one)
         if not isinstance(one, (str, int)) or isinstance(one, bool):
             raise InputError(
-                f"{causal.name}: answer= turns a value of {causal.out} into the text of a token or its id; for {value!r} "
-                f"it gave {one!r}."
+                f"{causal.name}: answer= turns a value of {causal.out} into the text of a token or its id; for "
+                f"{value!r} it gave {one!r}."
             )
         bare = model.architecture is None and isinstance(one, int)
         found.append(int(one) if bare else one_token(model, one))

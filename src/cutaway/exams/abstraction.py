@@ -32,12 +32,12 @@ def abstraction_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, An
     agree = sum(row["agreement"] * row["n"] for row in live) / max(1, sum(row["n"] for row in live))
     total = [
         _row(
-            f"all programs: IIA where the variable's subspace is whole ({sum(r['places'] for r in live)} places; nothing "
-            f"exchanged: {agree:.3f})",
+            f"all programs: IIA where the variable's subspace is whole ({sum(r['places'] for r in live)} places; "
+            f"nothing exchanged: {agree:.3f})",
             1.0, _mean(live), sum(row["n"] for row in live), sum(r["places"] for r in live), agree,
         ),
         _row(
-            f"all programs: largest |IIA - agreement| in irrelevant subspaces ({sum(r['places'] for r in still)} places)",
+            f"all programs: largest |IIA - agreement| where it is void ({sum(r['places'] for r in still)} places)",
             0.0, max((row["estimate"] for row in still), default=0.0), sum(r["n"] for r in still),
             sum(r["places"] for r in still), None,
         ),

@@ -101,7 +101,8 @@ def case(name: str, seed: int = 0) -> Case:
 
 def from_file(path: str) -> Case:
     """A case from a Python file, which is run. It defines `causal_model` (a CausalModel) and `places` {variable:
-    place}; and if wanted `model` (a name, a folder or an nn.Module), `rivals`, `n`, `n_test`, `steps`, `batch`, `sweep`.
+    place}; if wanted also `model` (a name, a folder or an nn.Module), `rivals`, `n`, `n_test`, `steps`, `batch` and
+    `sweep`.
 
     Raises InputError: no such file, a file that fails (with its line), a name that is missing or of the wrong kind.
     """

@@ -90,7 +90,8 @@ def equality_case(seed: int) -> Case:
     right, wrong = causal_models()
     return Case(
         "equality", "hierarchical equality on a small network", right, {"left": subspace(PLACE, dims=DIMS)},
-        model=named(cw.load(network(seed)), f"an MLP of {D} x 2, seed {seed}"), rivals={"the identity of w": (wrong, "first")},
+        model=named(cw.load(network(seed)), f"an MLP of {D} x 2, seed {seed}"),
+        rivals={"the identity of w": (wrong, "first")},
         n=16_000, n_test=600, steps=1000, batch=512, expect="IIA of .95 or more; the wrong model and random near .5",
     )  # fmt: skip
 
@@ -100,7 +101,7 @@ def identities_case(seed: int) -> Case:
     import cutaway as cw
     from cutaway.abstraction import subspace
 
-    right, wrong = causal_models()
+    _, wrong = causal_models()
     return Case(
         "identities", "hierarchical equality by the identity of an input", wrong, {"first": subspace(PLACE, dims=DIMS)},
         model=named(cw.load(network(seed)), f"an MLP of {D} x 2, seed {seed}"),

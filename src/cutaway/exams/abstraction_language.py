@@ -140,7 +140,7 @@ def ioi_case() -> Case:
     }
     name: dict[str, Any] = {
         "subject": lambda repeated, a, b: a if repeated == "first" else b,
-        "receiver": lambda subject, a, b: other(subject, a, b),
+        "receiver": (("subject", "a", "b"), other),
     }
     return Case(
         "ioi", "which name is repeated", CausalModel(inputs, place, name="indirect objects, by place", **how),

@@ -1,0 +1,236 @@
+"""Laws of interchange on networks: a swap at the input is the counterfactual's run; every way of running agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from abstraction.conftest import FAMILIES, addition, copying, family
+from torch import nn
+
+import cutaway as cw
+from cutaway.abstraction import (
+    Alignment,
+    CausalModel,
+    Training,
+    align,
+    align_sweep,
+    counterfactuals,
+    dictionary_features,
+    neurons,
+    scrub,
+    subspace,
+    whole,
+)
+from cutaway.abstraction.continuation import Edit
+from cutaway.abstraction.data import Data
+from cutaway.abstraction.featurizers import Subspace, Whole, random_subspace
+from cutaway.abstraction.train import Cell, measure, train
+from cutaway.core import CutawayError, InputError, UnknownName
+
+SHORT = Training(steps=8, batch=16)
+POINTS = ("resid_pre.0", "resid_post.0", "resid_mid.1", "mlp_act.0", "z.1", "mlp_out.1", "resid_post.1")
+
+
+def data(kind: str, points: tuple[str, ...] = POINTS) -> Data:
+    model, causal = family(kind), copying(24)
+    return Data(model, causal, ("kept",), counterfactuals(causal, "kept", 12), points)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_going_on_from_a_place_is_a_run_with_an_interchange(kind: str) -> None:
+    points = tuple(p for p in POINTS if family(kind).refuses(p) is None)
+    d = data(kind, points)
+    assert d.continuation.reason == ""
+    rows = torch.arange(len(d))
+    sources = d.model.run(d.source_rows[0].batch, read=list(points))
+    for point in points:
+        spot = d.spot(whole(point, "first"), 0)
+        basis = random_subspace(spot.width, 3, torch.Generator().manual_seed(0))
+        edit = Edit(point, spot.columns, lambda x, s=spot, b=basis: Subspace(b).swap(x, s.source))
+        if d.continuation.read[point].ndim == 3:
+            plain = d.model.run(d.rows.batch, interventions=[cw.interchange(point, basis, sources, positions=1)])
+            expected = plain.logits[:, -1]
+        else:  # of heads: the whole
+            edit = Edit(point, spot.columns, lambda x, s=spot: s.source)
+            expected = d.model.run(d.rows.batch, interventions=[cw.patch(point, sources, positions=1)]).logits[:, -1]
+        torch.testing.assert_close(d.continuation.run(rows, [edit]), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_whole_swap_at_every_position_of_the_input_is_the_sources_run(kind: str) -> None:
+    d = data(kind, ("resid_pre.0",))
+    spot = d.spot(whole("resid_pre.0", None), 0)
+    edit = Edit("resid_pre.0", spot.columns, lambda x: spot.source)
+    expected = d.model.run(d.source_rows[0].batch).logits[:, -1]
+    torch.testing.assert_close(d.continuation.run(torch.arange(len(d)), [edit]), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_gradients_through_a_restart_are_those_through_the_whole_forward(kind: str) -> None:
+    d = data(kind, ("resid_post.0", "mlp_act.1"))
+    rows = torch.arange(6)
+    for point in ("resid_post.0", "mlp_act.1"):
+        spot = d.spot(whole(point, ["first", "answer"]), 0)
+        found = []
+        for replay in (d.continuation.replay, None):
+            leaf = spot.source[rows].clone().requires_grad_()
+            before, d.continuation.replay = d.continuation.replay, replay
+            logits = d.continuation.run(rows, [Edit(point, spot.columns[rows], lambda x, leaf=leaf: leaf)])
+            d.continuation.replay = before
+            found.append(torch.autograd.grad(logits.pow(2).sum(), leaf)[0])
+        torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+
+
+def test_das_of_every_dimension_is_the_full_swap() -> None:
+    d = data("llama", ("resid_post.0",))
+    place = subspace("resid_post.0", "first", dims=16)
+    spot = d.spot(place, 0)
+    cell = Cell((spot,), d.wanted)
+    rows = torch.arange(len(d))
+    learned = train(d, [place], [cell], rows, SHORT)
+    mine, full = (measure(d, [cell], f, rows) for f in (learned, [[Whole(16)]]))
+    torch.testing.assert_close(mine.loss, full.loss, atol=1e-4, rtol=1e-3)
+
+
+def test_cells_trained_together_end_as_cells_trained_alone() -> None:
+    d = data("gpt2", ("resid_post.0",))
+    places = [subspace("resid_post.0", p, dims=2) for p in ("first", "answer")]
+    cells = [Cell((d.spot(place, 0),), d.wanted, seed=3) for place in places]
+    rows = torch.arange(len(d))
+    together = train(d, places[:1], cells, rows, SHORT)
+    for cell, place, mine in zip(cells, places, together):
+        alone = train(d, [place], [cell], rows, SHORT)
+        torch.testing.assert_close(mine[0].rows(16), alone[0][0].rows(16), atol=1e-3, rtol=1e-3)
+
+
+def test_addition_in_almanac_moves_with_its_operand(almanac: Any) -> None:
+    """At its own token the vector that enters the network is the number: exchanging it is exchanging the number."""
+    found = align(almanac, addition(), {"a": whole("resid_pre.0", "a")}, n=32, n_test=64)
+    assert found.iia.value == 1.0
+    assert found.cause.n == found.isolate.n == 32
+    idle = align(almanac, addition(), {"a": whole("resid_post.3", "a")}, n=32, n_test=64)
+    assert (idle.cause.value, idle.isolate.value) == (0.0, 1.0)
+    assert idle.evidence[0].verdict != "distinguishable from null"
+
+
+def test_the_same_place_in_a_sweep_gives_the_same_iia(almanac: Any) -> None:
+    one = align(almanac, addition(), {"a": whole("resid_post.1", "answer")}, n=32, n_test=32)
+    swept = align_sweep(almanac, addition(), "a", ["resid_pre.0", "resid_post.1"], n=32, n_test=32)
+    at = swept.addresses.index("resid_post.1"), swept.positions.index("answer")
+    assert float(swept.iia[at]) == one.iia.value
+    assert swept.best == (0, 0)
+    told = swept.to_json()
+    assert len(told["iia"]) == 2
+    assert told["low"][0][0] <= told["iia"][0][0] <= told["high"][0][0]
+    assert swept.evidence.verdict == "distinguishable from null"
+
+
+def test_an_alignment_read_back_measures_the_same(almanac: Any, tmp_path: Path) -> None:
+    places = {"units": subspace("resid_post.2", dims=3), "carry": subspace("resid_post.2", dims=2)}
+    found = align(almanac, addition(), places, n=48, n_test=32, training=SHORT, quick=True)
+    for row in found.featurizers:
+        both = torch.cat([f.rows(0) for f in row])
+        torch.testing.assert_close(both @ both.T, torch.eye(5), atol=1e-5, rtol=0)
+    found.save(tmp_path / "a")
+    back = Alignment.load(tmp_path / "a")
+    assert torch.equal(back.check(almanac, addition()).hits, found.score.hits)
+    assert back.iia == found.iia
+    assert back.to_json() == found.to_json()
+    assert str(back).splitlines()[:6] == str(found).splitlines()[:6]
+    with pytest.raises(InputError, match="holds no alignment"):
+        Alignment.load(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["neurons", "chosen", "boundless", "pca", "dictionary", "head", "given"])
+def test_every_kind_of_place_can_be_aligned(almanac: Any, how: str) -> None:
+    class Split:
+        def encode(self, x: Any) -> Any:
+            return torch.cat([x.relu(), (-x).relu()], -1)
+
+        def decode(self, a: Any) -> Any:
+            return a[..., : a.shape[-1] // 2] - a[..., a.shape[-1] // 2 :]
+
+    place = {
+        "neurons": neurons("mlp_act.2"),
+        "chosen": neurons("mlp_act.2", which=range(9)),
+        "boundless": subspace("resid_post.1", how="boundless", dims=16),
+        "pca": subspace("resid_post.1", how="pca", dims=4),
+        "dictionary": dictionary_features("resid_post.1", Split()),
+        "head": subspace("z.2", dims=2, head=[1, 3]),
+        "given": subspace("resid_post.1", basis=torch.eye(128)[:3] + 0.1),
+    }[how]
+    found = align(almanac, addition(), {"units": place}, n=32, n_test=32, training=SHORT, seeds=(0,))
+    assert 0 <= found.iia.value <= 1
+    assert any("random features" in c.estimate.name for c in found.evidence[0].nulls)
+    assert ("untrained" in str(found.evidence[0].nulls)) == place.learned
+
+
+def test_a_network_that_has_seen_nothing_has_no_items(almanac: Any) -> None:
+    from cutaway.evidence import rerandomise
+
+    with pytest.raises(CutawayError, match="is right on base and sources of 0%"):
+        align(rerandomise(almanac), addition(), {"carry": whole("resid_post.1")}, n=32, n_test=32)
+
+
+def test_scrubbing_an_idle_hypothesis_recovers_nothing_it_did_not_keep(almanac: Any) -> None:
+    """The number at its own token, before the network: within its class everything is kept, at random nothing."""
+    found = align(almanac, addition(), {"a": whole("resid_pre.0", "a")}, n=32, n_test=64)
+    rows = {name: recovered for name, _, recovered, _ in scrub(almanac, addition(), found).rows}
+    assert rows["nothing (the network)"].value == pytest.approx(1)
+    assert rows["the whole places, at random"].value == pytest.approx(0)
+    assert rows["both"].value == pytest.approx(1, abs=1e-6)
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "said"),
+    [
+        (whole("resid_psot.1"), UnknownName, "resid_post.1"),
+        (whole("resid_post.9"), InputError, "no layer 9"),
+        (whole("resid_post.*"), InputError, "4 points"),
+        (whole("attn_probs.1"), InputError, "a vector for each"),
+        (whole("resid_post.1", "c"), UnknownName, "'c'"),
+        (whole("resid_post.1", 5), InputError, "no position 5 in row 0, which has 5 tokens"),
+        (whole("resid_post.1", ["a", 1]), InputError, "named twice"),
+        (whole("resid_post.1", head=1), InputError, "no heads"),
+        (whole("z.1", head=7), InputError, "no head 7"),
+        (subspace("resid_post.1", dims=129), InputError, "128 wide, and 129"),
+        (subspace("resid_post.1", basis=torch.eye(4)), InputError, "the basis given 4"),
+        (neurons("resid_post.1", which=[128]), InputError, "no coordinate 128"),
+        ("resid_post.1", InputError, "cw.subspace"),
+    ],
+)
+def test_places_that_do_not_exist_are_named(almanac: Any, place: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        align(almanac, addition(), {"carry": place}, n=20, n_test=20, training=SHORT)
+
+
+def test_causal_models_that_do_not_fit_the_network_are_refused(almanac: Any) -> None:
+    def refused(said: str, causal: CausalModel, variable: str = "v", **more: Any) -> None:
+        with pytest.raises(InputError, match=said):
+            align(almanac, causal, {variable: whole("resid_post.1")}, n=20, n_test=20, **more)
+
+    inputs, how = {"x": range(100)}, {"v": lambda x: x}
+    refused("does not say how its inputs are put", CausalModel(inputs, how))
+    refused("prompt= fails", CausalModel(inputs, how, prompt=lambda v: v["y"]))
+    refused("not one token", CausalModel(inputs, how, prompt=lambda v: f"{v['x']} +", answer=lambda x: "no such"))
+    refused("names no token", CausalModel(inputs, how, prompt=lambda v: f"{v['x']} +", answer=lambda x: []))
+    refused("nearest: carry", addition(), "cary")
+    refused("compared on the same inputs", addition(), "carry", rivals={"other": (CausalModel(inputs, how), "v")})
+    with pytest.raises(InputError, match="at least 16"):
+        align(almanac, addition(), {"carry": whole("resid_post.1")}, n=4, n_test=20)
+    with pytest.raises(InputError, match="different numbers"):
+        align(almanac, addition(), {"carry": whole("resid_post.1")}, n=20, n_test=20, seeds=(0, 0))
+
+
+def test_an_answer_beyond_a_bare_networks_outputs_is_refused() -> None:
+    causal = CausalModel(
+        {"x": range(200)}, {"v": lambda x: x % 3}, prompt=lambda v: torch.full((4,), float(v["x"])), answer=int
+    )
+    with pytest.raises(InputError, match="names output 2, and Sequential has 2"):
+        align(cw.load(nn.Sequential(nn.Linear(4, 2))), causal, {"v": whole("path.0")}, n=20, n_test=20)
