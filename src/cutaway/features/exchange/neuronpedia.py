@@ -13,7 +13,8 @@ from cutaway.core import InputError
 
 _BELOW = "cutaway"
 _HELD = ("feature", "examples", "top_logits", "bottom_logits", "frequency", "maximum", "histogram",
-         "logit_histogram", "logit_edges", "neuron", "neuron_correlation", "nearest", "nearest_cosine", "schema", "about", "label")  # fmt: skip
+         "logit_histogram", "logit_edges", "neuron", "neuron_correlation", "nearest", "nearest_cosine", "schema",
+         "about", "label")  # fmt: skip
 
 
 def to_neuronpedia(card: dict[str, Any], model_id: str, source_set: str) -> dict[str, Any]:

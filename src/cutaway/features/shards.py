@@ -1,0 +1,162 @@
+"""Activations on disk, to train on again and again without the model: docs/shards.md is the normative page.
+
+    FOLDER/shards.json          {schema, model, points, rows, dtype, shards [{file, sha256, n}], …}, written last
+    FOLDER/shard_00000.safetensors …
+
+A shard that is missing, cut short or altered is named, with the hash that it should have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from numpy.typing import ArrayLike
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cutaway.core import InputError, atomic_path, content_hash, read_json, write_json
+from cutaway.features.places import Places
+from cutaway.features.stream import as_rows, harvest_all
+
+if TYPE_CHECKING:
+    from cutaway.model import Model
+
+SCHEMA = "cutaway.shards/1"
+INDEX = "shards.json"
+Stored = Literal["float32", "bfloat16", "int8"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A folder of shards. Iterating gives {point: [n, d] float32}, a shard at a time, each checked as it is read."""
+
+    folder: Path
+    index: dict[str, Any]
+
+    @property
+    def points(self) -> list[str]:
+        return list(self.index["points"])
+
+    @property
+    def n(self) -> int:
+        """Rows in all."""
+        return sum(int(one["n"]) for one in self.index["shards"])
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self.read(i) for i in range(len(self.index["shards"])))
+
+    def __len__(self) -> int:
+        return len(self.index["shards"])
+
+    def read(self, number: int) -> dict[str, Tensor]:
+        """Shard `number`. Raises `InputError` where it is missing, cut short or altered, naming it and its hash."""
+        one = self.index["shards"][number]
+        path = self.folder / one["file"]
+        if not path.is_file():
+            raise InputError(f"{path} is missing; it should hold {one['n']} rows, SHA-256 {one['sha256']}.")
+        found = content_hash(path)
+        if found != one["sha256"]:
+            raise InputError(f"{path} is altered or cut short: its SHA-256 is {found}, and should be {one['sha256']}.")
+        held = load_file(path)
+        return {point: _unpacked(held, point) for point in self.points}
+
+    def rows(self, point: str, limit: int | None = None) -> Tensor:
+        """[n, d] float32 of one point, of all shards or until there are `limit` rows."""
+        if point not in self.points:
+            raise InputError(f"{self.folder} holds {', '.join(self.points)}, not {point}.")
+        parts, n = [], 0
+        for shard in self:
+            parts.append(shard[point])
+            n += len(parts[-1])
+            if limit is not None and n >= limit:
+                break
+        return torch.cat(parts)[:limit]
+
+
+def write_shards(
+    model: Model, token_rows: ArrayLike | Tensor, points: Sequence[str], out: str | Path, *,
+    dtype: Stored = "bfloat16", rows_a_shard: int = 512, seed: int = 0, first_position: bool = True,
+    on: Say = lambda message: None,
+) -> Shards:  # fmt: skip
+    """Run the model over rows of token ids once, and keep activations at `points`, shuffled within each shard.
+
+    dtype: int8 keeps one scale a row (its largest absolute value / 127). A run that was cut short goes on after the
+    last whole shard; a folder of other settings is refused. Cost: one forward a row; bytes a number: 4, 2 or 1.
+    """
+    rows = as_rows(token_rows, model.facts.vocab_size)
+    if dtype not in ("float32", "bfloat16", "int8"):
+        raise InputError(f"activations are stored as float32, bfloat16 or int8; {dtype!r} was given.")
+    places = Places.of(model, list(points), mlps=False)
+    addresses = [places.address(point) for point in points]
+    folder = Path(out)
+    order = torch.randperm(rows.shape[0], generator=torch.Generator().manual_seed(seed))
+    about = {
+        "schema": SCHEMA, "model": {"name": model.name, "fingerprint": model.fingerprint}, "points": addresses,
+        "dtype": dtype, "rows": rows.shape[0], "rows_a_shard": rows_a_shard, "seed": seed,
+        "first_position": first_position,
+    }  # fmt: skip
+    done = _begun(folder, about)
+    for number in range(len(done), -(-rows.shape[0] // rows_a_shard)):
+        part = rows[order[number * rows_a_shard : (number + 1) * rows_a_shard]]
+        at = harvest_all(places, part, first_position).at
+        n = at[addresses[0]].shape[0]
+        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
+        tensors: dict[str, Tensor] = {}
+        for address in addresses:
+            tensors |= _packed(at[address][shuffled], address, dtype)
+        path = folder / f"shard_{number:05d}.safetensors"
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
+        done.append({"file": path.name, "sha256": content_hash(path), "n": n})
+        write_json(folder / INDEX, {**about, "finished": False, "shards": done}, indent=1)
+        on(f"shard {number + 1}: {n:,} activations")
+    write_json(folder / INDEX, {**about, "finished": True, "shards": done}, indent=1)
+    return open_shards(folder)
+
+
+def open_shards(folder: str | Path) -> Shards:
+    """Raises `InputError` for a folder that holds none, or that was cut short."""
+    folder = Path(folder)
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{folder} holds no {INDEX}: no activations were kept there.")
+    index = read_json(folder / INDEX)
+    if index.get("schema") != SCHEMA:
+        raise InputError(f"{folder / INDEX} is of schema {index.get('schema')!r}, not {SCHEMA}.")
+    if not index.get("finished"):
+        raise InputError(f"{folder} was cut short after {len(index['shards'])} shards; write it again, and it goes on.")
+    return Shards(folder, index)
+
+
+def _begun(folder: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The whole shards of an earlier, same run."""
+    if not (folder / INDEX).is_file():
+        return []
+    index = read_json(folder / INDEX)
+    changed = [name for name, value in about.items() if index.get(name) != value]
+    if changed:
+        raise InputError(f"{folder} holds shards of another run ({', '.join(changed)} differ); give another folder.")
+    done: list[dict[str, Any]] = []
+    for one in index["shards"]:
+        path = folder / one["file"]
+        if not path.is_file() or content_hash(path) != one["sha256"]:
+            break
+        done.append(one)
+    return done
+
+
+def _packed(x: Tensor, name: str, dtype: Stored) -> dict[str, Tensor]:
+    if dtype != "int8":
+        return {name: x.to(getattr(torch, dtype)).contiguous()}
+    # x ~ q s,  s = max |x| / 127 of its row
+    scale = (x.abs().amax(1, keepdim=True) / 127).clamp_min(1e-30)
+    return {name: (x / scale).round().to(torch.int8).contiguous(), f"{name}.scale": scale[:, 0].contiguous()}
+
+
+def _unpacked(held: dict[str, Tensor], name: str) -> Tensor:
+    x = held[name].float()
+    return x * held[f"{name}.scale"][:, None] if f"{name}.scale" in held else x
