@@ -79,6 +79,8 @@ export function timelinePage({ result, params, source, several }: Context): Page
   params.listen((changed) => (changed.has("axis") || changed.has("panels")) && show());
 
   const points = panels.flatMap((panel) => (panel.changepoints?.points ?? []).map((point) => ({ panel: panel.title, ...point })));
+  const turning = panels.find((panel) => panel.changepoints?.points.length);
+  const turns = turning?.changepoints?.points ?? [];
   const without = panels.filter((panel) => panel.changepoints && !panel.changepoints.points.length);
   const boxes = panels.length > 1 ? h("details", {}, h("summary", {}, `${picked().length} of ${panels.length} measures shown`), h("div", { class: "choices" }, ...panels.map((panel) => choice(panel.title)))) : null;
   function choice(title: string): HTMLElement {
@@ -91,8 +93,13 @@ export function timelinePage({ result, params, source, several }: Context): Page
     });
     return h("label", { class: "switch" }, box, title);
   }
+  const evidence = readEvidence(result.body.evidence);
   return {
-    evidence: readEvidence(result.body.evidence),
+    ...(evidence.length ? {} : { finding: turning ? `${turning.title} of ${file.model} changes course at step ${turns.map((point) => point.step.toLocaleString("en")).join(", ")}` : `${file.model} over ${steps.length} checkpoints` }),
+    measured: turning
+      ? [h("span", {}, h("b", {}, turns.map((point) => `${figure(point.step, 4)} [${figure(point.interval?.[0])}, ${figure(point.interval?.[1])}]`).join(", ")), ` changepoints of ${turning.title}`), h("span", {}, "null ", h("b", {}, `p ${turns.map((point) => figure(point.p, 2)).join(", ")}`), " against the checkpoints shuffled"), h("span", {}, h("b", {}, `n = ${steps.length}`), " checkpoints")]
+      : [],
+    evidence,
     facts: [["model", file.model], ["checkpoints", String(steps.length)], ["steps", `${steps[0]!.toLocaleString("en")} to ${steps.at(-1)!.toLocaleString("en")}`], ["measures", String(panels.length)]],
     sections: [
       section("Over training", `${stages.length ? `stages lie between the changepoints of ${file.stages?.by ?? "one measure"}; ` : ""}dashed: changepoints with their intervals; arrow keys or dragging move along the checkpoints`, bar, boxes, h("div", { class: "timeline-two" }, stack, moment)),

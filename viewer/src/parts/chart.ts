@@ -73,7 +73,7 @@ export function chart(given: Chart): Drawn {
       "aria-label": `${given.label}. Left and right arrow keys move along ${given.xTitle}${given.onopen ? ", Enter opens" : ""}.`,
     },
     ...(given.spans ?? []).map((span, i) =>
-      svg("g", { class: `span s${i % 2}` }, svg("rect", { x: x(span.from), width: Math.max(1, x(span.to) - x(span.from)), y: frame.top, height: frame.bottom - frame.top }), svg("text", { x: (x(span.from) + x(span.to)) / 2, y: frame.top + 10, "text-anchor": "middle" }, span.label)),
+      svg("g", { class: `span s${i % 2}` }, svg("rect", { x: x(span.from), width: Math.max(1, x(span.to) - x(span.from)), y: frame.top, height: frame.bottom - frame.top }), svg("text", { x: (x(span.from) + x(span.to)) / 2, y: frame.bottom - 5, "text-anchor": "middle" }, span.label)),
     ),
     ...marks.map((mark) => svg("g", { class: "tick" }, svg("line", { class: mark === 0 ? "grid zero" : "grid", x1: frame.left, x2: frame.right, y1: up(mark), y2: up(mark) }), svg("text", { x: frame.left - 7, y: up(mark) + 3.5, "text-anchor": "end" }, tickText(mark, marks)))),
     ...xTicks(given, xs, from, to).map(({ at, text }) => svg("g", { class: "tick" }, svg("line", { class: "grid", x1: x(at), x2: x(at), y1: frame.bottom, y2: frame.bottom + 4 }), svg("text", { x: x(at), y: frame.bottom + 16, "text-anchor": "middle" }, text))),
@@ -97,7 +97,7 @@ export function chart(given: Chart): Drawn {
       return spot ? [h("span", { class: one.tone }, `${one.name} `, h("b", {}, number(spot.y)), typeof spot.low === "number" && typeof spot.high === "number" ? ` [${number(spot.low)}, ${number(spot.high)}]` : "")] : [];
     });
     const near = (given.marks ?? []).filter((mark) => mark.x === nearest).map((mark) => h("span", {}, mark.label));
-    if (!given.free) replace(readout, h("b", {}, given.names?.get(nearest) ?? `${given.xTitle} ${number(nearest, 4)}`), ...said, ...near);
+    if (!given.free) replace(readout, h("b", {}, given.names?.get(nearest) ?? `${given.xTitle} ${Number.isInteger(nearest) ? nearest.toLocaleString("en") : number(nearest)}`), ...said, ...near);
   }
 
   function step(to: number): void {

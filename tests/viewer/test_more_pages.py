@@ -1,0 +1,97 @@
+"""Pages of alignments, timelines, features, neurons, attacks and circuits judged whole, in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutaway.core import write_json
+from cutaway.viewer import page as page_of
+from tests.viewer.conftest import Open, Running, until
+from tests.viewer.hand_made import HAND_MADE, write_hand_made
+from tests.viewer.test_pages import HOSTILE, READY, said
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(write_hand_made(tmp_path_factory.mktemp("made")))
+    yield running
+    running.stop()
+
+
+def visit(opened: Open, made: Running, state: str) -> Any:
+    page = opened(f"{made.url}#{state}", allowed=made.url)
+    page.wait_for_selector(READY)
+    return page
+
+
+@pytest.mark.parametrize("name", HAND_MADE)
+def test_every_kind_is_drawn(opened: Open, made: Running, name: str) -> None:
+    page = visit(opened, made, f"open={name}&theme=dark")
+    assert page.locator(".trouble").count() == 0
+    assert page.locator(".block").count() >= 3
+    assert "null" in said(page, ".finding")
+    assert page.evaluate("document.querySelector('main').scrollWidth - document.querySelector('main').clientWidth") <= 1
+
+
+@pytest.mark.parametrize("name", HAND_MADE)
+def test_a_damaged_field_is_named(opened: Open, tmp_path: Path, name: str) -> None:
+    body, field = HAND_MADE[name]
+    write_json(tmp_path / "one.json", {**body, field: [HOSTILE, {"0": HOSTILE}]})
+    (tmp_path / "one.html").write_text(page_of(tmp_path / "one.json"))
+    page = opened((tmp_path / "one.html").as_uri())
+    page.wait_for_selector(".trouble")
+    assert field in said(page, ".trouble")
+    assert page.locator("img").count() == 0
+
+
+def test_a_timeline_is_scrubbed_in_all_panels_and_names_the_checkpoint(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=timeline")
+    page.focus("svg.chart >> nth=0")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "step-10 " in said(page, ".moment") or "step-10" in said(page, ".moment code")
+    assert all("step 10" in text for text in page.locator(".readout").all_text_contents())
+    assert "at=2" in page.evaluate("location.hash")
+    page.focus("input[type=range]")
+    page.keyboard.press("End")
+    until(page, "() => document.querySelector('.moment h3').textContent.includes('100')")
+    assert "changes course at step 10" in said(page, ".finding h1")
+
+
+def test_an_alignment_sweep_says_null_and_chance_in_each_cell(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=align-sweep")
+    assert "resid_post.1, b" in said(page, ".cell-detail")
+    page.focus(".heatmap")
+    page.keyboard.press("ArrowDown")
+    for words in ("resid_post.0", "null (random) 0.500", "nothing exchanged"):
+        assert words in said(page, ".cell-detail")
+    assert "maybe" in said(page, "main")  # what the network said in the pair that fails
+
+
+def test_a_strangers_drawing_is_not_put_in_the_page(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=align")
+    assert page.locator("[onload]").count() == 0
+    assert page.locator(".node-box.marked").count() == 1
+
+
+def test_a_neuron_leads_to_its_card_with_its_pictures(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=neurons")
+    page.click("table.data a:has-text('50')")
+    page.wait_for_selector(".quantiles img")
+    assert page.locator("img").count() == 2
+    assert "red sun" in page.get_attribute(".quantiles img", "alt")
+    until(page, "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_a_feature_card_is_in_plain_words(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=feature")
+    for words in ("fires on", "Less likely without it", "a random direction of the same length", "0.5 is guessing"):
+        assert words in said(page, "main")
+    assert page.locator("mark.peak").text_content() == "coat"
