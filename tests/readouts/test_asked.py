@@ -11,7 +11,7 @@ class _Longer:
     def __init__(self, task, model):
         rows = [ids[mask].tolist() for ids, mask in zip(task.clean.ids, task.clean.mask)]
         self.ends = task.columns("end")
-        self.clean = model.batch([row + [7, 8, 9] for row in rows])
+        self.clean = model.batch([[*row, 7, 8, 9] for row in rows])
         self.answers, self.wrong = task.answers, task.wrong
 
     def columns(self, name):

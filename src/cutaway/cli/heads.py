@@ -18,6 +18,9 @@ def heads(
     tokens: int | None = typer.Option(None, min=2, help="Tokens a repeat. Default: 25, or what fits in the context."),
     repeats: int = typer.Option(4, min=2, help="How often each sequence is repeated."),
     no_composition: bool = typer.Option(False, "--no-composition", help="Leave Q-, K- and V-composition out."),
+    writes: bool = typer.Option(
+        False, "--writes", help="Also what each head writes of the token it attends to: less, again, its successor."
+    ),
     circuit: str | None = typer.Option(
         None, metavar="OV:2.1", help="Also a head's OV or QK circuit: what it raises, or looks for, given some tokens."
     ),
@@ -60,6 +63,12 @@ def heads(
                 parts.append(composition(loaded, null_seeds=seeds, seed=seed))
         except InputError as error:
             warn(f"no composition: {error}")
+    written = None
+    if writes:
+        from cutaway.readouts import token_heads
+
+        with step("Reading what heads write"):
+            written = token_heads(loaded, null_seeds=seeds, seed=seed)
     cards = None
     if out is not None:
         from cutaway.readouts import head_cards
@@ -67,7 +76,7 @@ def heads(
         with step("Drawing each head's card"):
             cards = head_cards(loaded, example, ablate=not quick, tokens=tokens, repeats=repeats, seed=seed)
     result = _Heads(
-        parts, None if shown is None else shown.table(ids), None if shown is None else shown.to_json(), cards
+        parts, None if shown is None else shown.table(ids), None if shown is None else shown.to_json(), cards, written
     )
     finish(result, loaded, "heads", out, as_json)
 
@@ -90,19 +99,24 @@ class _Heads:
     circuit: str | None
     circuit_json: Any
     cards: Any = None  # for the viewer: patterns, circuits and ablations of every head
+    written: Any = None
 
     def to_json(self) -> dict[str, Any]:
         body = self.parts[0].to_json()
         composed = self.parts[1].to_json() if len(self.parts) > 1 else None
-        evidence = [*body["evidence"], *(composed.pop("evidence") if composed else [])]
+        written = None if self.written is None else self.written.to_json()
+        more = [part.pop("evidence") for part in (composed, written) if part is not None]
+        evidence = [*body["evidence"], *(item for items in more for item in items)]
         return {
             **body,
             "composition": composed,
+            "writes": written,
             "circuit": self.circuit_json,
             "cards": self.cards,
             "evidence": evidence,
         }
 
     def __str__(self) -> str:
-        tables = [part.table() for part in self.parts] + ([self.circuit] if self.circuit else [])
-        return "\n\n".join([*tables, *(str(item) for part in self.parts for item in part.evidence)])
+        parts = [*self.parts, *([self.written] if self.written is not None else [])]
+        tables = [part.table() for part in parts] + ([self.circuit] if self.circuit else [])
+        return "\n\n".join([*tables, *(str(item) for part in parts for item in part.evidence)])

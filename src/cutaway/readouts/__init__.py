@@ -1,7 +1,7 @@
 """Reading what a layer holds: the logit and the tuned lens, direct logit attribution, probes, attention-head scores.
 
 Each is a call that gives a typed result with its evidence: `lens`, `direct_effects`, `probe`, `head_scores`,
-`composition`; `train_tuned_lens` makes the translators, `head_circuit` a head's QK or OV circuit.
+`composition`, `token_heads`; `train_tuned_lens` makes the translators, `head_circuit` a head's QK or OV circuit.
 """
 
 from cutaway.readouts.attribution import DirectEffects, direct_effects
@@ -12,6 +12,7 @@ from cutaway.readouts.labelled import Labelled, read_labelled
 from cutaway.readouts.lens import Lens, lens
 from cutaway.readouts.low_rank import HeadCircuit, head_circuit
 from cutaway.readouts.probe import Probe, probe
+from cutaway.readouts.token_heads import TokenHeads, token_heads
 from cutaway.readouts.train_tuned import TunedSettings, train_tuned_lens
 from cutaway.readouts.tuned import TunedLens
 
@@ -23,6 +24,7 @@ __all__ = [
     "Labelled",
     "Lens",
     "Probe",
+    "TokenHeads",
     "TunedLens",
     "TunedSettings",
     "composition",
@@ -34,5 +36,6 @@ __all__ = [
     "patterns",
     "probe",
     "read_labelled",
+    "token_heads",
     "train_tuned_lens",
 ]
