@@ -63,6 +63,9 @@ TOYS: dict[str, Toy] = {
     "rasp": Toy(
         "RASP programs compiled to transformer weights; every variable and edge is known", "cutaway.toys.rasp.toy"
     ),
+    "superposition": Toy(
+        "toy models of superposition: every experiment with theory, null and figure", "cutaway.toys.superposition.toy"
+    ),
     "siit": Toy("networks trained to be a compiled program, by interchange; minutes each", "cutaway.toys.siit.toy"),
 }
 
