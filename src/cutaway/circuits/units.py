@@ -73,7 +73,7 @@ def units(circuit: Circuit, level: Level | None = None) -> Units:
         outside = (graph.exists & ~kept).flatten().nonzero()[:, 0].tolist()
     else:
         fixed = set(always_in(circuit)) if circuit.level == "node" else {0}
-        there = graph.on_paths(circuit.members).any(1) if circuit.level == "edge" else circuit.members.any(1)
+        there = (circuit.members & graph.exists).any(1)
         inside = [s for s, yes in enumerate(there.tolist()) if yes and s not in fixed]
         outside = [s for s, yes in enumerate(there.tolist()) if not yes and s not in fixed]
     if not inside:
