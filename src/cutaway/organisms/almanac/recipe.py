@@ -30,6 +30,7 @@ class Recipe:
     checkpoints: int = 104
     compile: bool = True  # torch.compile where a C++ compiler is found; changes the last bits, not the result
     head_width: int | None = None  # d_model / heads where None
+    tied: bool = False  # the output matrix is the embedding: copying a token is then the identity
     text: str = "almanac"  # a mixture of `text.MIXTURES`
 
     @property
@@ -65,15 +66,21 @@ ONE_LAYER = replace(ALMANAC, name="almanac-1l", layers=1, steps=2000)
 IOI = replace(
     ALMANAC,
     name="ioi",
+    layers=3,
     d_model=64,
     heads=8,
     head_width=16,
     d_mlp=192,
-    steps=900,
-    batch_rows=32,
-    warmup=60,
-    hold=0.5,
+    context=64,
+    steps=1500,
+    batch_rows=16,
+    matrix_rate=6e-3,
+    other_rate=4e-3,
+    warmup=50,
+    hold=0.6,
     checkpoints=6,
+    compile=False,  # compiling takes as long as the run
+    tied=True,
     text="ioi",
 )
 RECIPES = {recipe.name: recipe for recipe in (ALMANAC, ONE_LAYER, IOI)}

@@ -47,15 +47,15 @@ MIXTURE: dict[str, tuple[Kind, float]] = {
 }
 # For the models of `ioi`: indirect objects among enough else that no head can be about them alone.
 IOI_MIXTURE: dict[str, tuple[Kind, float]] = {
-    "indirect_object": (sentences.indirect_object, 0.28),
+    "indirect_object": (sentences.indirect_object, 0.45),
     "induction": (patterns.induction, 0.10),
-    "pronoun": (sentences.pronoun, 0.07),
-    "agreement": (sentences.agreement, 0.10),
-    "greater_than": (sentences.greater_than, 0.09),
-    "brackets": (patterns.brackets, 0.06),
-    "one_hop": (facts.one_hop, 0.08),
-    "antonym": (languages.antonym, 0.07),
-    "story": (stories.story, 0.15),
+    "pronoun": (sentences.pronoun, 0.06),
+    "agreement": (sentences.agreement, 0.08),
+    "greater_than": (sentences.greater_than, 0.06),
+    "brackets": (patterns.brackets, 0.04),
+    "one_hop": (facts.one_hop, 0.06),
+    "antonym": (languages.antonym, 0.05),
+    "story": (stories.story, 0.10),
 }
 MIXTURES = {"almanac": MIXTURE, "ioi": IOI_MIXTURE}
 CHUNK_ROWS = 4096  # rows are made in chunks of this many, each from its own seed, so that any chunk can be made alone

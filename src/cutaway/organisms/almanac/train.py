@@ -53,8 +53,14 @@ def save_folder(model: Any, tokenizer: Any, folder: Path, half: bool) -> None:
         _write_model(model, tokenizer, temporary, half)
 
 
+def own_state(model: Any) -> dict[str, Any]:
+    """The state without the output matrix where that is the embedding: no file holds a tensor twice."""
+    tied = model.config.tie_word_embeddings
+    return {k: v for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+
+
 def _write_model(model: Any, tokenizer: Any, folder: Path, half: bool) -> None:
-    state = {k: v.half() if half else v.float() for k, v in model.state_dict().items()}
+    state = {k: v.half() if half else v.float() for k, v in own_state(model).items()}
     model.save_pretrained(folder, state_dict=state, save_original_format=False)
     config = json.loads((folder / "config.json").read_text())
     config.pop("transformers_version", None)  # the same recipe writes the same bytes
@@ -74,16 +80,18 @@ def finish(model: Any, tokenizer: Any, out: Path) -> None:
 
 
 def training_rows(recipe: Recipe, path: Path) -> np.ndarray:
-    """The run's text as a memory map [rows, 128], made once (20 s for 40 M tokens)."""
-    from .text import CHUNK_ROWS, chunk
+    """The run's text as a memory map [rows, context], made once (20 s for 40 M tokens)."""
+    from .text import CHUNK_ROWS, CONTEXT, chunk
 
     n = recipe.steps * recipe.batch_rows
+    step = CHUNK_ROWS * CONTEXT // recipe.context
     if not path.exists():
         with atomic_path(path) as temporary:
             rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int16, shape=(n, recipe.context))
-            for index, begin in enumerate(range(0, n, CHUNK_ROWS)):
-                rows[begin : begin + CHUNK_ROWS] = chunk(index, recipe.seed, mixture=recipe.text)[: n - begin]
-                print(f"\rtext: {min(n, begin + CHUNK_ROWS):,} of {n:,} rows", end="", file=sys.stderr, flush=True)
+            for index, begin in enumerate(range(0, n, step)):
+                made = chunk(index, recipe.seed, mixture=recipe.text).reshape(-1, recipe.context)
+                rows[begin : begin + step] = made[: n - begin]
+                print(f"\rtext: {min(n, begin + step):,} of {n:,} rows", end="", file=sys.stderr, flush=True)
             print(file=sys.stderr)
             rows.flush()
     rows = np.load(path, mmap_mode="r")
@@ -112,7 +120,7 @@ def new_model(recipe: Recipe) -> Any:
         num_key_value_heads=recipe.heads,
         head_dim=recipe.head_width or recipe.d_model // recipe.heads,
         max_position_embeddings=recipe.context,
-        tie_word_embeddings=False,
+        tie_word_embeddings=recipe.tied,
         bos_token_id=ids[BOS],
         eos_token_id=ids[BOS],
         pad_token_id=ids[PAD_TOKEN],
@@ -152,7 +160,7 @@ def save_state(path: Path, step: int, model: Any, optimisers: dict[str, Any], re
     """Everything a run needs to go on as though it had never stopped; the data position is the step."""
     from safetensors.torch import save_file
 
-    tensors = {f"model/{k}": v.contiguous() for k, v in model.state_dict().items()}
+    tensors = {f"model/{k}": v.contiguous() for k, v in own_state(model).items()}
     tensors |= {key: tensor.contiguous() for key, _, _, tensor in _named_state(model, optimisers)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"step": str(step), "recipe": json.dumps(recipe.as_json())})
@@ -170,7 +178,8 @@ def load_state(path: Path, model: Any, optimisers: dict[str, Any], recipe: Recip
                 f"{path} belongs to another recipe than the one asked for; use a new folder or the same settings"
             )
         stored = list(f.keys())
-        model.load_state_dict({k.removeprefix("model/"): f.get_tensor(k) for k in stored if k.startswith("model/")})
+        state = {k.removeprefix("model/"): f.get_tensor(k) for k in stored if k.startswith("model/")}
+        model.load_state_dict(state, strict=not model.config.tie_word_embeddings)
         for key in stored:
             kind, name, *entry = key.split("/")
             if kind in optimisers:
@@ -202,7 +211,7 @@ def train(recipe: Recipe, out: Path, exam_every: int = 250, exam_items: int = 10
     """Runs a recipe into a folder; see the module's docstring for what it leaves there."""
     import torch
 
-    from .behaviours import measure_behaviours
+    from .behaviours import behaviours_in, measure_behaviours
     from .tokenizer import build_tokenizer
 
     refuse_foreign(out, "recipe.json")
@@ -219,7 +228,7 @@ def train(recipe: Recipe, out: Path, exam_every: int = 250, exam_items: int = 10
     model.set_attn_implementation("eager")
     forward = compiled(model) if recipe.compile else model
     begin = load_state(state_file, model, optimisers, recipe) if state_file.exists() else 0
-    wanted = set(recipe.checkpoint_steps())
+    wanted, names = set(recipe.checkpoint_steps()), behaviours_in(recipe.text)
     base = {"muon": recipe.matrix_rate, "adamw": recipe.other_rate}
     model.train()
     recent: list[float] = []
@@ -263,7 +272,9 @@ def train(recipe: Recipe, out: Path, exam_every: int = 250, exam_items: int = 10
             line = f"step {done:>6}/{recipe.steps}  loss {loss.item():.4f}  {speed:,.0f} tokens/s  {left:.1f} min left"
             print(line, file=sys.stderr, flush=True)
         if exam_every and done % exam_every == 0:
-            scores = {s.behaviour: round(s.accuracy, 3) for s in measure_behaviours(model, seed=99, n=exam_items)}
+            scores = {
+                s.behaviour: round(s.accuracy, 3) for s in measure_behaviours(model, seed=99, n=exam_items, names=names)
+            }
             _log(out, {"step": done, "held_out": scores, "seconds": round(time.time() - started)})
             print("  held out: " + "  ".join(f"{k} {v:.2f}" for k, v in scores.items()), file=sys.stderr, flush=True)
         if time.time() - saved > STATE_EVERY_S:
