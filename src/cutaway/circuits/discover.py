@@ -62,7 +62,7 @@ def discover(
     found_on, judged_on, halved = _halves(task, seed)
     how: dict[str, Any] = {"ablation": ablation, "split": split, "steps": steps, "seed": seed}
     how["positions"] = positions
-    tell(f"Scoring {wires.graph(split).n_edges:,} edges by {method}")
+    tell(f"Scoring edges by {method}")
     scored = score_edges(wires, found_on, method, **how)
     given = size is not None
     if size is None:

@@ -22,9 +22,8 @@ def _methods(on: bool) -> None:
     rows = [("method", "cost", "what it does")]
     rows += [(name, one.cost, one.about) for name, one in METHODS.items()]
     print("\n".join(columns(rows, indent="")))
-    print(
-        "\nF, B: forwards, backwards of the whole task; m: --steps; L: layers; S: sources; E: edges. cutaway exam circuits compares them."
-    )
+    print("\nF, B: forwards, backwards of the whole task; m: --steps; L: layers; S: sources; E: edges.")
+    print("cutaway exam circuits compares them.")
     raise typer.Exit
 
 
