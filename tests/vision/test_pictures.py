@@ -43,6 +43,9 @@ def test_a_strip(tmp_path: Path) -> None:
     found = read_pictures(tmp_path / "strip.png", 24)
     assert found.labels == (("0",), ("1",), ("2",))
     assert torch.allclose(found.images, images, atol=1 / 255)
+    (tmp_path / "strip-labels.csv").write_text("0\n1\n2\n1\n")
+    with pytest.warns(UserWarning, match="3 pictures, strip-labels.csv 4 rows"):
+        assert read_pictures(tmp_path / "strip.png", 24).labels == found.labels
     (tmp_path / "strip-labels.csv").write_text("0\n1\n")
     with pytest.raises(InputError, match="no strip of 2 squares"):
         read_pictures(tmp_path / "strip.png", 24)

@@ -62,7 +62,7 @@ def attack(
     train = pictures_of(tower, pictures, 2 * n, seed + 1, subjects=True) if probe else None
     if probe and pictures is not None:
         train, seen = seen.halves(seed)
-    twins = [look(name, side=tower.side) for name in (twin or [TWINS[tower.name]] * (tower.name in TWINS))]
+    twins = [look(name, side=tower.side) for name in (twin or [TWINS[t] for t in (tower.name,) if t in TWINS])]
     with step(f"Attacking {len(seen)} pictures"):
         found = bench(tower, seen, given, sizes=wanted, twins=twins, train=train, seed=seed)
     if out is not None:

@@ -17,6 +17,7 @@ from cutaway.cli.towers import (
     TWIN,
     others_of,
     pictures_of,
+    told,
     tower_of,
     words_of,
     written,
@@ -69,7 +70,7 @@ def neurons(
     seen = pictures_of(tower, pictures, n, seed)
     from cutaway.vision import card, survey
 
-    with step(f"Looking at {point or tower.point} on {len(seen)} pictures"):
+    with step(f"Looking at {point or tower.point} on {len(seen)} pictures"), told():
         found = survey(
             tower, seen, words_of(tower, seen, N_WORDS, seed), point, others=others_of(tower, twin, seen, quick, seed),
             over=over, seed=seed,  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +60,8 @@ def pictures_of(tower: Tower, folder: Path | None, n: int, seed: int, *, subject
 
         with step(f"Drawing {n} pictures"):
             return world_pictures(n, seed, subjects=subjects)
-    found = read_pictures(folder, tower.side)
+    with told():
+        found = read_pictures(folder, tower.side)
     if tower.classes and all(label.isdigit() for names in found.labels for label in names):
         try:
             named = tuple(tuple(tower.classes[int(label)] for label in names) for names in found.labels)
@@ -85,12 +88,22 @@ def others_of(tower: Tower, twins: list[str], pictures: Pictures, quick: bool, s
     from cutaway.organisms.primer import TWINS
     from cutaway.vision import look, rerandomised
 
-    names = list(twins) or [TWINS[tower.name]] * (tower.name in TWINS)
+    names = list(twins) or [TWINS[name] for name in (tower.name,) if name in TWINS]
     found = [look(name, side=tower.side) for name in names]
     if quick:
         warn("the re-randomised model was left out (--quick)")
         return found
     return [*found, rerandomised(tower, seed, pictures.images[:256])]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Warnings of the work as lines on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
+        warn(message)
 
 
 def ticker(what: str) -> Callable[[int, int, float], None]:

@@ -80,7 +80,7 @@ def visualise(
             continue
         goal = what if facet is None else _faceted(what, subject, seen, facet, at)
         state = None if out is None else out / f"{name}.state.safetensors"
-        made.append(make(subject, goal, how, shape, state=state, progress=ticker(subject.name)))
+        made.append(make(subject, goal, how, shape, state=state, progress=ticker(subject.name), silent=name == "null"))
     real = None if seen is None else tuple(real_of(t, seen) for t in (tower, null or tower))
     assert made[0] is not None
     result = shown(made[0], made[1], real, seed=seed)

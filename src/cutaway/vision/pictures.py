@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,8 +152,14 @@ def _strip(path: Path, side: int) -> Pictures:
         raise InputError(f"{path} is no picture that can be read: {error}") from None
     labels = [row[-1] for row in _rows(table)]
     height = whole.size[1]
-    if whole.size[0] != height * len(labels):
+    count = whole.size[0] // height
+    if whole.size[0] != height * count or count > len(labels):
         raise InputError(f"{path} is {whole.size[0]} x {height}: no strip of {len(labels)} squares ({table.name}).")
+    if count < len(labels):
+        warnings.warn(
+            f"{path} has {count} pictures, {table.name} {len(labels)} rows: the first are taken.", stacklevel=3
+        )
+        labels = labels[:count]
     cut = [whole.crop((i * height, 0, (i + 1) * height, height)) for i in range(len(labels))]
     return Pictures(torch.stack([_fitted(c, side) for c in cut]), tuple(map(_names, labels)), name=path.stem)
 

@@ -7,6 +7,7 @@ ties half. A unit is multimodal when one concept has an AUROC of .9 or more in p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,17 +140,23 @@ def selectivity(
 ) -> Selectivity:
     """Which units stand for one concept in pictures and in words. Concepts are those that both have.
 
-    Costs one forward a picture and word; the permutations are matrix products. Raises InputError: no concept in common,
-    a concept that all pictures show or that has fewer than four.
+    Costs one forward a picture and word; the permutations are matrix products. A concept with fewer
+    than four pictures with or without it is left out, with a warning. Raises InputError: no concept in common, or none
+    with enough pictures.
     """
     at = point or tower.point
     concepts = tuple(name for name in pictures.concepts if name in set(words.concepts))
     if not concepts:
         raise InputError(f"pictures ({', '.join(pictures.concepts[:6])}) and words ({', '.join(words.concepts[:6])}) "
                          "have no concept in common.")  # fmt: skip
-    counts = pictures.shows(concepts).sum(0)
-    if (few := [c for c, k in zip(concepts, counts) if k < 4 or k > len(pictures) - 4]) != []:
+    counts = dict(zip(concepts, pictures.shows(concepts).sum(0)))
+    few = [name for name, k in counts.items() if k < 4 or k > len(pictures) - 4]
+    concepts = tuple(name for name in concepts if name not in few)
+    if not concepts:
         raise InputError(f"an AUROC needs four pictures with and without a concept; not so for {', '.join(few[:5])}.")
+    if few:
+        left = f"{', '.join(few[:8])}{' …' * (len(few) > 8)}"
+        warnings.warn(f"left out, with fewer than four pictures with or without them: {left}.", stacklevel=2)
     parts = [
         (activations(tower, found, at, over), found.shows(concepts), _split(found.shows(concepts), seed + i))
         for i, found in enumerate((pictures, words))
