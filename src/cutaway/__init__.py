@@ -55,6 +55,8 @@ _FRONT = {
     "CausalModel": "cutaway.abstraction",
     "subspace": "cutaway.abstraction",
     "Alignment": "cutaway.abstraction",
+    "look": "cutaway.vision",
+    "visualise": "cutaway.vision",
     "trace": "cutaway.graphs",
     "AttributionGraph": "cutaway.graphs",
     "Evidence": "cutaway.core",

@@ -1,0 +1,122 @@
+"""`cutaway neurons`, `visualise`, `attack` as a user meets them, on a module of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from vision.vision_case import SIDE, coloured
+
+from cutaway import cli
+from cutaway.vision import to_png
+
+NET = f"""
+from torch import nn
+
+
+class Net(nn.Module):
+    image_size = {SIDE}
+    classes = ("red", "green", "blue")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
+
+    def forward(self, x):
+        return x.mean((2, 3)) + 0.01 * self.layer1(x).mean((2, 3))[:, :3]
+
+
+def make():
+    return Net()
+
+
+def words():
+    return nn.Embedding(5, 4)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> list[str]:
+    (tmp_path / "net.py").write_text(NET)
+    seen = coloured(6)
+    for i, (image, names) in enumerate(zip(seen.images, seen.labels)):
+        to_png(image, tmp_path / "pictures" / names[0] / f"{i}.png")
+    return ["--module", f"{tmp_path / 'net.py'}:make", "--pictures", str(tmp_path / "pictures")]
+
+
+def test_neurons_gives_one_object_and_cards(own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert (
+        cli.run(["neurons", *own, "--unit", "1", "--sums", "red,blue", "--cards", "2", "--json", "--out", str(out)])
+        == 0
+    )
+    body = json.loads(capsys.readouterr().out)
+    assert body["schema"] == "cutaway.neurons/1"
+    assert body["selectivity"]["n"]["units"] == 6
+    assert body["cards"][0]["unit"] == 1
+    assert [s["label"] for s in body["sums"]["sums"]] == ["red", "blue"]
+    assert len(body["evidence"]) == 2
+    assert {"neurons.json", "evidence.json", "result.txt", "manifest.json"} <= {f.name for f in out.iterdir()}
+    assert {f.name for f in (out / "cards" / "0001").iterdir()} == {"card.json", "card.txt", "top.png", "words.png"}
+
+
+def test_visualise_has_the_null_below(own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "seen"
+    arguments = [
+        "visualise",
+        "path.layer1",
+        *own,
+        "--unit",
+        "2",
+        "--steps",
+        "8",
+        "--n",
+        "2",
+        "--json",
+        "--out",
+        str(out),
+    ]
+    assert cli.run(arguments) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["null"]["model"].startswith("Net re-randomised")
+    assert body["evidence"][0]["nulls"]
+    from PIL import Image
+
+    with Image.open(out / "visualisation.png") as image:
+        assert image.size == (8 * (2 * (SIDE + 2) - 2), 8 * (2 * (SIDE + 2) - 2))
+
+
+def test_attack_stands_beside_gibberish(own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["attack", *own, "--sizes", "6,8", "--json", "--out", str(tmp_path / "a")]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert [row["size"] for row in body["rates"]] == [6, 8]
+    assert body["evidence"][0]["nulls"][0]["estimate"]["name"] == "gibberish of equal ink"
+    assert (tmp_path / "a" / "examples.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["neurons", "almanac"], "has no vision tower"),
+        (["neurons", "./nowhere"], "no vision model"),
+        (["attack", "primer", "--pictures", "nowhere"], "no folder of pictures"),
+        (["attack", "primer", "--sizes", "big"], "--sizes are numbers"),
+        (["visualise", "primer"], "say what to show"),
+        (["visualise", "primer", "--unit", "1", "--says", "red"], "say what to show"),
+        (["visualise", "primer", "--unit", "1", "--method", "magic"], "fourier or maco"),
+        (["neurons", "primer", "--cards", "3"], "give --out"),
+    ],
+)
+def test_wrong_use_ends_with_two(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_folder_without_pictures(own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert cli.run(["attack", *own[:2], "--pictures", str(tmp_path / "empty")]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
+    assert cli.run(["attack", *own[:2]]) == 2
+    assert "comes without pictures" in capsys.readouterr().err
