@@ -88,6 +88,7 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
         "d_model": config.get("hidden_size"),
         "vocabulary": config.get("vocab_size"),
         "context": config.get("max_position_embeddings"),
+        "pictures": config.get("image_size"),
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
         "dictionaries": sorted(shipped_dictionaries(name)),
         "examples": model_examples(folder),
@@ -95,6 +96,10 @@ def _describe(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _render(row: dict[str, Any], *, full: bool) -> str:
+    if row["pictures"] and not row["layers"]:
+        lines = [row["name"], f"  {row['architecture']}, sees pictures of {row['pictures']} x {row['pictures']} pixels"]
+        lines += [f"  folder: {row['folder']}"] * full
+        return "\n".join([*lines, f"  cutaway neurons {row['name']}", f"  cutaway attack {row['name']}"])
     lines = [
         f"{row['name']}",
         f"  {row['architecture']}, {row['layers']} layers, d_model {row['d_model']}, "
