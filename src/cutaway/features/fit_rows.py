@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.features import parallel
 from cutaway.features.learner import Learner
 from cutaway.features.normalise import Normalisation
 from cutaway.features.sae import SAE
@@ -29,7 +30,9 @@ def fit_rows(
     """Train `settings.dictionaries` (kind sae) on rows x [n, d_in], to reconstruct x or to write y [n, d_out].
 
     All share one shuffled order of the rows, read as many times as `settings.tokens` takes. Their `at` is recorded as
-    the point. Cost a row and dictionary: one dense encoder product and the sparse path.
+    the point. Where `torch.distributed` is initialised, each process takes its share of every batch (parallel.py); all
+    are given the same rows. float64 rows are trained on in float64.
+    Cost a row and dictionary: one dense encoder product and the sparse path.
     Raises `InputError` for rows that are no finite [n, d] or are fewer than one batch's features need, and for constant
     activations.
     """
@@ -43,7 +46,8 @@ def fit_rows(
         raise InputError(f"x and y have a row each: {x.shape[0]} and {target.shape[0]} were given.")
     if wrong := [d.name for d in settings.dictionaries if d.kind != "sae"]:
         raise InputError(f"{', '.join(wrong)}: rows of activations train dictionaries of one point, kind sae.")
-    x, target = x.float(), target.float()
+    if x.dtype != torch.float64:
+        x, target = x.float(), target.float()
     learners = [_learner(d, x, target, settings) for d in settings.dictionaries]
     for step, part in enumerate(_batches(x.shape[0], settings)):
         done = step / settings.steps
@@ -51,7 +55,8 @@ def fit_rows(
         down = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
         for learner in learners:
             learner.anneal(done)
-            learner.step(x[part][None], target[part][None], learner.lr * min(1.0, up, down))
+            mine = parallel.share(part) if parallel.active() else part
+            learner.step(x[mine][None], target[mine][None], learner.lr * min(1.0, up, down))
     return {learner.settings.name: _finished(learner, x, settings, y is None, model) for learner in learners}
 
 
@@ -59,7 +64,9 @@ def _learner(dictionary: Any, x: Tensor, y: Tensor, settings: TrainSettings) -> 
     some = slice(0, _SAMPLE)
     what = (f"activations at {dictionary.at}", f"activations at {dictionary.to or dictionary.at}")
     normal = Normalisation.of(x[some][None], y[some][None], dictionary.normalise, what)
-    return Learner(dictionary, 1, x.shape[1], y.shape[1], normal, bf16=bool(settings.bf16), device=x.device)
+    made = parallel.ParallelLearner if parallel.active() else Learner
+    more: dict[str, Any] = {"bf16": bool(settings.bf16), "device": x.device, "dtype": x.dtype}
+    return made(dictionary, 1, x.shape[1], y.shape[1], normal, **more)
 
 
 def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
