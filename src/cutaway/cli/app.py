@@ -19,6 +19,7 @@ from cutaway.cli import (
     neurons,
     organism,
     probe,
+    repair,
     steer,
     sweep,
     tasks,
@@ -61,6 +62,7 @@ app.command("sweep", short_help="Which parts carry a behaviour: change each by i
 app.command("heads", short_help="What each attention head looks at.")(heads.heads)
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)
+app.command("repair", short_help="What makes up for a head that is taken away.")(repair.repair)
 app.command("circuit", short_help="Which heads and edges carry a task.")(circuit.circuit)
 app.command("neurons", short_help="What neurons of a vision model stand for.")(neurons.neurons)
 app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)

@@ -1,7 +1,8 @@
 """Reading what a layer holds: the logit and the tuned lens, direct logit attribution, probes, attention-head scores.
 
 Each is a call that gives a typed result with its evidence: `lens`, `direct_effects`, `probe`, `head_scores`,
-`composition`, `token_heads`; `train_tuned_lens` makes the translators, `head_circuit` a head's QK or OV circuit.
+`composition`, `token_heads`, `self_repair`, `patchscope`; `train_tuned_lens` makes the translators,
+`head_circuit` a head's QK or OV circuit.
 """
 
 from cutaway.readouts.attribution import DirectEffects, direct_effects
@@ -12,6 +13,7 @@ from cutaway.readouts.labelled import Labelled, read_labelled
 from cutaway.readouts.lens import Lens, lens
 from cutaway.readouts.low_rank import HeadCircuit, head_circuit
 from cutaway.readouts.probe import Probe, probe
+from cutaway.readouts.self_repair import SelfRepair, self_repair
 from cutaway.readouts.token_heads import TokenHeads, token_heads
 from cutaway.readouts.train_tuned import TunedSettings, train_tuned_lens
 from cutaway.readouts.tuned import TunedLens
@@ -24,6 +26,7 @@ __all__ = [
     "Labelled",
     "Lens",
     "Probe",
+    "SelfRepair",
     "TokenHeads",
     "TunedLens",
     "TunedSettings",
@@ -36,6 +39,7 @@ __all__ = [
     "patterns",
     "probe",
     "read_labelled",
+    "self_repair",
     "token_heads",
     "train_tuned_lens",
 ]

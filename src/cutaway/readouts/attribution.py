@@ -24,6 +24,7 @@ from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap_difference, correlation, rerandomise
 from cutaway.evidence.statistics import spearman
 from cutaway.model import Intervention, LogitDifference, Model, plan, zero
+from cutaway.model.norms import NormParts
 from cutaway.model.observed import linear_map
 from cutaway.model.tokens import Batch, Prompt
 from cutaway.readouts.asked import is_task, up_to_the_end
@@ -170,9 +171,7 @@ def decompose(
     total = torch.zeros(len(u), dtype=torch.float64, device=u.device) if constant is None else scale * constant.double()
     if norm.bias is not None:
         total = total + (u * norm.bias.double()).sum(-1)
-    direction = u if norm.gain is None else u * norm.gain.double()
-    direction = direction - direction.mean(-1, keepdim=True) if norm.centred else direction
-    direction = direction / run.at("final_norm_scale").double()  # [n, d] / [n, 1]
+    direction = onto_stream(norm, u) / run.at("final_norm_scale").double()  # [n, d] / [n, 1]
 
     def effect(x: Tensor) -> Tensor:
         return (x.double() * direction).sum(-1)
@@ -181,7 +180,7 @@ def decompose(
     for layer in layers:
         whole = effect(run.at(f"attn_out_post.{layer}"))
         if layer in heads:
-            each = _heads(model, run, layer, direction)  # [n, heads]
+            each = head_effects(model, run, layer, direction)  # [n, heads]
             names += [f"head {layer}.{h}" for h in range(each.shape[1])]
             effects += list(each.T)
             names.append(f"attention bias {layer}")
@@ -211,6 +210,12 @@ def decompose(
     return tuple(names[i] for i in keep), stacked[:, keep].cpu().numpy(), difference.cpu().numpy(), worst
 
 
+def onto_stream(norm: NormParts, u: Tensor) -> Tensor:
+    """A direction after the norm, [n, d], as one before it: what of the stream counts, but for the denominator."""
+    direction = u if norm.gain is None else u * norm.gain.to(u.dtype)
+    return direction - direction.mean(-1, keepdim=True) if norm.centred else direction
+
+
 def _possible(model: Model) -> list[str]:
     """The points that every decomposition reads. Raises InputError, with the reason, where one does not exist."""
     layers = range(model.facts.n_layers)
@@ -221,7 +226,7 @@ def _possible(model: Model) -> list[str]:
     return needed
 
 
-def _heads(model: Model, run: Any, layer: int, direction: Tensor) -> Tensor:
+def head_effects(model: Model, run: Any, layer: int, direction: Tensor) -> Tensor:
     """The direct effect of each head, [n, head]: W_O^h z_h, through the norm after attention where there is one."""
     z = run.at(f"z.{layer}").double()  # [n, head, d_head]
     weight, _ = linear_map(model.site(f"z.{layer}").module, z.shape[1] * z.shape[2])  # [d, head * d_head]
