@@ -218,7 +218,7 @@ class _Dense:
                 part = z[torch.randint(len(z), (_AE_BATCH,), generator=g)]
                 loss = (part - torch.relu(part @ W.T + b) @ V.T).square().sum(-1).mean()
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
         self.W, self.b = (W.detach() / scale), b.detach() - (W.detach() @ mean) / scale
         self.n_features = features

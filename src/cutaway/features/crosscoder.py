@@ -56,18 +56,21 @@ class Crosscoder:
 
     def decode(self, a: Tensor) -> dict[str, Tensor]:
         """[..., F] -> {source: [..., d]}."""
-        parts = self.joint.decode(a).split(self.widths, -1)
+        parts = torch.split(self.joint.decode(a), list(self.widths), -1)
         return {name: part * s + m for name, part, s, m in zip(self.names, parts, self.scale, self.mean)}
 
     def decoder(self, source: str) -> Tensor:
         """[F, d] of one source, in its own activations' units."""
         i = self._index(source)
-        return self.joint.W_dec.split(self.widths, 1)[i] * self.scale[i]
+        part: Tensor = torch.split(self.joint.W_dec, list(self.widths), 1)[i]
+        return part * self.scale[i]
 
     @property
     def shares(self) -> Tensor:
         """[F, sources]: how a feature's decoder is spread over them; rows sum to 1."""
-        norms = torch.stack([part.norm(dim=1) for part in self.joint.W_dec.float().split(self.widths, 1)], 1)
+        norms = torch.stack(
+            [part.norm(dim=1) for part in torch.split(self.joint.W_dec.float(), list(self.widths), 1)], 1
+        )
         return norms / norms.sum(1, keepdim=True).clamp_min(1e-12)
 
     def _side_by_side(self, x: Mapping[str, Tensor]) -> Tensor:

@@ -200,7 +200,8 @@ def controllability(
     at = _columns(task, position)
     ends = _columns(task, "end")
     row = torch.arange(len(at))
-    run = model.run(task.clean, read=[sae.point])
+    clean: Any = task.clean
+    run = model.run(clean, read=[sae.point])
     a = sae.encode(run[sae.point].flatten(2)[row, at].float())[:, feature]
     size = float(a.max()) if unit is None else unit
     if size <= 0:
@@ -246,7 +247,8 @@ def _pushed(model: Model, sae: SAE, task: Task, at: Tensor, change: Tensor) -> T
         flat[row, at] += change.to(flat)
         return flat.view(y.shape)
 
-    return model.run(task.clean, interventions=[rewrite(sae.writes_to, add)]).logits
+    clean: Any = task.clean
+    return model.run(clean, interventions=[rewrite(sae.writes_to, add)]).logits
 
 
 def _span(multiples: Floats, means: Floats, kept: Floats, present: float) -> tuple[float, float]:

@@ -185,7 +185,8 @@ def _directions(s: SyntheticSettings, g: torch.Generator) -> Tensor:
     """[F, d] of length 1: orthogonal where they fit, else random and pushed apart."""
     W = torch.randn(s.features, s.d, generator=g)
     if s.features <= s.d:
-        return torch.linalg.qr(W.T).Q.T.contiguous()
+        orthogonal: Tensor = torch.linalg.qr(W.T).Q.T.contiguous()
+        return orthogonal
     W = torch.nn.functional.normalize(W, dim=1).requires_grad_(True)
     optimiser = torch.optim.Adam([W], lr=3e-4)
     for _ in range(s.push):
