@@ -7,6 +7,7 @@ import { isDark, type Theme } from "../core/theme";
 import { claim, TONE, TONE_ICON } from "../parts/claim";
 import { type Child, h, icon, replace } from "../parts/dom";
 import { mark } from "../parts/header";
+import { type Help, pageHelp } from "../parts/help";
 import type { Context, Page } from "./context";
 import { genericPage, settingsTable } from "./generic";
 import { kindOf } from "./kinds";
@@ -14,6 +15,7 @@ import { kindOf } from "./kinds";
 export function resultPage(root: HTMLElement, context: Context): void {
   const { result, params } = context;
   const kind = kindOf(result.schema);
+  const help = pageHelp();
   let page: Page;
   let trouble = "";
   try {
@@ -27,7 +29,7 @@ export function resultPage(root: HTMLElement, context: Context): void {
   document.title = `${title} · Cutaway`;
   replace(
     root,
-    head(context, kind.word),
+    head(context, kind.word, help),
     h(
       "main",
       { class: "page" },
@@ -41,11 +43,13 @@ export function resultPage(root: HTMLElement, context: Context): void {
         made(context),
       ),
     ),
+    help.element,
   );
   document.addEventListener("keydown", (event) => {
     const target = event.target as HTMLElement;
     if (target.matches("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key.toLowerCase() === "t") toggle(context);
+    if (event.key === "?") help.open();
+    else if (event.key.toLowerCase() === "t") toggle(context);
     else if (event.key.toLowerCase() === "e") document.getElementById("evidence")?.scrollIntoView();
     else return;
     event.preventDefault();
@@ -57,7 +61,7 @@ function toggle({ params }: Context): void {
   params.set({ theme: isDark(params.choice<Theme>("theme", ["auto", "light", "dark"])) ? "light" : "dark" });
 }
 
-function head(context: Context, word: string): HTMLElement {
+function head(context: Context, word: string, help: Help): HTMLElement {
   const { result, several } = context;
   const theme = h("button", { type: "button", class: "icon-button", title: "Light or dark (T)", "aria-label": "Light or dark (T)", onclick: () => toggle(context) }, icon("moon"));
   return h(
@@ -69,6 +73,7 @@ function head(context: Context, word: string): HTMLElement {
     h("span", { class: "name" }, result.name),
     h("span", { class: "spring" }),
     theme,
+    h("button", { type: "button", class: "icon-button", title: "Help (?)", "aria-label": "Help (?)", onclick: help.open }, icon("help")),
   );
 }
 
