@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from cutaway.circuits.circuit import By, Circuit
 from cutaway.circuits.faithfulness import Faithfulness, curve, faithfulness, of_values, random_circuits, ratio
 from cutaway.circuits.judge import audit, stability
 from cutaway.circuits.masked import measure, opened
-from cutaway.circuits.methods import METHODS, score_edges
+from cutaway.circuits.methods import METHODS, CircuitWarning, score_edges
 from cutaway.circuits.senders import Ablation
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
@@ -69,6 +70,13 @@ def discover(
         tell("Choosing a size")
         size = _size(wires, scored, found_on, by)
     circuit = scored.top(size, by)
+    if circuit.size == circuit.graph.n_edges:
+        warnings.warn(
+            f"the circuit of {task.name} is the whole graph, {circuit.size:,} edges: it is the model, and faithful "
+            "whatever the scores are.",
+            CircuitWarning,
+            stacklevel=2,
+        )
     choices = {**circuit.choices, "by": by, "size_given": given, "judged_on": len(judged_on), "halved": halved}
     circuit = replace(circuit, choices=choices)
     if check == "none":

@@ -30,6 +30,7 @@ from cutaway.model.parameters import without_gradients
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 SHIFT = BETA * math.log(-GAMMA / ZETA)
 START = math.log(10)  # sigmoid of it, stretched, is 0.99: nearly every gate begins open
+RATE, FIRST = 1.0, 5.0  # of the Lagrangian: how fast its multipliers climb, and where that of the square begins
 
 Penalty = Callable[[int, Tensor], tuple[Tensor, Callable[[], None]]]
 """(step, P(z > 0) of the edges) -> (what is added to the loss, what to do after the step)."""
@@ -87,7 +88,7 @@ def edge_pruning(
         rank = scores.argsort().argsort().double() / max(1, graph.n_edges - 1)  # 1: the best
         start = torch.where(rank >= 1 - target, START, SHIFT + (rank - 0.5)).float()
     first = float(torch.sigmoid(start - SHIFT).mean())
-    multipliers = [0.0, 0.0]
+    multipliers = [0.0, FIRST]
 
     def penalty(step: int, open_: Tensor) -> tuple[Tensor, Callable[[], None]]:
         aim = first + (target - first) * min(1.0, 2 * step / steps)
@@ -96,8 +97,8 @@ def edge_pruning(
 
         def climb() -> None:
             gap = float(over.detach())
-            multipliers[0] += 2.0 * gap
-            multipliers[1] += 2.0 * gap * gap
+            multipliers[0] += RATE * gap
+            multipliers[1] += RATE * gap * gap
 
         return loss, climb
 

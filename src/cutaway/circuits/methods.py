@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,13 +35,17 @@ class Settings:
     seed: int
 
 
+class CircuitWarning(UserWarning):
+    """Items or a circuit about which a method can say nothing."""
+
+
 LOSS = "what the metric is estimated to lose when the edge is ablated"
 
 
 @dataclass(frozen=True)
 class Method:
-    """`score(wires, graph, task, settings)` -> [item, source, destination]; [1, …] for a method without scores of single
-    items. Costs are of the whole task: forwards F, backwards B, m steps, L layers, S sources, E edges.
+    """`score(wires, graph, task, settings)` -> [item, source, destination]; [1, …] where single items have no scores.
+    Costs are of the whole task: forwards F, backwards B, m steps, L layers, S sources, E edges.
 
     `means`: what a score is. `spans`: whether it takes edges apart by position.
     """
@@ -186,13 +191,26 @@ def score_edges(
     per_item = chosen.score(wires, graph, task, Settings(ablation, steps, seed))
     scores = per_item.double().mean(0)
     known = torch.where(graph.exists, scores, 0.0)
+    several = len(per_item) == len(task)
+    existing = torch.where(graph.exists, per_item.double(), 0.0)
     if not bool(torch.isfinite(known).all()):
+        wrong = (~torch.isfinite(existing)).any(-1).any(-1)
+        which = f" ({_items(wrong)})" if several else ""
         raise InputError(
-            f"{method} on {task.name}: scores that are not finite; the metric or the model gives NaN or inf."
+            f"{method} on {task.name}: scores that are not finite{which}; the metric or the model gives NaN or inf."
         )
     if not bool(known.any()):
         raise InputError(
-            f"{method} on {task.name}: every edge scores zero. The metric is constant, or ablation changes nothing."
+            f"{method} on {task.name}: every edge scores zero on all {len(task)} items. The metric is constant, or "
+            "ablation changes nothing."
+        )
+    silent = (existing == 0).all(-1).all(-1)
+    if several and bool(silent.any()):
+        warnings.warn(
+            f"{method} on {task.name}: every edge scores zero on {int(silent.sum())} of {len(task)} items "
+            f"({_items(silent)}): their metric is constant, or ablation changes nothing there.",
+            CircuitWarning,
+            stacklevel=2,
         )
     metric = getattr(task, "metric", None)
     summary = getattr(task, "summary", None)
@@ -215,19 +233,35 @@ def score_edges(
         "seed": seed,
     }
     level: Any = chosen.level
-    several = len(per_item) == len(task)
     return Circuit(graph, known, graph.exists.clone(), choices, level, per_item if several else None)
 
 
 def check_task(task: Any, ablation: str) -> None:
-    """Raises InputError for a task without items, and for items whose counterfactual is the prompt itself."""
+    """Raises InputError for a task without items, and for items whose counterfactual is not aligned with the prompt or
+    is the prompt itself."""
     if len(task) == 0:
         raise InputError(f"{task.name} has no items.")
-    if ablation != "zero" and task.counterfactual is not None:
-        same = ((task.clean.ids == task.counterfactual.ids) | ~task.clean.mask).all(-1)
-        if bool(same.any()):
-            which = same.nonzero()[:, 0].tolist()
-            raise InputError(
-                f"{task.name}: {len(which)} of {len(task)} items have a counterfactual that is the clean prompt itself "
-                f"(items {', '.join(map(str, which[:5]))}{', …' if len(which) > 5 else ''})."
-            )
+    if ablation == "zero" or task.counterfactual is None:
+        return
+    if task.clean.ids.shape != task.counterfactual.ids.shape:
+        raise InputError(
+            f"{task.name}: clean prompts are {list(task.clean.ids.shape)} and counterfactuals "
+            f"{list(task.counterfactual.ids.shape)}; edges compare them position by position."
+        )
+    apart = (task.clean.mask != task.counterfactual.mask).any(-1)
+    if bool(apart.any()):
+        raise InputError(
+            f"{task.name}: {int(apart.sum())} of {len(task)} items have a counterfactual of another length than the "
+            f"clean prompt ({_items(apart)}); edges compare them position by position."
+        )
+    same = ((task.clean.ids == task.counterfactual.ids) | ~task.clean.mask).all(-1)
+    if bool(same.any()):
+        raise InputError(
+            f"{task.name}: {int(same.sum())} of {len(task)} items have a counterfactual that is the clean prompt "
+            f"itself ({_items(same)})."
+        )
+
+
+def _items(where: Tensor) -> str:
+    which = where.nonzero()[:, 0].tolist()
+    return f"items {', '.join(map(str, which[:5]))}{', …' if len(which) > 5 else ''}"
