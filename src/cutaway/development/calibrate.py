@@ -181,7 +181,7 @@ def _within_noise(a: LLC, b: LLC) -> bool:
     if any(span is None for span in spans):
         return False
     half = sum(((span.high - span.low) / 2) ** 2 for span in spans if span is not None) ** 0.5
-    return abs(a.value - b.value) <= half
+    return bool(abs(a.value - b.value) <= half)
 
 
 def _gentle(setting: Setting) -> str:

@@ -107,8 +107,10 @@ def sample(
         source = _Source(after.generators, loss, None if full else setting.batch)
         state, burn_in = after.last, 0
     total = burn_in + setting.draws * setting.every
-    checks = set(range(burn_in, total, max(1, (total - burn_in) // _MALA_CHECKS)))
+    # A check costs a gradient: one step in ten at most.
+    checks = set(range(burn_in, total, max(10, (total - burn_in) // _MALA_CHECKS)))
     whole = loss.at_origin.mean()
+    scratch = torch.empty_like(state.w)  # large allocations cost more than what is done in them
     excess, distance, accepted = [], [], []
     observed: dict[str, list[Tensor]] = {name: [] for name in observe or {}}
     for step in range(total):
@@ -117,7 +119,7 @@ def sample(
         base = whole if rows is None else loss.at_origin[rows].mean(1)
         drawn = step >= burn_in and (step - burn_in) % setting.every == 0
         if drawn:
-            distance.append((state.w - loss.origin).norm(dim=1))
+            distance.append(torch.sub(state.w, loss.origin, out=scratch).norm(dim=1))
             for name, function in (observe or {}).items():
                 with torch.no_grad():
                     observed[name].append(function(state.w).detach())
@@ -128,7 +130,9 @@ def sample(
         if rule.name == "sgld" and step in checks:
             before = state.w.clone()
             grad, value = evaluate(before)
-            current = rule.step(state, lambda w, g=grad, v=value: (g, v), posterior, setting.eps, noise, uniform)
+            grad = grad.clone()  # the next evaluation may write where this one did
+            known = (grad, value)
+            current = rule.step(state, lambda w, known=known: known, posterior, setting.eps, noise, uniform)  # type: ignore[misc]
             accepted.append(_mala(posterior, setting.eps, before, grad, value, state.w, evaluate))
         else:
             current = rule.step(state, evaluate, posterior, setting.eps, noise, uniform)
@@ -171,7 +175,7 @@ def _mala(
 
 
 class _Source:
-    """Noise [chains, d], uniforms [2, chains] and rows [chains, batch] of each step, each chain's from its generator."""
+    """Noise [chains, d], uniforms [2, chains] and rows [chains, batch] of each step, from a chain's own generator."""
 
     def __init__(self, generators: list[torch.Generator], loss: Loss, batch: int | None) -> None:
         self.generators, self.n, self.d, self.batch = generators, loss.n, loss.d, batch
@@ -179,15 +183,17 @@ class _Source:
         # The same block whatever the number of chains, so that a chain draws the same alone.
         self.block = max(1, min(64, _BLOCK // (8 * loss.d)))
         self.at = self.block
+        self.noise: Tensor | None = None
 
     def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.at >= self.block:
             self.at = 0
-            shape, dtype = (self.block, self.d), self.like.dtype
-            self.noise = torch.empty(len(self.generators), *shape, dtype=dtype)
+            shape, dtype = (len(self.generators), self.block, self.d), self.like.dtype
+            if self.noise is None:
+                self.noise = torch.empty(shape, dtype=dtype)
             for out, generator in zip(self.noise, self.generators):
                 out.normal_(generator=generator)
-            self.noise = self.noise.to(self.like.device)
+            self.placed = self.noise.to(self.like.device)
             self.uniform = torch.stack(
                 [torch.rand(2, self.block, generator=g, dtype=dtype) for g in self.generators], 1
             )
@@ -197,4 +203,4 @@ class _Source:
         i = self.at
         self.at += 1
         rows = None if self.batch is None else self.rows[:, i]
-        return self.noise[:, i], self.uniform[:, :, i].to(self.like.device), rows
+        return self.placed[:, i], self.uniform[:, :, i].to(self.like.device), rows

@@ -245,9 +245,9 @@ class Nearest:
 
     def __str__(self) -> str:
         return (
-            f"step {self.event:g} lies a factor {np.exp(self.distance):.2f} from the changepoint at {self.changepoint:g} "
-            f"(checkpoints there are a factor {np.exp(self.resolution):.2f} apart; in {self.shuffles} shuffles the mean "
-            f"is {np.exp(self.null_mean):.2f}, p = {self.p:.2g})"
+            f"step {self.event:.0f} lies a factor {np.exp(self.distance):.2f} from the changepoint at "
+            f"{self.changepoint:g} (checkpoints there are a factor {np.exp(self.resolution):.2f} apart; in "
+            f"{self.shuffles} shuffles the mean is {np.exp(self.null_mean):.2f}, p = {self.p:.2g})"
         )
 
 

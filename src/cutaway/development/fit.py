@@ -3,7 +3,7 @@
 From Z(t) = integral exp(-t L) dw ~ t^-lambda (log t)^(m - 1) (Watanabe 2009) an estimate at t = n beta is
 
     lambda_hat(t) = -t d log Z / dt ~ lambda - (m - 1) / (log t + c)         m > 1
-    lambda_hat(t) ~ lambda - c t^(-1/2)                                      m = 1: the next power, from quartic directions
+    lambda_hat(t) ~ lambda - c t^(-1/2)         m = 1: the next power, from quartic directions
 
 so that one number at one t lies below lambda, by much where the multiplicity m is above 1.
 """

@@ -123,8 +123,9 @@ class LLC:
             ("R-hat, ESS", f"{_shown(self.r_hat)}, {_shown(self.ess)}", "of the loss"),
         ]
         lines = [f"local learning coefficient ({self.gradients:,} gradients, {self.seconds:.1f} s)", *columns(rows)]
-        lines += ["  checks", *columns([(c.name, _shown(c.value), c.allowed, "pass" if c.passed else "FAIL")
-                                        for c in self.checks], right=(1,), indent="    ")] if self.checks else []  # fmt: skip
+        if self.checks:
+            shown = [(c.name, _shown(c.value), c.allowed, "pass" if c.passed else "FAIL") for c in self.checks]
+            lines += ["  checks", *columns(shown, right=(1,), indent="    ")]
         lines += [f"  REFUSED: {why}" for why in self.refused]
         return "\n".join(lines)
 

@@ -23,19 +23,22 @@ def next_token(forward: Callable[..., Any], ids: Tensor) -> Tensor:
     logits = getattr(out, "logits", out)[:, :-1]
     # logsumexp - logit: a gather that vmap does in one kernel, where cross_entropy would loop over chains
     right = logits.gather(-1, ids[:, 1:, None])[..., 0]
-    return (logits.logsumexp(-1) - right).mean(-1)
+    loss: Tensor = (logits.logsumexp(-1) - right).mean(-1)
+    return loss
 
 
 def squared_error(forward: Callable[..., Any], x: Tensor, y: Tensor) -> Tensor:
     """1/2 |y - f(x)|^2 of each row, [b]: minus the log density of y under N(f(x), 1), but for a constant."""
-    return 0.5 * (forward(x) - y).flatten(1).square().sum(-1)
+    loss: Tensor = 0.5 * (forward(x) - y).flatten(1).square().sum(-1)
+    return loss
 
 
 def cross_entropy(forward: Callable[..., Any], x: Tensor, labels: Tensor) -> Tensor:
     """-log softmax(f(x))[label] of each row, [b]."""
     out = forward(x)
     logits = getattr(out, "logits", out)
-    return logits.logsumexp(-1) - logits.gather(-1, labels[:, None])[:, 0]
+    loss: Tensor = logits.logsumexp(-1) - logits.gather(-1, labels[:, None])[:, 0]
+    return loss
 
 
 class Loss:
@@ -68,8 +71,9 @@ class Loss:
 
     def items(self, theta: Tensor, *batch: Tensor) -> Tensor:
         """[d] and a batch -> losses [b]."""
-        parameters = self.weights.unpack(theta)
+        return self._items_of(self.weights.unpack(theta), *batch)
 
+    def _items_of(self, parameters: dict[str, Tensor], *batch: Tensor) -> Tensor:
         def forward(*inputs: Any, **more: Any) -> Any:
             return functional_call(self.module, parameters, inputs, more)
 
@@ -77,6 +81,10 @@ class Loss:
 
     def mean(self, theta: Tensor, *batch: Tensor) -> Tensor:
         return self.items(theta, *batch).mean()
+
+    def mean_of(self, parameters: dict[str, Tensor], *batch: Tensor) -> Tensor:
+        """The mean loss with parameters by name."""
+        return self._items_of(parameters, *batch).mean()
 
     def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
         return tuple(part[rows] for part in self.data)
@@ -112,6 +120,7 @@ class Gradients:
     def __init__(self, loss: Loss, shared: bool, traced: bool = True) -> None:
         self.loss, self.shared, self.traced = loss, shared, traced
         self.how = ""
+        self._slopes: Tensor | None = None
         self._graphs: dict[tuple[Any, ...], Callable[..., tuple[Tensor, Tensor]]] = {}
         one = grad_and_value(loss.mean)
         self._vmapped = vmap(one, in_dims=(0, *([None if shared else 0] * len(loss.data))))
@@ -154,12 +163,17 @@ class Gradients:
         return graph if same else self._vmapped
 
     def _each(self, theta: Tensor, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        found = []
+        """Chain by chain, with each chain's own slice of theta as the parameters: no copy but the gradient's."""
+        if self._slopes is None or self._slopes.shape != theta.shape:
+            self._slopes = torch.empty_like(theta)
+        slopes, weights, values = self._slopes, self.loss.weights, []
         for i, one in enumerate(theta):
             mine = batch if self.shared else tuple(part[i] for part in batch)
             with torch.enable_grad():
-                leaf = one.detach().requires_grad_()
-                value = self.loss.mean(leaf, *mine)
-                (slope,) = torch.autograd.grad(value, leaf)
-            found.append((slope, value.detach()))
-        return torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])
+                pieces = [piece.detach().requires_grad_() for piece in torch.split(one, weights.sizes)]
+                value = self.loss.mean_of(weights.place(pieces), *mine)
+                found = torch.autograd.grad(value, pieces)
+            for out, slope in zip(torch.split(slopes[i], weights.sizes), found):
+                out.copy_(slope)
+            values.append(value.detach())
+        return slopes, torch.stack(values)

@@ -32,9 +32,10 @@ class Data:
     def loss(self, subject: Any, weights: Chosen = None) -> Loss:
         module = module_of(subject)
         if hasattr(module, "set_attn_implementation"):
+            set_attention: Any = module.set_attn_implementation
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                module.set_attn_implementation("eager")  # plain operations: batched over chains, twice differentiable
+                set_attention("eager")  # plain operations: batched over chains, twice differentiable
         return Loss(module, self.tensors, self.per_item, weights)
 
 
@@ -75,8 +76,8 @@ def llc_measure(data: Data, setting: Setting, weights: Chosen = None, name: str 
 
 
 def head_llc_measure(data: Data, setting: Setting, heads: Sequence[tuple[int, int]]) -> Function:
-    """The LLC restricted to the weights of each head (Wang et al. 2024, "Differentiation and specialization of attention
-    heads via the refined local learning coefficient"). Costs the chains, a head."""
+    """The LLC restricted to the weights of each head (Wang et al. 2024, "Differentiation and specialization of
+    attention heads via the refined local learning coefficient"). Costs the chains, a head."""
 
     def measured(subject: Any) -> dict[str, Any]:
         found = {}

@@ -3,12 +3,11 @@
 A rule moves positions w [chains, d] given grad L [chains, d] on each chain's batch and standard normal noise of the
 same shape. In all of them eps is a step in time such that a mode of curvature k is stable for eps k < 4.
 
-| rule | step |
-|---|---|
-| SGLD (Welling & Teh 2011; Lau et al. 2023) | w += eps/2 (-n beta grad L - gamma (w - w*)) + N(0, eps) |
-| RMSprop-SGLD (Li et al. 2016) | the same with eps G, G = 1/(sqrt(v) + 0.1), v the running mean of squared gradients |
-| SGNHT (Ding et al. 2014) | dw = p dt, dp = -grad U dt - xi p dt + sqrt(2 A) dW, dxi = (p.p/d - 1) dt, h = sqrt(eps), split as BADODAB (Leimkuhler & Shang 2016) |
-| HMC (Duane et al. 1987) | leapfrog steps of h = sqrt(eps) on the full data, accepted or not; exact for any eps |
+SGLD (Welling & Teh 2011; Lau et al. 2023)   w += eps/2 (-n beta grad L - gamma (w - w*)) + N(0, eps)
+RMSprop-SGLD (Li et al. 2016)                the same with eps G, G = 1/(sqrt(v) + 0.1), v a running mean of grad L^2
+SGNHT (Ding et al. 2014)                     dw = p dt, dp = -grad U dt - xi p dt + sqrt(2 A) dW, dxi = (p.p/d - 1) dt,
+                                             h = sqrt(eps), split as BADODAB (Leimkuhler & Shang 2016)
+HMC (Duane et al. 1987)                      leapfrogs of h = sqrt(eps) on all data, accepted or not; exact for any eps
 """
 
 from __future__ import annotations
@@ -158,7 +157,8 @@ class HMC:
         # Trajectories of one length would never mix a mode whose period they are a multiple of.
         h, w, p = eps**0.5 * (0.7 + 0.3 * uniform[1][:, None]), state.w.clone(), noise
         if "grad" not in state.more:
-            state.more["grad"], state.more["loss"] = evaluate(w)
+            grad, state.more["loss"] = evaluate(w)
+            state.more["grad"] = grad.clone()  # the next evaluation may write where this one did
         grad, loss = state.more["grad"], state.more["loss"]
         before = posterior.energy(w, loss) + 0.5 * p.square().sum(-1)
         p = p - 0.5 * h * posterior.gradient(w, grad)

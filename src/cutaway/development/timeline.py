@@ -1,8 +1,9 @@
-"""Measures over the checkpoints of a training run: one row a checkpoint, written as it comes, resumed where it stopped."""
+"""Measures over the checkpoints of a training run: a row a checkpoint, written as it comes, resumed after a stop."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -80,7 +81,7 @@ class Timeline:
         cuts = [int(np.searchsorted(self.steps, step)) for step in self.found[by].steps]
         ends = [0, *cuts, len(self.steps) - 1]
         out = []
-        for i, (a, b) in enumerate(zip(ends, ends[1:])):
+        for i, (a, b) in enumerate(itertools.pairwise(ends)):
             changes = {}
             for name in self.series:
                 change = float(self.values(name)[b] - self.values(name)[a])
@@ -89,7 +90,7 @@ class Timeline:
         return out
 
     def to_json(self, by: str | None = None) -> dict[str, Any]:
-        """Panels to stack over one axis of steps; stages by the changepoints of one series (the first that has some)."""
+        """Panels to stack over one axis of steps; stages by the changepoints of one series (the first with some)."""
         by = by or next((name for name, one in self.found.items() if one.points), None)
         return {
             "schema": SCHEMA,
@@ -131,11 +132,7 @@ class Timeline:
         names = list(self.series)
         shown = names if len(names) <= 10 else names[:10]
         rows = [("step", *shown)]
-        keep = (
-            range(len(self.steps))
-            if len(self.steps) <= 24
-            else np.unique(np.linspace(0, len(self.steps) - 1, 24).astype(int))
-        )
+        keep = np.unique(np.linspace(0, len(self.steps) - 1, 24).astype(int)).tolist()
         for i in keep:
             rows.append((f"{self.steps[i]:,}", *(_cell(self.series[name][i]) for name in shown)))
         lines = [f"{self.name}: {len(self.steps)} checkpoints", *columns(rows, right=range(len(rows[0])))]
@@ -219,14 +216,8 @@ def timeline(
 
 def _assembled(checkpoints: Checkpoints, rows: Sequence[Mapping[str, Any]], folder: Path | None) -> Timeline:
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    missing = {"value": None}
-    series = {
-        name: tuple(
-            Point(**{k: math.nan if v is None else v for k, v in row["values"].get(name, missing).items()})
-            for row in rows
-        )
-        for name in names
-    }
+    missing: dict[str, Any] = {"value": None}
+    series = {name: tuple(_read_point(row["values"].get(name, missing).items()) for row in rows) for name in names}
     arrays = {}
     for name in rows[0]["arrays"]:
         parts = [
@@ -253,6 +244,11 @@ def _point(value: Any) -> dict[str, Any]:
     point: dict[str, Any] = {"value": value.value, "low": ends[0], "high": ends[1]}
     point = {k: v if math.isfinite(v) else None for k, v in point.items()}
     return {**point, "n": value.n, "unit": value.unit.strip(), "note": value.note}
+
+
+def _read_point(row: Mapping[str, Any]) -> Point:
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    return Point(**values)
 
 
 def _short(value: float | None) -> str:

@@ -37,8 +37,12 @@ class Weights:
 
     def unpack(self, theta: Tensor) -> dict[str, Tensor]:
         """[d] -> the parameters (and buffers) by name, the chosen weights from theta."""
+        return self.place(torch.split(theta, self.sizes))
+
+    def place(self, pieces: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The same from the pieces of theta, one for each of `chosen`."""
         out = dict(self.parameters)
-        for (name, entries), piece in zip(self.chosen, theta.split(self.sizes)):
+        for (name, entries), piece in zip(self.chosen, pieces):
             whole = self.parameters[name]
             if entries is not None:
                 piece = whole.flatten().index_copy(0, entries, piece)

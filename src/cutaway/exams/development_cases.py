@@ -243,13 +243,13 @@ def grokking_case(
     peak = int(np.nanargmax(llc))
     lines = [
         f"at the last checkpoint: {final}",
-        f"LLC: highest at step {line.steps[peak]} ({llc[peak]:.1f}), {llc[-1]:.1f} at the end, {llc[0]:.1f} at the start",
+        f"LLC: {llc[0]:.1f} at the start, highest at step {line.steps[peak]} ({llc[peak]:.1f}), {llc[-1]:.1f} at the end",
     ]
     return finished(line, event="test accuracy", seed=seed, lines=lines)
 
 
 def _steepest(found: Any, data: Any, setting: Any, find_step: Callable[..., Any]) -> Any:
-    """The smallest of the steps found at the first, a middle and the last checkpoint: one for all, so that they compare."""
+    """The smallest of the steps found at the first, a middle and the last checkpoint: one for all, to compare them."""
     places = (0, len(found) // 2, len(found) - 1)
     return min((find_step(data.loss(found.open(found.items[i])), setting) for i in places), key=lambda s: s.eps)
 

@@ -58,7 +58,7 @@ def deep_linear(dims: Sequence[int], rank: int, point: Point = "generic", seed: 
     def orthogonal(rows: int, cols: int) -> Tensor:
         # Singular values of 1: a generic point whose curvatures lie within reach of one another
         drawn = torch.randn(max(rows, cols), min(rows, cols), generator=generator, dtype=torch.float64)
-        q = torch.linalg.qr(drawn).Q
+        q: Tensor = torch.linalg.qr(drawn).Q
         return q if rows >= cols else q.T
 
     weights = [orthogonal(rows, cols) for cols, rows in pairwise(dims)]

@@ -1,5 +1,5 @@
-"""The toy model of superposition with two hidden dimensions, whose loss is known in closed form: regular polygons are its
-critical points (Chen et al. 2023, "Dynamical versus Bayesian phase transitions in a toy model of superposition").
+"""The toy model of superposition with two hidden dimensions and its loss in closed form: regular polygons are critical
+points (Chen et al. 2023, "Dynamical versus Bayesian phase transitions in a toy model of superposition").
 
 One feature of c is on at a time, with strength mu uniform on [0, 1]; x = mu e_i goes to ReLU(W^T W x + b), so
 
