@@ -18,6 +18,7 @@ from cutaway.cli import (
     models,
     neurons,
     organism,
+    patchscope,
     probe,
     repair,
     steer,
@@ -60,6 +61,7 @@ app.command("view")(view.view)
 app.command("lens", short_help="What each layer would say next.")(lens.lens)
 app.command("sweep", short_help="Which parts carry a behaviour: change each by itself.")(sweep.sweep)
 app.command("heads", short_help="What each attention head looks at.")(heads.heads)
+app.command("patchscope", short_help="What a state says, put into another prompt.")(patchscope.patchscope)
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)
 app.command("repair", short_help="What makes up for a head that is taken away.")(repair.repair)

@@ -12,6 +12,7 @@ from cutaway.readouts.heads import HeadScores, head_scores
 from cutaway.readouts.labelled import Labelled, read_labelled
 from cutaway.readouts.lens import Lens, lens
 from cutaway.readouts.low_rank import HeadCircuit, head_circuit
+from cutaway.readouts.patchscope import Patchscope, patchscope
 from cutaway.readouts.probe import Probe, probe
 from cutaway.readouts.self_repair import SelfRepair, self_repair
 from cutaway.readouts.token_heads import TokenHeads, token_heads
@@ -25,6 +26,7 @@ __all__ = [
     "HeadScores",
     "Labelled",
     "Lens",
+    "Patchscope",
     "Probe",
     "SelfRepair",
     "TokenHeads",
@@ -36,6 +38,7 @@ __all__ = [
     "head_circuit",
     "head_scores",
     "lens",
+    "patchscope",
     "patterns",
     "probe",
     "read_labelled",

@@ -70,7 +70,7 @@ class SelfRepair:
                 *columns(rows, right=(1, 2, 3, 4, 5)),
                 f"  logit difference, mean over {self.direct.shape[1]} items; the {len(order)} heads of "
                 f"{len(self.places)} whose direct effect falls most",
-                "  share: repaired / -direct. Below 0 later parts add to the loss; over 100 % more comes back than was lost",
+                "  share: repaired / -direct. Below 0 later parts add to the loss, over 100 % more comes back",
             ]
         )
 
