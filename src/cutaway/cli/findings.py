@@ -83,7 +83,7 @@ def finish(
     else:
         print(result)
     if out is not None:
-        say(f"\nWrote {out}/")
+        say(f"\nWrote {out}/   (to look at it: cutaway view {shlex.quote(str(out))})")
 
 
 def null_seeds(model: Model, seed: int, most: int = 5) -> tuple[int, ...]:

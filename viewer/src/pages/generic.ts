@@ -26,11 +26,13 @@ export function genericPage({ result }: Context, broken = false): Page {
     note = broken ? null : h("p", { class: "trouble", role: "alert" }, `Its evidence cannot be read: ${error.message}.`);
   }
   const scalars = Object.entries(body).filter(([key, value]) => !APART.has(key) && isScalar(value));
-  const said = [body.finding, body.claim, body.title].find((value): value is string => typeof value === "string" && value !== "");
+  const said = [body.finding, body.claim, body.title, body.about].find((value): value is string => typeof value === "string" && value !== "");
+  const verdict = typeof body.passed === "boolean" ? [h("span", { class: `verdict ${body.passed ? "good" : "bad"}` }, body.passed ? "passed" : "failed")] : [];
   return {
     ...(said && !evidence.length ? { finding: said } : {}),
+    measured: verdict,
     evidence,
-    facts: scalars.filter(([, value]) => value !== null && String(value).length < 60).slice(0, 8).map(([key, value]) => [words(key), scalar(value)]),
+    facts: scalars.filter(([key, value]) => key !== "passed" && value !== null && String(value).length < 60).slice(0, 8).map(([key, value]) => [words(key), scalar(value)]),
     sections: [
       note,
       ...figures(pictures),

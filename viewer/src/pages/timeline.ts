@@ -63,7 +63,7 @@ export function timelinePage({ result, params, source, several }: Context): Page
     const log = params.choice("axis", ["log", "linear"]) === "log";
     drawn = picked().map((panel, i) =>
       chart({
-        label: panel.title, xTitle: file.x?.label ?? "step", yTitle: panel.unit || panel.title.slice(0, 24), log, zero: false, height: 170,
+        label: panel.title, xTitle: file.x?.label ?? "step", yTitle: panel.unit || panel.title.slice(0, 24), log, zero: false, height: 168, stacked: true,
         series: [{ name: panel.title, tone: i % 2 ? "fire" : "up", spots: steps.map((x, t) => ({ x, y: panel.values[t] ?? null, low: panel.low[t] ?? null, high: panel.high[t] ?? null })) }],
         spans: stages.map((stage) => ({ from: stage.from, to: stage.to, label: i ? "" : `stage ${stage.name}` })),
         marks: (panel.changepoints?.points ?? []).map((point) => ({ x: point.step, low: point.interval?.[0] ?? null, high: point.interval?.[1] ?? null, label: `changepoint at step ${figure(point.step, 4)}, p ${figure(point.p, 2)}` })),

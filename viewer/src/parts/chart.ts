@@ -37,6 +37,8 @@ export interface Chart {
   at?: number | null;
   /** The cursor stands at any x, not only where there is a point. */
   free?: boolean;
+  /** One of a stack: a heading in place of the legend, and what it says at the cursor only for those who hear it. */
+  stacked?: boolean;
   onmove?(x: number): void;
   onopen?(x: number): void;
 }
@@ -63,7 +65,7 @@ export function chart(given: Chart): Drawn {
   const x = (value: number) => across(place(value));
   const marks = ticks(low, high, 5);
   const cursor = svg("line", { class: "cursor", y1: frame.top, y2: frame.bottom });
-  const readout = h("p", { class: "readout", role: "status", "aria-live": "polite" });
+  const readout = h("p", { class: given.stacked ? "readout unseen" : "readout", role: "status", "aria-live": "polite" });
   let here = given.at ?? null;
 
   const drawing = svg(
@@ -76,7 +78,7 @@ export function chart(given: Chart): Drawn {
       svg("g", { class: `span s${i % 2}` }, svg("rect", { x: x(span.from), width: Math.max(1, x(span.to) - x(span.from)), y: frame.top, height: frame.bottom - frame.top }), svg("text", { x: (x(span.from) + x(span.to)) / 2, y: frame.bottom - 5, "text-anchor": "middle" }, span.label)),
     ),
     ...marks.map((mark) => svg("g", { class: "tick" }, svg("line", { class: mark === 0 ? "grid zero" : "grid", x1: frame.left, x2: frame.right, y1: up(mark), y2: up(mark) }), svg("text", { x: frame.left - 7, y: up(mark) + 3.5, "text-anchor": "end" }, tickText(mark, marks)))),
-    ...xTicks(given, xs, from, to).map(({ at, text }) => svg("g", { class: "tick" }, svg("line", { class: "grid", x1: x(at), x2: x(at), y1: frame.bottom, y2: frame.bottom + 4 }), svg("text", { x: x(at), y: frame.bottom + 16, "text-anchor": "middle" }, text))),
+    ...apart(xTicks(given, xs, from, to), x).map(({ at, text }) => svg("g", { class: "tick" }, svg("line", { class: "grid", x1: x(at), x2: x(at), y1: frame.bottom, y2: frame.bottom + 4 }), svg("text", { x: x(at), y: frame.bottom + 16, "text-anchor": "middle" }, text))),
     svg("text", { class: "axis", x: (frame.left + frame.right) / 2, y: height - 6, "text-anchor": "middle" }, given.xTitle),
     svg("text", { class: "axis", x: 12, y: (frame.top + frame.bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(frame.top + frame.bottom) / 2})` }, given.yTitle),
     ...(given.marks ?? []).map((mark) =>
@@ -128,7 +130,7 @@ export function chart(given: Chart): Drawn {
   });
   if (given.onmove) drawing.addEventListener("pointermove", (event) => event.buttons && step(valueAt(event)));
   if (here !== null) move(here);
-  return { element: h("figure", { class: "chart-box" }, legend(given.series), drawing, readout), move };
+  return { element: h("figure", { class: "chart-box" }, given.stacked ? h("figcaption", { class: "chart-name" }, given.label) : legend(given.series), drawing, readout), move };
 }
 
 function curve(one: Series, x: (value: number) => number, up: (value: number) => number): SVGGElement {
@@ -160,6 +162,16 @@ function xTicks(given: Chart, xs: readonly number[], from: number, to: number): 
   for (let d = Math.ceil(from); d <= Math.floor(to); d++) decades.push(10 ** d);
   const marks = decades.length > 2 ? decades : xs.filter((value) => value > 0).filter((_, i, all) => i % Math.ceil(all.length / 10) === 0);
   return [...(xs[0] === 0 ? [{ at: 0, text: "0" }] : []), ...marks.filter((at) => at > 0).map((at) => ({ at, text: at >= 1000 ? at.toLocaleString("en") : String(Number(at.toPrecision(3))) }))];
+}
+
+/** Ticks that leave room for each other's words. */
+function apart<T extends { at: number; text: string }>(all: readonly T[], x: (value: number) => number): T[] {
+  const kept: T[] = [];
+  for (const tick of all) {
+    const last = kept.at(-1);
+    if (!last || x(tick.at) - x(last.at) > 3.2 * (tick.text.length + last.text.length) + 6) kept.push(tick);
+  }
+  return kept;
 }
 
 function legend(series: readonly Series[]): HTMLElement {
