@@ -56,7 +56,7 @@ def _rows(case: IOICase) -> list[dict[str, Any]]:
         name = item.effect.name
         if name.startswith(("Jaccard", "mean |gap|", "share of the circuit's heads")):
             rows.append(_row(f"{case.model}: {name}", item.nulls[0].estimate if item.nulls else None, item.effect))
-    for test in case.circuit.parts["tests"].tests:
+    for test in case.circuit.parts["tests"].tests if "tests" in case.circuit.parts else ():
         row = _row(f"{case.model}: {test.name}, {test.outcome} (Holm p {test.p_holm:.2g}); {test.statistic.name}", None,
                    test.statistic)  # fmt: skip
         rows.append(row)
