@@ -130,7 +130,7 @@ class Search:
         else:
             values = self.task.take(torch.arange(len(self.task)).repeat(len(masks))).metric(logits).double()
             apart = (values - self.metric.repeat(len(masks))).abs()
-        return apart.unflatten(0, (len(masks), -1)).mean(1).cpu()
+        return apart.reshape(len(masks), -1).mean(1).cpu()
 
     def _logits(self, masks: Tensor, first: int) -> Tensor:
         n, m = len(self.task), len(masks)

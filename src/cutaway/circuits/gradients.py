@@ -138,8 +138,8 @@ def gradient_pass(
     count = len(wires.layers)
     senders = Senders(first[0], tuple(u[i] for i in range(count)), tuple(mlp[i] for i in range(count)))
     attended = {i: (run[name].detach(), raw[("pattern", i)]) for i, name in enumerate(names)}
-    places = tuple(read[i] for i in range(2 * count + 1))
-    return Pass(senders, places, gradients, values.detach(), ends, held, attended)
+    streams = tuple(read[i] for i in range(2 * count + 1))
+    return Pass(senders, streams, gradients, values.detach(), ends, held, attended)
 
 
 def _readers(layer: LayerWires, i: int) -> list[tuple[nn.Module, list[int]]]:

@@ -93,7 +93,9 @@ def _corrected(part: Part, passes: list[Pass], delta: Senders) -> list[Tensor]:
                     for seen, score in zip(passes, scores):
                         pattern, gradient = seen.patterns[i]
                         effect = ((pattern - change) * gradient).sum((-2, -1))  # [source, row, head]
-                        effect = effect.unflatten(-1, (n, -1)).sum(-1).transpose(0, 1)  # a key head's query heads
+                        effect = (
+                            effect.reshape(*effect.shape[:2], n, -1).sum(-1).transpose(0, 1)
+                        )  # a key head's query heads
                         block = score if inside is None else score[:, number]
                         block[:, sources[0] : sources[-1] + 1, at : at + n] = effect
             at += n
@@ -117,7 +119,8 @@ def _patterns(part: Part, i: int, kind: str, stream: Tensor, delta: Senders, sou
     batch = type(part.batch)(part.batch.ids.repeat(several, 1), part.batch.mask.repeat(several, 1))
     with torch.no_grad(), skipped(wires, i), tapped(taps):
         run = wires.model.run(batch, read=[f"attn_probs.{i}"], stop_after=i, logits=False)
-    return run[f"attn_probs.{i}"].unflatten(0, (several, size))
+    pattern: Tensor = run[f"attn_probs.{i}"]
+    return pattern.reshape(several, size, *pattern.shape[1:])
 
 
 def _messages(wires: Wires, delta: Senders, sources: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def _routes(wires: Wires, batch: Any, ends: Tensor, labels: Tensor | None, spans
         to_values = _to_values(layer, reach[..., first_source : first_source + heads], run, i)  # [row, position, head]
         for h in range(heads):
             into(first + h, reach[..., first_source + h], share)
-        shared = to_values.unflatten(-1, (kv, -1)).amax(-1)
+        shared = to_values.reshape(rows, width, kv, -1).amax(-1)
         for h in range(kv):
             into(first + heads + h, shared[..., h], share)
             into(first + heads + kv + h, shared[..., h], share)
