@@ -36,7 +36,7 @@ def carry_case() -> Case:
         "carry", "almanac's addition: is there a carry?", CausalModel(inputs, school, name="addition by digits", **how),
         {"carry": subspace("resid_post.1", "answer", dims=32)},
         rivals={"units and tens, added once": (CausalModel(inputs, parallel, name="units and tens", **how), "units")},
-        n=2000, steps=300, sweep=("carry", ("resid_pre.0", "resid_post.*"), None),
+        n=800, n_test=200, steps=200, batch=48, sweep=("carry", ("resid_pre.0", "resid_post.*"), None),
         expect="no carry: below .5, the network left alone",
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ def greater_than_case() -> Case:
     return Case(
         "greater-than", "the year that the answer must exceed", right,
         {"threshold": subspace("resid_post.1", "answer", dims=8)},
-        rivals={"the tens alone": (wrong, "tens")}, n=1200, steps=300,
+        rivals={"the tens alone": (wrong, "tens")}, n=800, n_test=200, steps=200, batch=48,
         sweep=("threshold", ("resid_pre.0", "resid_post.*"), None),
     )  # fmt: skip
 
@@ -146,7 +146,7 @@ def ioi_case() -> Case:
         "ioi", "which name is repeated", CausalModel(inputs, place, name="indirect objects, by place", **how),
         {"position": subspace("resid_post.1", "answer", dims=8)},
         rivals={"by the name": (CausalModel(inputs, name, name="indirect objects, by name", **how), "subject")},
-        n=1000, steps=300, sweep=("position", ("resid_pre.0", "resid_post.*"), None),
+        n=800, n_test=200, steps=200, batch=48, sweep=("position", ("resid_pre.0", "resid_post.*"), None),
     )  # fmt: skip
 
 
@@ -186,5 +186,5 @@ def two_hop_case() -> Case:
         "two-hop", "the state between the city and its capital", CausalModel(inputs, chain, name="two hops", **how),
         {"state": subspace("resid_post.0", "city", dims=32)},
         rivals={"both from the city": (CausalModel(inputs, direct, name="both from the city", **how), "state")},
-        n=1500, steps=300, sweep=("state", ("resid_pre.0", "resid_post.*"), None),
+        n=800, n_test=200, steps=200, batch=48, sweep=("state", ("resid_pre.0", "resid_post.*"), None),
     )  # fmt: skip
