@@ -17,15 +17,40 @@ def render(circuit: Circuit, edges: int = EDGES) -> str:
     c, graph = circuit.choices, circuit.graph
     unit = c.get("unit") or c.get("metric", "")
     on_paths = int(graph.on_paths(circuit.members).sum())
+    size = (
+        f"{circuit.size:,} of {graph.n_edges:,} edges ({circuit.share:.1%}), {on_paths:,} of them on a path from the "
+        "input to the logits"
+    )
     lines = [
-        f"Circuit of {c.get('task')} in {c.get('model')}: {circuit.size:,} of {graph.n_edges:,} edges "
-        f"({circuit.share:.1%}), {on_paths:,} of them on a path from the input to the logits",
+        f"Circuit of {c.get('task')} in {c.get('model')}: {size if circuit.level == 'edge' else _whole(circuit)}",
         f"by {c.get('method')} on {c.get('n')} items; metric {c.get('metric')}, {c.get('ablation')} ablation, "
         f"{'queries, keys and values apart' if graph.split else 'a head as one destination'}, "
         f"{'all positions' if not graph.spans else 'positions ' + ', '.join(graph.spans)}, "
         f"seed {c.get('seed')}",
         "",
         *_nodes(circuit),
+    ]
+    if circuit.level == "edge":
+        lines += _edges(circuit, edges, unit)
+    for part in circuit.parts.values():
+        lines += ["", str(part)]
+    for item in circuit.evidence:
+        lines += ["", str(item)]
+    return "\n".join(lines)
+
+
+def _whole(circuit: Circuit) -> str:
+    """Of a circuit of whole nodes: how many, and what stays in beside them."""
+    fixed = ["input", *circuit.choices.get("always_in", ())]
+    free = [s for s in circuit.graph.sources if s not in fixed]
+    there = circuit.members.any(1).tolist()
+    count = sum(yes and s in free for s, yes in zip(circuit.graph.sources, there))
+    return f"{count} of {len(free)} nodes, with all their edges; always in: {', '.join(dict.fromkeys(fixed))}"
+
+
+def _edges(circuit: Circuit, edges: int, unit: str) -> list[str]:
+    c = circuit.choices
+    lines = [
         "",
         f"Strongest edges; score: {c.get('score', 'what the metric is estimated to lose')}"
         + (f" (metric: {c.get('metric')}, {unit})" if unit else f" (metric: {c.get('metric')})"),
@@ -35,11 +60,7 @@ def render(circuit: Circuit, edges: int = EDGES) -> str:
     lines += columns(rows, right=(2,))
     if circuit.size > len(shown):
         lines.append(f"  … and {circuit.size - len(shown):,} more (.edges has them all)")
-    for part in circuit.parts.values():
-        lines += ["", str(part)]
-    for item in circuit.evidence:
-        lines += ["", str(item)]
-    return "\n".join(lines)
+    return lines
 
 
 def _nodes(circuit: Circuit) -> list[str]:

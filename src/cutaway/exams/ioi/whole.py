@@ -6,6 +6,7 @@ completeness and minimality; beside random circuits, the simplest ranking, and a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,8 @@ from cutaway.exams.ioi.published import beside_published, has_its_shape
 from cutaway.exams.ioi.result import Criterion, IOICase
 from cutaway.exams.ioi.search import BAND, Trials, resampled, single_effects, smallest
 from cutaway.model import Model
+from cutaway.tasks import TaskWarning
+from cutaway.tasks import task as make
 
 ABLATIONS = ("resample", "mean")
 Say = Callable[[str], None]
@@ -58,13 +61,13 @@ def ioi_case(
     do the task. Costs, in forwards of half the items: about 2 (heads^2 / 2 + draws), 6 a head, and 30 a head found.
     Raises InputError for a model that does not do the task (the figures are said), and where nothing can be found.
     """
-    from cutaway.tasks import task as make
-
     tell = say or (lambda _: None)
     n, draws, resamples = (min(n, 64), min(draws, 40), min(resamples, 4)) if quick else (n, draws, resamples)
     task = make("ioi", model, n=n, seed=seed, counterfactual="abc")
     tell(f"Whether {model.name} does it")
-    competence = make("ioi", model, n=n, seed=seed).check(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TaskWarning)  # it is said by the error, or in the result
+        competence = make("ioi", model, n=n, seed=seed).check(model)
     if competence.does == "no" and not force:
         raise InputError(
             f"{competence.verdict} A circuit of it would be of nothing: none is named (--force names one all the same)."
@@ -87,9 +90,17 @@ def ioi_case(
     ]
     parts["faithfulness"] = Ablations((*parts["faithfulness"], kinds[0]))
     tell("Minimality, completeness and the five tests")
-    parts["minimality"] = minimality(wires, circuit, judged_on, groups=named.inside, null_parts=16, seed=seed)
+    parts["minimality"] = minimality(
+        wires,
+        circuit,
+        judged_on,
+        groups=named.inside,
+        draws=4 if quick else 12,
+        null_parts=8 if quick else 16,
+        seed=seed,
+    )
     parts["completeness"] = completeness(
-        wires, circuit, judged_on, draws=20, greedy=2, null_draws=10 if quick else 20, seed=seed
+        wires, circuit, judged_on, draws=10 if quick else 40, greedy=1 if quick else 3, null_draws=10, seed=seed
     )
     if len(heads) < len(trials.heads):  # of all heads there is nothing to compare with
         parts["tests"] = circuit_tests(wires, circuit, judged_on, draws=max(draws, 60), seed=seed)
