@@ -84,7 +84,7 @@ def diagram(n: int, m: int, *, seed: int, effort: float, on: Callable[[str], Non
         Check(f"cells in theory's phase (of those it decides by {CLEAR - 1:.0%})", 0.9, share, 0, "at least"),
         Check("loss / theory's, highest of all cells", 1.0, number("", float(over), len(p)), 0.02, "at most",
               "theory has zero bias: an upper bound"),
-        Check("phases seen", 3, number("", len(found["ReLU"].unique()), len(p))),
+        Check("phases seen", 3, number("", len(set(found["ReLU"].tolist())), len(p))),
     )  # fmt: skip
     evidence = Evidence(
         claim="Training falls into the phase that costs least",

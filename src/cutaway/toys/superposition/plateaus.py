@@ -110,8 +110,14 @@ def _draw(figure: Any, data: Mapping[str, Any]) -> None:
     left.set(xscale="log", xlabel="1 / density", ylabel="D* = m / |W|²", title="dimensions per feature")
     for ax, key, title in ((middle, "D_i", "D_i, trained"), (right, "random", "D_i, random directions (null)")):
         for at, values in zip(x, data[key]):
-            jitter = np.linspace(0.98, 1.02, len(values)) if values else []
-            ax.plot(at * np.array(jitter), values, ".", color="C0" if key == "D_i" else "0.5", ms=2, alpha=0.5)
+            ax.plot(
+                at * np.linspace(0.98, 1.02, len(values)),
+                values,
+                ".",
+                color="C0" if key == "D_i" else "0.5",
+                ms=2,
+                alpha=0.5,
+            )
         for name, value in data["fractions"].items():
             ax.axhline(value, color="k", ls="--", lw=0.6)
             ax.annotate(name, (x[-1] * 1.05, value), fontsize=6, va="center", annotation_clip=False)

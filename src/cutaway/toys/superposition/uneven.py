@@ -14,7 +14,7 @@ import torch
 
 from cutaway.core import Comparison, Evidence
 from cutaway.evidence import proportion
-from cutaway.toys.superposition.data import Exact, Grouped, Sparse, logspace
+from cutaway.toys.superposition.data import Data, Exact, Grouped, Sparse, logspace
 from cutaway.toys.superposition.geometry import cosines, dimensionality
 from cutaway.toys.superposition.networks import Networks, best_of, train
 from cutaway.toys.superposition.report import Check, Experiment, number
@@ -109,7 +109,7 @@ def correlated(*, seed: int, effort: float, on: Callable[[str], None]) -> Experi
     restarts, density = 8, torch.linspace(0.05, 0.8, STEPS_OF_DENSITY)
     importance = torch.ones(1, 4)
     group = density.repeat_interleave(restarts)[:, None]
-    sources = {
+    sources: dict[str, Data] = {
         "correlated": Grouped(group.expand(-1, 2), 2, "correlated"),
         "anticorrelated": Grouped(group.expand(-1, 2), 2, "anticorrelated"),
         "independent": Sparse(group.expand(-1, 4)),
@@ -215,7 +215,8 @@ def _digons() -> torch.Tensor:
 
 def _dropped(encoder: torch.Tensor) -> torch.Tensor:
     """Whether the last feature is out of the polygon, [instance]: no direction, or hardly a share in one."""
-    return (encoder[:, :, -1].norm(dim=1) < 0.5) | (dimensionality(encoder)[:, -1] < 0.2)
+    gone: torch.Tensor = encoder[:, :, -1].norm(dim=1) < 0.5
+    return gone | (dimensionality(encoder)[:, -1] < 0.2)
 
 
 def _repeated(data: Exact, times: int) -> Exact:
