@@ -8,7 +8,18 @@ from circuits.circuit_case import model_of, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutaway.circuits import against_truth, audit, curve, faithfulness, opened, random_circuits, score_edges, stability
+from cutaway.circuits import (
+    against_truth,
+    audit,
+    average_precision,
+    curve,
+    faithfulness,
+    opened,
+    precision_recall,
+    random_circuits,
+    score_edges,
+    stability,
+)
 from cutaway.circuits.faithfulness import Curve
 from cutaway.circuits.judge import upper_bound
 from cutaway.core import InputError
@@ -91,6 +102,25 @@ def test_an_audit_of_every_edge_leaves_nothing_open(scored):
     outside = exact.scores.abs()[top.graph.exists & ~top.members]
     assert found.missed == int((outside >= found.matters).sum())
     assert found.evidence[0].effect.value == pytest.approx(1.0)
+
+
+def test_average_precision_is_one_for_a_perfect_ranking_and_the_share_of_truth_for_none():
+    exists = torch.ones(1, 200, dtype=torch.bool)
+    truth = torch.arange(200)[None] < 20
+    found, chance = average_precision(-(200.0 - torch.arange(200.0))[None], exists, truth)
+    assert found.value == pytest.approx(1.0)
+    assert chance.value == pytest.approx(0.1, abs=0.05)
+    tied, _ = average_precision(torch.zeros(1, 200), exists, truth)
+    assert tied.value == pytest.approx(0.1)
+    # By hand: true edges at ranks 1 and 3 of 4.
+    few = torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.ones(1, 4, dtype=torch.bool)
+    some = torch.tensor([[True, False, True, False]])
+    assert average_precision(*few, some)[0].value == pytest.approx((1 + 2 / 3) / 2)
+    precision, recall = precision_recall(*few, some)
+    assert precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
+    assert recall.tolist() == [0.5, 0.5, 1.0, 1.0]
+    with pytest.raises(InputError, match="no edge is true"):
+        average_precision(*few, some & False)
 
 
 def test_truth_is_ranked_by_size_and_ties_count_by_half():
