@@ -128,18 +128,21 @@ class Architecture(ABC):
 
 
 DAMPING = 20  # steps ahead at which the change of the L0 is looked at
+REACH = 4.0  # how far log lambda can move in a run, however short
 
 
 def adapting(settings: DictionarySettings, always: bool = False) -> dict[str, float]:
     """The buffers of a penalty whose weight moves (or that keeps one always)."""
-    moving = {"penalty": settings.sparsity, "error": math.nan}
+    moving = {"penalty": settings.sparsity, "error": math.nan, "before": math.nan}
     return moving if settings.adapt else {"penalty": settings.sparsity} if always else {}
 
 
 def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
     """Move the weight of a penalty towards the L0 that is asked for, with damping, since L0 follows it late:
 
-    e = log(L0 / l0) within +-1;   log lambda += adapt (e_t + 20 (e_t - e_{t-1}))
+    e = log(L0 / l0) within +-1;   log lambda += rate (e_t + 20 (e_t - e_{t-1})),   rate = max(adapt, 4 / steps)
+
+    so that a short run, too, can go as far as it must.
     """
     if at.settings.adapt:
         l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
@@ -147,4 +150,9 @@ def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
         before = float(at.buffer("error"))
         change = 0.0 if math.isnan(before) else error - before
         at.buffer("error").fill_(error)
-        at.buffer("penalty").mul_(math.exp(at.settings.adapt * (error + DAMPING * change)))
+        stride = at.learner.done - float(at.buffer("before"))  # NaN at the first step
+        at.buffer("before").fill_(at.learner.done)
+        rate = max(at.settings.adapt, REACH * stride) if stride > 0 else at.settings.adapt
+        # Damping looks as far ahead in a short run as its steps are many.
+        ahead = min(DAMPING, 1 / rate)
+        at.buffer("penalty").mul_(math.exp(rate * (error + ahead * change)))
