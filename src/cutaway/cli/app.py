@@ -13,6 +13,7 @@ from cutaway.cli import (
     develop,
     dictionary,
     exam,
+    function_vector,
     heads,
     lens,
     models,
@@ -65,6 +66,7 @@ app.command("patchscope", short_help="What a state says, put into another prompt
 app.command("probe", short_help="What can be read from each layer.")(probe.probe)
 app.command("steer", short_help="Push a model along a direction.")(steer.steer)
 app.command("repair", short_help="What makes up for a head that is taken away.")(repair.repair)
+app.command("function-vector", short_help="Add what heads write after examples.")(function_vector.function_vector)
 app.command("circuit", short_help="Which heads and edges carry a task.")(circuit.circuit)
 app.command("neurons", short_help="What neurons of a vision model stand for.")(neurons.neurons)
 app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)

@@ -1,11 +1,12 @@
 """Steering: directions added or taken out, features clamped, behind one interface; with doses and controls.
 
 A `Steering` has `.interventions(strength)`, which `model.run` and `model.generate` take. `steer` learns one from two
-lists of prompts and tests it; `dose_response` tests any.
+lists of prompts and tests it; `dose_response` tests any; `function_vector` makes one from pairs.
 """
 
 from cutaway.steering.contrast import Contrast, contrast_of, contrast_tokens
 from cutaway.steering.dose import DoseResponse, Setting, dose_response
+from cutaway.steering.function_vector import FunctionVector, function_vector
 from cutaway.steering.make import activation_addition, difference_in_means, direction, feature_direction, projection
 from cutaway.steering.methods import ActivationAddition, Direction, FeatureClamp, Projection, Steering, from_json
 from cutaway.steering.steer import steer
@@ -16,6 +17,7 @@ __all__ = [
     "Direction",
     "DoseResponse",
     "FeatureClamp",
+    "FunctionVector",
     "Projection",
     "Setting",
     "Steering",
@@ -27,6 +29,7 @@ __all__ = [
     "dose_response",
     "feature_direction",
     "from_json",
+    "function_vector",
     "projection",
     "steer",
 ]
