@@ -10,6 +10,8 @@ import { type Child, h } from "../parts/dom";
 import { heatmap } from "../parts/heatmap";
 import { type Context, type Page, section } from "./context";
 
+/** What a result was made with, and what its figures draw: shown last, folded. */
+const LAST = new Set(["settings", "seeds", "columns", "choices", "about", "data", "plan", "notes"]);
 const APART = new Set(["schema", "evidence", "title", "claim", "finding"]);
 const DEPTH = 3;
 const LONG = 12;
@@ -26,18 +28,21 @@ export function genericPage({ result }: Context, broken = false): Page {
     note = broken ? null : h("p", { class: "trouble", role: "alert" }, `Its evidence cannot be read: ${error.message}.`);
   }
   const scalars = Object.entries(body).filter(([key, value]) => !APART.has(key) && isScalar(value));
+  const deep = Object.entries(body).filter(([key, value]) => !APART.has(key) && !isScalar(value));
+  const last = deep.filter(([key]) => LAST.has(key));
   const said = [body.finding, body.claim, body.title, body.about].find((value): value is string => typeof value === "string" && value !== "");
   const verdict = typeof body.passed === "boolean" ? [h("span", { class: `verdict ${body.passed ? "good" : "bad"}` }, body.passed ? "passed" : "failed")] : [];
   return {
     ...(said && !evidence.length ? { finding: said } : {}),
     measured: verdict,
     evidence,
-    facts: scalars.filter(([key, value]) => key !== "passed" && value !== null && String(value).length < 60).slice(0, 8).map(([key, value]) => [words(key), scalar(value)]),
+    facts: scalars.filter(([, value]) => value !== null && String(value).length < 60).slice(0, 8).map(([key, value]) => [words(key), scalar(value)]),
     sections: [
       note,
       ...figures(pictures),
-      ...Object.entries(body).filter(([key, value]) => !APART.has(key) && !isScalar(value)).map(([key, value]) => part(key, value)),
+      ...deep.filter(([key]) => !LAST.has(key)).map(([key, value]) => part(key, value, key === "rows" ? body.columns : undefined)),
       scalars.length > 8 ? section("Values", "", settingsTable(Object.fromEntries(scalars))) : null,
+      last.length ? section("Settings and data", "", ...last.map(([key, value]) => h("details", {}, h("summary", {}, words(key)), draw(key, value, 0)))) : null,
     ],
   };
 }
@@ -50,9 +55,10 @@ export function figures(pictures: readonly { name: string; data: string }[]): HT
   return [section("Figures", "", h("div", { class: "pictures" }, ...pictures.map((one) => h("figure", {}, h("img", { src: one.data, alt: one.name, loading: "lazy" }), h("figcaption", { class: "note" }, Object.entries(SEEN).find(([word]) => one.name.replace(/\.\w+$/, "").endsWith(word))?.[1] ?? one.name)))))];
 }
 
-function part(key: string, value: unknown): Child {
-  const drawn = draw(key, value, 0);
-  return drawn === null ? null : section(words(key), "", drawn);
+function part(key: string, value: unknown, names?: unknown): Child {
+  const drawn = names !== undefined && Array.isArray(value) && value.every(isObject) ? table(key, value, names) : draw(key, value, 0);
+  const title = words(key);
+  return drawn === null ? null : section(title.charAt(0).toUpperCase() + title.slice(1), "", drawn);
 }
 
 /** Any value of a file by its form. */
@@ -100,11 +106,17 @@ function matrix(key: string, value: (number | null)[][]): Child {
   }).element;
 }
 
-/** Rows of whatever keys they have; what is no text and no number is said shortly. */
-function table(key: string, rows: Record<string, unknown>[]): HTMLElement {
+/** Rows of whatever keys they have; what is no text and no number is said shortly. `names`: of a column its word and
+ * its meaning, as some results give them: {"gain": ["+prev", "what the previous token adds"]}. */
+function table(key: string, rows: Record<string, unknown>[], names?: unknown): HTMLElement {
+  const given = (name: string) => {
+    const found = isObject(names) && Object.hasOwn(names, name) ? names[name] : null;
+    return Array.isArray(found) && found.every((one) => typeof one === "string") ? (found as string[]) : [];
+  };
   const keys = [...new Set(rows.slice(0, 50).flatMap((row) => Object.keys(row)))].slice(0, 24);
   const columns: Column<Record<string, unknown>>[] = keys.map((name) => ({
-    name: words(name),
+    name: given(name)[0] ?? words(name),
+    ...(given(name)[1] ? { title: given(name)[1]! } : {}),
     value: (row) => sortable(own(row, name)),
     draw: (row) => cell(name, own(row, name)),
   }));
@@ -127,7 +139,7 @@ function cell(name: string, value: unknown): Child {
   if (value === null || value === undefined) return "–";
   if (name === "passed" && typeof value === "boolean") return h("span", { class: `verdict ${value ? "good" : "bad"}` }, value ? "passed" : "failed");
   if (isScalar(value)) return scalar(value);
-  if (looksLikeEstimate(value)) return estimateWords(value);
+  if (looksLikeEstimate(value)) return h("span", { title: estimateWords(value) }, estimateWords(value).replace(/ \(n = [^)]*\)$/, ""));
   if (isInterval(value)) return `[${figure(value[0])}, ${figure(value[1])}]`;
   if (Array.isArray(value) && value.every((one) => one === null || typeof one === "number")) return value.length > 6 ? sparkline(value, name) : value.map((one) => figure(one)).join(", ");
   if (Array.isArray(value) && value.every(isScalar)) return value.map(scalar).join(", ").slice(0, 240);

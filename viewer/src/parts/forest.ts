@@ -30,10 +30,10 @@ export function forest(rows: ForestRow[], claim: string): HTMLElement {
   );
 }
 
-/** A correlation or a share is shown on its own scale, from 0 (or what lies below) to 1. */
+/** A correlation or a share is shown on its own scale, from 0 (or what lies below) to 1, where it would be seen there. */
 function range(numbers: (number | null | undefined)[], unit: string): [number, number] {
   const [least, most] = extent(numbers);
-  if (!unit && least >= -1 && most <= 1 && most > 0) return [least < 0 ? Math.max(-1, Math.floor(least * 5) / 5) : 0, 1];
+  if (!unit && least >= -1 && most <= 1 && most > 0.2) return [least < 0 ? Math.max(-1, Math.floor(least * 5) / 5) : 0, 1];
   const [low, high] = extent([...numbers, 0], 0.04);
   return [low, high];
 }
