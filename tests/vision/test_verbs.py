@@ -12,6 +12,7 @@ from cutaway import cli
 from cutaway.vision import to_png
 
 NET = f"""
+import torch
 from torch import nn
 
 

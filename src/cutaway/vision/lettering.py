@@ -6,6 +6,7 @@ fonts of a machine. A mask [height, width] holds how much of each pixel the ink 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -113,17 +114,24 @@ def gibberish(like: str, generator: np.random.Generator, known: frozenset[str] =
             return text
 
 
-_TRIES = 48  # strings drawn, of which the one with the nearest ink is taken
+_TRIES, _KEPT = 96, 8  # strings drawn for a word and size, and those with the nearest ink that are kept
 
 
 def alike(word: str, size: int, rng: np.random.Generator, known: frozenset[str]) -> str:
-    """Gibberish of as many letters, whose ink at this size is nearest to the word's in area and width."""
+    """Gibberish of as many letters, whose ink at this size is near to the word's in area and width: one of the eight
+    nearest of 96 strings, drawn by `rng`."""
+    return str(rng.choice(_controls(word, size, known)))
+
+
+@lru_cache(maxsize=512)
+def _controls(word: str, size: int, known: frozenset[str]) -> tuple[str, ...]:
+    rng = np.random.default_rng(zlib.crc32(f"{word} {size}".encode()))
     want = word_mask(word, size)
-    best, distance = "", np.inf
-    for _ in range(_TRIES):
-        text = gibberish(word, rng, known)
+
+    def apart(text: str) -> float:
         mask = word_mask(text, size)
-        apart = abs(mask.sum() - want.sum()) / want.sum() + abs(mask.shape[1] - want.shape[1]) / want.shape[1]
-        if apart < distance:
-            best, distance = text, apart
-    return best
+        area, width = float(want.sum()), want.shape[1]
+        return abs(float(mask.sum()) - area) / area + abs(mask.shape[1] - width) / width
+
+    drawn = [gibberish(word, rng, known) for _ in range(_TRIES)]
+    return tuple(sorted(drawn, key=apart)[:_KEPT])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,12 @@ def model_card(tower: Tower, twins: list[Tower], run: Path, *, seed: int = 1, mo
         f"Pictures are 48 x 48. The vision tower has five convolutions and {found.pictures.shape[0]} ReLU neurons "
         f"(`path.neurons`), {parameters:,} parameters; the text side is a bag of words. Weights are stored in half "
         "precision. Made by `cutaway organism train " + head + " --out DIR` from seed "
-        f"{recipe['seed']}: {recipe['steps']} steps of {recipe['batch']} pictures, {log[-1]['cpu_s'] / 60:.0f} minutes "
+        f"{recipe['seed']}: {_steps(recipe)} steps of {recipe['batch']} pictures, {_minutes(log):.0f} minutes "
         "of one core.",
         "",
-        f"Training mix: `{json.dumps(asdict_mix(recipe))}`." + (f" {more}" if more else ""),
+        f"Shares of pictures in training: `{json.dumps(asdict_mix(recipe))}`."
+        + ("" if textless else f" In the second phase: `{json.dumps(recipe['late'])}`; a poster is a picture that "
+           "bears another thing's name, and its caption says the name.") + (f" {more}" if more else ""),
         "",
         "## Zero-shot accuracy on held-out pictures",
         "",
@@ -109,6 +112,16 @@ def model_card(tower: Tower, twins: list[Tower], run: Path, *, seed: int = 1, mo
     if bench.stroop is not None:
         lines += ["", f"Stroop (a colour's name in another colour's ink): says the word {bench.stroop.effect}."]
     return "\n".join(lines) + "\n"
+
+
+def _minutes(log: list[dict[str, Any]]) -> float:
+    """Of CPU, a run that was stopped and went on included."""
+    seconds = [row["cpu_s"] for row in log]
+    return (seconds[-1] + sum(a for a, b in pairwise(seconds) if b < a)) / 60
+
+
+def _steps(recipe: dict[str, Any]) -> str:
+    return f"{recipe['steps']}" + ("" if recipe["textless"] else f" and then {recipe['late_steps']}")
 
 
 def asdict_mix(recipe: dict[str, Any]) -> dict[str, Any]:
