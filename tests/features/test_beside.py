@@ -247,3 +247,27 @@ def test_absorption_is_seen_where_it_was_built():
     if len(split.letters[0].main) == 1:
         assert split.rate.value == pytest.approx(0.3, abs=0.05)
     assert split.null.value < 0.02
+
+
+def test_documents_are_pooled_over_their_own_tokens(model):
+    """A feature that fires once in a document of a kind tells the kind, though at most tokens it is silent."""
+    g = torch.Generator().manual_seed(2)
+    rows = torch.randint(10, 37, (200, 10), generator=g, dtype=torch.int32)
+    marked = torch.arange(200) % 3 == 0
+    rows[marked, torch.randint(1, 10, (200,), generator=g)[marked]] = 5
+    rows[::7, 6:] = -1
+    marked = (rows == 5).any(1)
+    embedded = model.run(torch.arange(37)[:, None], read=["resid_pre.0"])["resid_pre.0"][:, 0]
+    whiten = torch.linalg.pinv(torch.cov((embedded - embedded.mean(0)).T))
+    direction = whiten @ (embedded[5] - embedded.mean(0))
+    cut = float((embedded @ direction).sort().values[-2:].mean())
+    W = torch.stack([torch.randn(16, generator=g), direction])
+    b_enc = torch.tensor([0.0, -cut])
+    sae = SAE(rule="relu", W_enc=W, b_enc=b_enc, W_dec=W, b_dec=torch.zeros(16), point="resid_pre.0")
+    held = document_concepts(rows, [{"marked": bool(m)} for m in marked], "test")
+    found = knowledge(model, sae, held)
+    assert found.documents is not None
+    assert found.documents.units == "documents"
+    assert found.documents.found[0].feature == 1
+    assert found.documents.found[0].auroc.value == pytest.approx(1)
+    assert found.coverage.found[0].auroc.value < 0.8  # at a token the feature is mostly silent

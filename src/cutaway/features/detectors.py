@@ -98,7 +98,8 @@ class Coverage:
         counts = ", ".join(f"{name} {self.covered(name)}" for name in beside)
         return "\n".join(
             [
-                f"coverage of {len(self.found)} known concepts ({self.source}); the best feature is chosen on half of "
+                f"coverage of {len(self.found)} known concepts ({self.source})",
+                f"the best feature is chosen on half of "
                 f"the rows, scored on the other ({self.n_positions:,} {self.units})",
                 *columns(table, right=range(1, len(table[0]))),
                 f"  AUROC >= {COVERED}: {self.covered()} of {len(self.found)} concepts; {counts}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,7 +92,7 @@ def _of_documents(
 
     def pooled(values: Tensor) -> Tensor:
         top = torch.full((len(numbers), values.shape[1]), -torch.inf)
-        top.index_reduce_(0, which, values.float(), "amax")
+        top.scatter_reduce_(0, which[:, None].expand_as(values), values.float(), "amax")
         return torch.cat([top, mean(values)], 1)
 
     share = mean(labels)
@@ -104,8 +104,10 @@ def _of_documents(
     if not bool(whole.any()):
         return None
     names = tuple(name for name, keep in zip(concepts.names, whole.tolist()) if keep)
-    return coverage(
+    made = coverage(
         pooled(a), {name: pooled(value) for name, value in beside.items()}, holds[:, whole], names, numbers % 2 == 0,
         source=f"{concepts.source}; whole documents, pooled by maximum or mean", x=mean(x), seed=seed,
         units="documents",
     )  # fmt: skip
+    # The second half of the candidates are means of the same features.
+    return replace(made, found=tuple(replace(one, feature=one.feature % a.shape[1]) for one in made.found))
