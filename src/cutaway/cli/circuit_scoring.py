@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from cutaway.cli.findings import finish, load_model, make_task
-from cutaway.cli.output import say, step
+from cutaway.cli.output import say, step, warn
 
 
 def competent(model: Any, task: Any, force: bool) -> None:
     """Refuse, with the figures, a model that does not do the task: a circuit of it would be of nothing."""
     from cutaway.core import InputError
+    from cutaway.tasks import TaskWarning
 
-    with step(f"Whether {model.name} does {task.name}"):
+    with step(f"Whether {model.name} does {task.name}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", TaskWarning)  # said below, once
         found = task.check(model)
-    if found.does == "no":
-        if not force:
-            raise InputError(f"{found.verdict} No circuit is named (--force names one all the same).")
-        say(f"cutaway: warning: {found.verdict}")
+    if found.does == "no" and not force:
+        raise InputError(f"{found.verdict} No circuit is named (--force names one all the same).")
+    if found.does != "yes":
+        warn(found.verdict)
 
 
 def read_circuit(path: Path) -> Any:
