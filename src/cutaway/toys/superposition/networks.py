@@ -87,16 +87,14 @@ def gradients(
         h.relu_()
     out_weights = nets.output_weights
     z = torch.baddbmm(nets.bias[:, None], h, out_weights.mT)
-    off = (z <= 0) if nets.relu_output else None
     if nets.relu_output:
         z.relu_()
-    error = z.sub_(x.abs() if nets.absolute else x)
-    share = 1 / x.shape[1] if weight is None else weight[..., None]
-    g = error * (importance[:, None] * share)  # half of dL/dx'
-    loss = (g * error).sum(dim=(1, 2))
-    g.mul_(2)
-    if off is not None:
-        g.masked_fill_(off, 0)
+    share = 2 / x.shape[1] if weight is None else 2 * weight[..., None]
+    error = z - (x.abs() if nets.absolute else x)
+    g = error * (importance[:, None] * share)  # dL/dx'
+    loss = torch.bmm(g.flatten(1)[:, None], error.flatten(1)[..., None])[:, 0, 0] / 2
+    if nets.relu_output:
+        g.masked_fill_(z <= 0, 0)
     d_bias = g.sum(dim=1)
     d_out = g.mT @ h  # [instance, n, m]
     d_h = g @ out_weights
