@@ -86,7 +86,8 @@ def arguments(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
     named: dict[str, Any] = {}
     if "use_cache" in signature:
         named["use_cache"] = False
-    ids, mask = batch.ids.to(device), batch.mask.to(device)
+    ids = batch.ids.to(device)
+    mask = batch.mask.to(device) if batch.layout.padded else batch.mask  # looked at only where there is padding
     if model.facts.reads == "source and tokens":
         if batch.source is None:
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 from unicodedata import category
 
@@ -48,7 +48,7 @@ class Batch:
             )
         rows, width = mask.shape
         if width and bool(mask.all()):  # no padding: nothing to look for
-            return Layout((0,) * rows, (width,) * rows, width)
+            return _unpadded(rows, width)
         counts = mask.sum(-1)
         starts = mask.int().argmax(-1)
         whole = torch.arange(width)[None] - starts[:, None]
@@ -56,6 +56,11 @@ class Batch:
             shown = "".join(str(int(i)) for i in mask[int(row)][:40])
             raise InputError(f"row {int(row)} of the mask is {shown}: a row's tokens stand side by side, at least one.")
         return Layout(tuple(starts.tolist()), tuple(counts.tolist()), width)
+
+
+@lru_cache(maxsize=256)
+def _unpadded(rows: int, width: int) -> Layout:
+    return Layout((0,) * rows, (width,) * rows, width)
 
 
 def encode(
@@ -79,7 +84,9 @@ def encode(
         rows = ids.tolist() if 0 in ids.shape else None
         if rows is None:
             _check_ids(ids, facts)
-            return Batch(ids.long(), torch.ones_like(ids, dtype=torch.bool))
+            batch = Batch(ids.long(), torch.ones_like(ids, dtype=torch.bool))
+            vars(batch)["layout"] = _unpadded(*ids.shape)  # known: it need not be looked for in the mask
+            return batch
         raise InputError(f"the prompt is empty (ids of shape {list(prompt.shape)}).")
     rows = _rows(prompt, tokenizer, allow_unknown)
     width = max(len(row) for row in rows)
@@ -184,7 +191,8 @@ def spelled_out(tokenizer: Any, text: str) -> list[str]:
 
 
 def _check_ids(ids: Tensor, facts: Facts) -> None:
-    if facts.vocab_size and (ids.min() < 0 or ids.max() >= facts.vocab_size):
+    least, most = ids.aminmax() if facts.vocab_size else (0, 0)
+    if least < 0 or most >= facts.vocab_size > 0:
         bad = ids[(ids < 0) | (ids >= facts.vocab_size)][0].item()
         raise InputError(f"token id {bad} is not in the vocabulary (0 … {facts.vocab_size - 1}).")
     if facts.max_positions is not None and ids.shape[1] > facts.max_positions:
