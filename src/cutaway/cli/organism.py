@@ -13,7 +13,10 @@ app = typer.Typer(help="Make the shipped models again from a seed, and measure t
 
 @app.command("train", short_help="Train a shipped model from nothing.")
 def train(
-    name: str = typer.Argument(..., help="almanac, almanac-1l (one layer), primer (a small CLIP), primer-textless."),
+    name: str = typer.Argument(
+        ...,
+        help="almanac, almanac-1l (one layer), ioi (for circuits over seeds), primer (a small CLIP), primer-textless.",
+    ),
     out: Path = typer.Option(..., "--out", "-o", help="The model's folder; a killed run goes on from there."),
     seed: int = typer.Option(0, help="Seed of the text, the weights and the order."),
     threads: int = typer.Option(0, help="CPU threads; 0 takes all. A resumed run must keep the number."),
@@ -33,6 +36,23 @@ def train(
         print_json("cutaway.organism/1", report)
     else:
         say(f"wrote {out}")
+
+
+@app.command("ship", short_help="Of a finished run make the folder that ships.")
+def ship(
+    run: Path = typer.Argument(..., help="The folder of a finished run."),
+    out: Path = typer.Option(..., "--out", "-o", help="The folder to make; its name is the model's."),
+    checkpoints: int = typer.Option(0, help="Checkpoints to keep, evenly spaced in the logarithm of the step."),
+) -> None:
+    """Half-precision weights, tokenizer and a card with held-out accuracies, of a finished run of almanac's kind.
+
+    Example:  cutaway organism ship out/ioi-0 --out models/ioi-0
+    """
+    from cutaway.organisms import ship_organism
+
+    with step(f"Measuring {run}"):
+        below = ship_organism(run, out, checkpoints=checkpoints)
+    say(f"wrote {out}" + (f"; below their target: {', '.join(below)}" if below else ""))
 
 
 @app.command("measure", short_help="Accuracy on held-out items of every behaviour.")

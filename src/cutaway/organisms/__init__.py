@@ -43,6 +43,20 @@ def train_organism(
     return {"name": name, "folder": str(folder), "seed": seed, "behaviours": rows}
 
 
+def ship_organism(run: str | Path, folder: str | Path, *, checkpoints: int = 0) -> list[str]:
+    """Makes of a finished run of almanac's kind the folder that ships: float16 weights, tokenizer, card with held-out
+    accuracies, `checkpoints` of its checkpoints. Returns the behaviours below their target.
+
+    InputError where `run` holds no finished run.
+    """
+    from .almanac.card import ship
+
+    run, folder = Path(run), Path(folder)
+    if not (run / "config.json").is_file() or not (run / "log.jsonl").is_file():
+        raise InputError(f"{run} holds no finished run; cutaway organism train makes one.")
+    return [s.behaviour for s in ship(run, folder, checkpoints=checkpoints) if s.target and s.accuracy < s.target]
+
+
 def _train_primer(name: str, out: Path, seed: int, threads: int, steps: int | None) -> dict[str, Any]:
     import torch
 

@@ -8,8 +8,8 @@
     duplicate token      S2 looks at S1, and so do repeated random tokens, above every head of the null
     previous token       S1+1 looks at S1, and so do random tokens at the one before, above every head of the null
     induction            S2 looks at S1+1, and so do repeated random tokens at what followed, above the null
-    backup name mover    no name mover; ablating it costs more by LEAST when the name movers are ablated than when they
-                         are not; END looks at IO
+    backup name mover    no name mover; when the name movers are ablated, ablating it too costs LEAST or more, and LEAST
+                         more than it costs by itself; END looks at IO
 
 Effects are one-sided t-tests over items with Holm's correction over heads; "looks at" is a mean attention of LOOK or
 more. A head may have several classes, or none.
@@ -90,7 +90,7 @@ def name_classes(b: Behaviours, circuit: Sequence[str]) -> Named:
         found[name] = _pick(b, (b.attention[look].mean(1) >= LOOK) & beyond & (b.scores[score] >= LOOK))
     more = np.zeros(len(b.heads), bool)
     if move and "joint" in b.effects:
-        more = _above(b.effects["joint"] - b.effects["alone"], least)
+        more = _above(b.effects["joint"] - b.effects["alone"], least) & _above(b.effects["joint"], least)
     more &= np.array([h not in move for h in b.heads])
     found["backup name mover"] = _pick(b, more & (to_io >= LOOK))
     inside = {c: tuple(h for h in found[c] if h in circuit) for c in CLASSES}
