@@ -296,7 +296,9 @@ HAND_MADE: dict[str, tuple[dict[str, Any], str]] = {
             "alignment": ALIGNMENT,
             "sweep": SWEEP,
             "scrubbing": None,
-            "capacity": {"rows": [{"dims": 1, "iia": 0.5}]},
+            "capacity": {
+                "rows": [{"dims": 1, "iia": 0.5, "untrained": None}, {"dims": 4, "iia": 0.9, "untrained": 0.6}]
+            },
         },
         "alignment",
     ),

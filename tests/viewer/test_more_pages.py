@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cutaway.core import write_json
+from cutaway.core import InputError, write_json
 from cutaway.viewer import page as page_of
 from tests.viewer.conftest import Open, Running, until
 from tests.viewer.hand_made import HAND_MADE, write_hand_made
@@ -95,3 +95,48 @@ def test_a_feature_card_is_in_plain_words(opened: Open, made: Running) -> None:
     for words in ("fires on", "Less likely without it", "a random direction of the same length", "0.5 is guessing"):
         assert words in said(page, "main")
     assert page.locator("mark.peak").text_content() == "coat"
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    """Three features as `cutaway dictionary describe` leaves them, in Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    body = {key: value for key, value in HAND_MADE["feature"][0].items() if key not in ("schema", "about", "examples")}
+    rows = [
+        {**body, "feature": i, "label": f"on {word}", "effect": i / 9, "nearest": [0], "token_auroc": float("nan")}
+        for i, word in enumerate(("coats", "hats", HOSTILE))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "features.parquet")
+    example = {"feature": 1, "band": "Top", "tokens": ["a", "hat"], "activations": [0.0, 5.0], "place": 1}
+    pq.write_table(pa.Table.from_pylist([example]), tmp_path / "examples.parquet")
+    write_json(tmp_path / "about.json", {"schema": "cutaway.descriptions/1", "model": "m", "dictionary": "an SAE"})
+    return tmp_path
+
+
+def test_features_are_searched_and_one_leads_to_another(opened: Open, described: Path) -> None:
+    (described / "page.html").write_text(page_of(described))
+    page = opened((described / "page.html").as_uri())
+    page.wait_for_selector(READY)
+    assert "3 features" in said(page, ".finding h1")
+    page.fill("input[type=search]", "hats")
+    assert page.locator("table.data tbody tr").count() == 1
+    page.click("table.data button:has-text('1')")
+    assert "Feature 1 fires on hats" in said(page, ".card-title")
+    assert page.locator("mark.peak").text_content() == "hat"
+    page.click(".stack-blocks table.data td button:has-text('0')")
+    assert "Feature 0" in said(page, ".card-title")
+    page.go_back()
+    until(page, "() => document.querySelector('.card-title').textContent.includes('Feature 1')")
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("name", ["features.parquet", "examples.parquet"])
+def test_damaged_descriptions_are_refused_by_name(described: Path, name: str) -> None:
+    (described / name).write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="Describe the dictionary again"):
+        page_of(described)
+    (described / name).unlink()
+    with pytest.raises(InputError, match="Describe the dictionary again"):
+        page_of(described)

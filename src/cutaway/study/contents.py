@@ -72,7 +72,7 @@ def _below(folder: Path, root: Path, depth: int) -> Iterator[Item]:
 def _called(path: Path, root: Path) -> str:
     """A folder's one result that has its verb's own name is called by the folder."""
     name = path.relative_to(root).as_posix()
-    if path.stem in ("result", "sweep", "report", "card", "case") and path.parent != root:
+    if path.stem in ("result", "sweep", "report", "card", "case", "about") and path.parent != root:
         return path.parent.relative_to(root).as_posix()
     return name.removesuffix(".json")
 

@@ -14,6 +14,7 @@ from typing import Any
 from cutaway.core import InputError
 from cutaway.study import Item, contents
 from cutaway.study.contents import BESIDE, read_object
+from cutaway.viewer import descriptions
 from cutaway.viewer.traces import read_graph, read_trace
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
@@ -44,6 +45,8 @@ def read(item: Item) -> dict[str, Any]:
                 "name": item.name, "manifest": {}, "graph": graph, "features": {}, "evidence": nothing, "labels": {},
             }
         }  # fmt: skip
+    if body.get("schema") == descriptions.SCHEMA:
+        body = {**body, **descriptions.cards(item.path.parent, body)}
     return {
         "result": {
             "name": item.name,
@@ -123,7 +126,14 @@ def _summary(path: Path, stamp: int) -> dict[str, str]:
     )
     return {
         "schema": _schema(body),
-        "title": str(first.get("claim") or body.get("title") or body.get("claim") or body.get("label") or ""),
+        "title": str(
+            first.get("claim")
+            or body.get("title")
+            or body.get("claim")
+            or body.get("label")
+            or body.get("dictionary")
+            or ""
+        ),
         "verdict": str(first.get("verdict") or ""),
         "model": model if isinstance(model, str) else "",
     }

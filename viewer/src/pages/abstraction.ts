@@ -4,13 +4,14 @@ import { estimate, inWords, readEvidence } from "../core/evidence";
 import type { EstimateRow, EvidenceRow } from "../core/files";
 import { number as figure, percent } from "../core/names";
 import { anything, dict, fallback, isObject, list, Malformed, matrix, maybe, nullable, number, record, text, truth } from "../core/shape";
+import { chart } from "../parts/chart";
 import { dataTable } from "../parts/datatable";
 import { type Child, h, replace } from "../parts/dom";
 import { forest } from "../parts/forest";
 import { heatmap } from "../parts/heatmap";
 import { layered, type LayeredEdge } from "../parts/layered";
 import { type Context, type Page, section } from "./context";
-import { draw } from "./generic";
+import { spotOf } from "./probe";
 
 const causal = record({ name: fallback(text, "the causal model"), output: fallback(text, ""), variables: list(record({ name: text, domain: anything, parents: fallback(list(text), []), mechanism: nullable(text) })) });
 const failure = record({ base: text, sources: fallback(dict(text), new Map<string, string>()), expected: anything, before: anything, said: anything, changes: nullable(truth), share: maybe });
@@ -57,7 +58,7 @@ export function casePage(context: Context): Page {
       ...(sweep ? sweepSections(context, sweep, "sweep") : []),
       ...alignmentSections(file),
       scrub ? scrubSection(scrub) : null,
-      isObject(body.capacity) ? section("IIA against capacity", "a map that is large enough finds anything anywhere: beside the network stands an untrained one", draw("capacity", Object.fromEntries(Object.entries(body.capacity).filter(([key]) => key !== "evidence" && key !== "schema")), 0)) : null,
+      isObject(body.capacity) ? capacitySection(body.capacity) : null,
       isObject(body.rivals) && Object.keys(body.rivals).length ? section("Rival causal models", Object.keys(body.rivals).join(", "), ...Object.values(body.rivals).map((one, i) => causalDrawing(causal(one, `rivals[${i}]`), []))) : null,
     ],
   };
@@ -154,12 +155,14 @@ function sweepSections({ params }: Context, body: Record<string, unknown>, at = 
   const none = isObject(body.null) ? grid("null.iia", body.null.iia) : null;
   const cause = body.cause === null || body.cause === undefined ? null : grid("cause", body.cause);
   const reach = none ? Math.max(...none.flat().map((x) => x ?? 0), file.chance ?? 0) : Infinity;
+  const level = file.chance ?? 0;
+  const away = Math.max(level, 1 - level);
   const detail = h("div", { class: "cell-detail", "aria-live": "polite" });
   const words = (r: number, c: number) => [`${rows.labels[r]}, ${columns.labels[c]}`, `IIA ${figure(iia[r]![c])} [${figure(low[r]![c])}, ${figure(high[r]![c])}]`, ...(none ? [`null (${file.null!.name}) ${figure(none[r]![c])}`] : ["no null was run"]), ...(cause ? [`where the answer should change ${figure(cause[r]![c])}`] : []), ...(file.chance === null ? [] : [`nothing exchanged ${figure(file.chance)}`])];
   const tell = (r: number, c: number) => replace(detail, ...words(r, c).map((line, i) => h(i ? "span" : "b", {}, line)));
   const map = heatmap({
-    label: `IIA of ${file.variable} by place and position`, rows: [...rows.labels].reverse(), columns: columns.labels, rowTitle: rows.name, columnTitle: columns.name, colours: "sequential", range: [0, 1], unit: file.unit, marks: "above every place of the null", cell: { width: 60, height: 28 },
-    value: (r, c) => iia[rows.labels.length - 1 - r]![c]!,
+    label: `IIA of ${file.variable} by place and position`, rows: [...rows.labels].reverse(), columns: columns.labels, rowTitle: rows.name, columnTitle: columns.name, colours: "diverging", range: [-away, away], unit: `${file.chance === null ? "" : `more (blue) or less than nothing exchanged gives (${figure(file.chance)}); `}${file.unit}`, marks: "above every place of the null", cell: { width: 60, height: 28 },
+    value: (r, c) => (iia[rows.labels.length - 1 - r]![c] === null ? null : iia[rows.labels.length - 1 - r]![c]! - level),
     text: (r, c) => (columns.labels.length <= 16 ? (iia[rows.labels.length - 1 - r]![c]?.toFixed(2) ?? "") : ""),
     marked: (r, c) => (low[rows.labels.length - 1 - r]![c] ?? -1) > reach,
     describe: (r, c) => words(rows.labels.length - 1 - r, c),
@@ -186,4 +189,13 @@ function scrubSection(file: ReturnType<typeof scrubbed>): Child {
     forest(file.rows.map((row) => ({ estimate: { ...row.recovered, name: row.resampled }, role: "part" as const })), "loss recovered"),
     dataTable([{ name: "resampled", value: (row) => row.resampled }, { name: "loss, nats", value: (row) => row.loss }, { name: "loss recovered", value: (row) => row.recovered.value, draw: (row) => inWords(row.recovered) }, { name: "accuracy", value: (row) => row.accuracy.value, draw: (row) => inWords(row.accuracy) }], file.rows, { caption: "Scrubbing" }),
   );
+}
+
+const capacity = record({ rows: list(record({ dims: number, iia: anything, untrained: anything })) });
+
+/** IIA as the map grows; numbers or estimates, as the file has them. */
+function capacitySection(body: Record<string, unknown>): Child {
+  const { rows } = capacity(body, "capacity");
+  const spot = (x: number, value: unknown) => (typeof value === "number" ? { x, y: value } : value === null || value === undefined ? { x, y: null } : spotOf(x, estimate(value, "capacity.rows")));
+  return section("IIA against capacity", "a map that is large enough finds anything anywhere: beside the network stands an untrained one", chart({ label: "IIA by dimensions", xTitle: "dimensions", yTitle: "IIA", log: true, yRange: [0, 1], series: [{ name: "the network", tone: "up", spots: rows.map((row) => spot(row.dims, row.iia)) }, { name: "untrained", tone: "faint", dashed: true, spots: rows.map((row) => spot(row.dims, row.untrained)) }] }).element);
 }

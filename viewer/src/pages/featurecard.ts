@@ -22,7 +22,12 @@ const shape = record({
 });
 
 export function featureCardPage({ result }: Context): Page {
-  const f = shape(result.body, "");
+  return featureCard(result.body, "");
+}
+
+/** `go`: to the card of another feature, where there are several. */
+export function featureCard(body: unknown, at: string, go?: (feature: number) => void): Page {
+  const f = shape(body, at);
   const about = (key: string) => String(f.about.get(key) ?? "");
   const bands = [...new Set(f.examples.map((one) => one.band))];
   const row: FeatureRow = {
@@ -58,10 +63,12 @@ export function featureCardPage({ result }: Context): Page {
           h("div", { class: "nested" }, chips("Less likely without it", f.lost, "up"), chips("More likely when it is pushed", f.clamp_raised, "up"), logitTable(row)),
         ),
       ),
-      section("What is near it", "", near(f)),
+      section("What is near it", "", near(f, go)),
     ],
   };
 }
+
+const OWN = "feature of this dictionary";
 
 type Card = ReturnType<typeof shape>;
 
@@ -83,12 +90,12 @@ function chips(title: string, rows: readonly { token: string; value: number }[],
   return h("div", {}, h("h4", {}, title), h("div", { class: "weighed" }, ...rows.map((row) => h("span", { class: `vocab ${side}`, title: `${signed(row.value)} log-probability` }, tokenText(row.token)))));
 }
 
-function near(f: Card): HTMLElement {
+function near(f: Card, go?: (feature: number) => void): HTMLElement {
   const rows = [
-    ...f.nearest.map((feature, i) => ({ what: "feature of this dictionary", which: feature, value: f.nearest_cosine[i] ?? null, chance: f.nearest_by_chance })),
+    ...f.nearest.map((feature, i) => ({ what: OWN, which: feature, value: f.nearest_cosine[i] ?? null, chance: f.nearest_by_chance })),
     ...(f.seed_partner === null ? [] : [{ what: "partner in a dictionary of another seed", which: f.seed_partner, value: f.seed_cosine, chance: f.seed_by_chance }]),
     ...(f.parent === null ? [] : [{ what: "parent in a narrower dictionary", which: f.parent, value: f.parent_cosine, chance: null }]),
     ...(f.neuron === null ? [] : [{ what: `neuron of ${f.neuron_point} (correlation)`, which: f.neuron, value: f.neuron_correlation, chance: null }]),
   ];
-  return dataTable([{ name: "what", value: (row) => row.what }, { name: "number", value: (row) => row.which }, { name: "cosine", value: (row) => row.value }, { name: "by chance", title: "the nearest of as many random directions", value: (row) => row.chance }], rows, { caption: "Neighbours" });
+  return dataTable([{ name: "what", value: (row) => row.what }, { name: "number", value: (row) => row.which, draw: (row) => (go && row.what === OWN ? h("button", { type: "button", class: "link", onclick: () => go(row.which) }, String(row.which)) : String(row.which)) }, { name: "cosine", value: (row) => row.value }, { name: "by chance", title: "the nearest of as many random directions", value: (row) => row.chance }], rows, { caption: "Neighbours" });
 }

@@ -4,6 +4,7 @@ import { alignmentPage, alignmentSweepPage, casePage, scrubbingPage } from "./ab
 import { attackPage } from "./attack";
 import { circuitPage } from "./circuit";
 import type { Context, Page } from "./context";
+import { descriptionsPage } from "./descriptions";
 import { directEffectsPage } from "./directeffects";
 import { featureCardPage } from "./featurecard";
 import { genericPage } from "./generic";
@@ -28,6 +29,7 @@ const KINDS: Record<string, Kind> = {
   "cutaway.alignment-sweep": { word: "alignment sweep", draw: alignmentSweepPage },
   "cutaway.attack": { word: "attack", draw: attackPage },
   "cutaway.circuit": { word: "circuit", draw: circuitPage },
+  "cutaway.descriptions": { word: "features", draw: descriptionsPage },
   "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
   "cutaway.feature_card": { word: "feature", draw: featureCardPage },
   "cutaway.heads": { word: "heads", draw: headsPage },
