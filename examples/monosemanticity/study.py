@@ -45,6 +45,7 @@ from cutaway.tasks.small_world.stories import TOPICS
 from cutaway.tasks.small_world.vocabulary import token_ids
 
 POINT = "mlp_act.0"
+LIFT = 3
 
 
 def main() -> None:
@@ -135,10 +136,10 @@ def _median(values: np.ndarray) -> np.ndarray:
 
 
 def assemblies(model: Any, sae: SAE, rows: torch.Tensor, seed: int) -> Any:
-    """A feature's direct effect on the logits, against the tokens on which other features fire: pairs f -> g where what
-    f makes likely is what g fires on. Their number beside that of a random pairing of effects and features."""
-    a = activations(model, rows)
-    fires = (sae.encode(a) > 0).float()
+    """A feature's direct effect on the logits at its strongest, against the tokens on which other features fire: pairs
+    f -> g where what f makes likely is what g fires on. Beside it the same with the tokens of the effects shuffled."""
+    encoded = sae.encode(activations(model, rows))
+    fires, peak = (encoded > 0).float(), encoded.max(0).values
     kept = rows[:, 1:].flatten()
     tokens = kept[kept >= 0].long()
     size = model.facts.vocab_size
@@ -146,15 +147,15 @@ def assemblies(model: Any, sae: SAE, rows: torch.Tensor, seed: int) -> Any:
     often = counts / torch.bincount(tokens, minlength=size).clamp_min(1)[:, None]  # P(g fires | token)
     out = model.hf.model.layers[0].mlp.down_proj.weight.detach()
     head = model.hf.get_output_embeddings().weight.detach()
-    logits = sae.W_dec @ out.T @ (model.hf.model.norm.weight.detach() * head).T  # [F, vocab]
+    logits = (peak[:, None] * sae.W_dec) @ out.T @ (model.hf.model.norm.weight.detach() * head).T  # [F, vocab]
     share = torch.softmax(logits, 1) @ often  # expected firing of g after f
     base = fires.mean(0)
     lift = share / base.clamp_min(1e-4)
-    strong = (lift > 5) & (base > 1e-3)
+    strong = (lift > LIFT) & (base > 1e-3)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-    random = ((torch.softmax(logits[:, order], 1) @ often) / base.clamp_min(1e-4) > 5) & (base > 1e-3)
+    random = ((torch.softmax(logits[:, order], 1) @ often) / base.clamp_min(1e-4) > LIFT) & (base > 1e-3)
     loops = int((strong & strong.T).triu(1).sum())
-    print(f"  pairs f -> g whose lift is over 5: {int(strong.sum())}; with the tokens of the effects shuffled "
+    print(f"  pairs f -> g whose lift is over {LIFT}: {int(strong.sum())}; with the tokens of the effects shuffled "
           f"{int(random.sum())}; loops of two: {loops}")  # fmt: skip
     best = lift.masked_fill(base <= 1e-3, 0).flatten().topk(5).indices
     pairs = [(int(i) // lift.shape[1], int(i) % lift.shape[1]) for i in best]
@@ -189,9 +190,8 @@ def pinning(model: Any, sae: SAE, known: Any, rows: torch.Tensor, seed: int) -> 
         ours.append(change[0])
         theirs.append(change[1])
         out[one.name] = {"feature": feature, "change": change[0], "random_feature": change[1]}
-        print(
-            f"  {one.name}: feature {feature} raises its words by {change[0]:+.2f} nats; a random feature {change[1]:+.2f}"
-        )
+        told = f"{change[0]:+.2f} nats; a random feature {change[1]:+.2f}"
+        print(f"  {one.name}: feature {feature} raises its words by {told}")
     if ours:
         print(f"  mean {np.mean(ours):+.2f} against {np.mean(theirs):+.2f} ({len(ours)} topics)")
     return out

@@ -41,6 +41,7 @@ Say = Callable[[str], None]
 NEAREST, LOGITS, TOKENS = 6, 8, 6
 LOGIT_BINS = 20
 _COLUMNS = 256
+_STREAM = ("resid_", "mlp_out", "attn_out")  # points whose vectors live in the residual stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +194,7 @@ def _logits(model: Model, sae: SAE, spell: Callable[[int], str]) -> dict[str, li
     F = sae.n_features
     gain, output = _readout(model)
     names = ("top_logits", "bottom_logits", "logit_histogram", "logit_edges")
-    if output is None or sae.d_out != model.facts.d_model:
+    if output is None or not sae.writes_to.startswith(_STREAM):
         return {name: [[] for _ in range(F)] for name in names}
     out: dict[str, list[Any]] = {name: [] for name in names}
     for part in sae.W_dec.float().split(512):  # type: ignore[no-untyped-call]
