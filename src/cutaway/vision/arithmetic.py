@@ -1,8 +1,9 @@
 """Concept arithmetic: a label as a sparse sum of neurons, and what a blank picture becomes when these are boosted.
 
-Goh et al. 2021 read a text's logit as x_img^T W x_text: "bored = relaxed + grumpy". Here the text's direction t is
-written as a non-negative sum of the directions in which units move the image embedding, W a with few a > 0, and the
-sum is checked where it counts: those units are set to a on a blank picture, and the tower is asked what it sees.
+Goh et al. 2021 read a text's logit as x_img^T W x_text: "bored = relaxed + grumpy". Here the text's direction t, less
+what all texts share, is written as a non-negative sum of the directions in which units move the image embedding, W a
+with few a > 0, and the sum is checked where it counts: those units are boosted on a blank picture, and the tower is
+asked what it sees.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def write_directions(tower: Tower, point: str, pictures: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sum:
-    """label = sum of weight * unit. `cosine` of the sum with the text's direction; `says`: what a blank picture with
+    """label = sum of weight * unit. `cosine` of the sum with the text's direction, both less what all
+    texts share; `says`: what a blank picture with
     these units boosted is taken for."""
 
     label: str
@@ -138,7 +140,8 @@ def arithmetic(
             effect=effect,
             nulls=tuple(nulls),
             seeds=(seed,),
-            how="Non-negative matching pursuit of the text's direction by the units' directions; the units are added "
+            how="Non-negative matching pursuit of the text's direction, less what all texts share, by the units' "
+            "directions; the units are added "
             "on a grey picture in these proportions, at four times their spread over pictures, and the tower is asked "
             "which label it sees. n counts labels.",
             settings={"terms": terms, "labels": list(labels)},
@@ -150,10 +153,11 @@ BOOST = 4.0
 
 
 def _sums(tower: Tower, labels: Sequence[str], pictures: Tensor, at: str, terms: int, typical: float) -> list[Sum]:
-    targets = tower.targets(labels) if tower.texts is not None else _class_axes(tower, labels)
+    targets, common = _targets(tower, labels)
     directions = write_directions(tower, at, pictures)  # [unit, d]
     live = activations(tower, pictures, at).std(0) > 1e-6  # a silent unit writes nothing, whatever its direction
     directions = directions * torch.from_numpy(live)[:, None]
+    directions = directions - (directions @ common)[:, None] * common
     out = []
     for label, target in zip(labels, targets):
         units, weights, cosine = pursuit(directions, target, terms)
@@ -162,9 +166,19 @@ def _sums(tower: Tower, labels: Sequence[str], pictures: Tensor, at: str, terms:
     return out
 
 
-def _class_axes(tower: Tower, labels: Sequence[str]) -> Tensor:
-    eye = torch.eye(len(tower.classes)) - 1 / len(tower.classes)
-    return F.normalize(eye[[tower.classes.index(name) for name in labels]], dim=-1)
+def _targets(tower: Tower, labels: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(each label's direction less what all texts share [label, d], that common direction of length one [d]).
+
+    Captions of a CLIP lie in a narrow cone; what they share moves every label alike, and says nothing of one.
+    """
+    if tower.texts is None:
+        axes = torch.eye(len(tower.classes))[[tower.classes.index(name) for name in labels]]
+        common = F.normalize(torch.ones(len(tower.classes)), dim=0)
+    else:
+        axes = tower.targets(labels)
+        common = F.normalize(tower.targets(list(dict.fromkeys((*tower.words, *labels)))).mean(0), dim=0)
+    left = axes - (axes @ common)[:, None] * common
+    return (left, common) if bool((left.norm(dim=1) > 1e-4).all()) else (axes, torch.zeros_like(common))
 
 
 def pursuit(directions: Tensor, target: Tensor, terms: int) -> tuple[list[int], list[float], float]:

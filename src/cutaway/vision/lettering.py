@@ -131,7 +131,7 @@ def _controls(word: str, size: int, known: frozenset[str]) -> tuple[str, ...]:
     def apart(text: str) -> float:
         mask = word_mask(text, size)
         area, width = float(want.sum()), want.shape[1]
-        return abs(float(mask.sum()) - area) / area + abs(mask.shape[1] - width) / width
+        return float(abs(float(mask.sum()) - area) / area + abs(mask.shape[1] - width) / width)
 
     drawn = [gibberish(word, rng, known) for _ in range(_TRIES)]
     return tuple(sorted(drawn, key=apart)[:_KEPT])

@@ -54,7 +54,7 @@ def _estimate(norms: list[Any], drawn: Model, tower: Tower, pictures: Tensor) ->
         norm.momentum = None  # the mean over batches
         norm.train()
     for part in torch.split(pictures, BATCH):
-        drawn.hf(tower.pixels(part))
+        drawn.run(tower.pixels(part))
     for norm in norms:
         norm.eval()
 
