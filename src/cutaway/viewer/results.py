@@ -124,16 +124,10 @@ def _summary(path: Path, stamp: int) -> dict[str, str]:
     model = body.get("model") or next(
         (body[key].get("model") for key in ("choices", "about") if isinstance(body.get(key), dict)), ""
     )
+    titles = (first.get("claim"), *(body.get(key) for key in ("title", "claim", "label", "dictionary")))
     return {
         "schema": _schema(body),
-        "title": str(
-            first.get("claim")
-            or body.get("title")
-            or body.get("claim")
-            or body.get("label")
-            or body.get("dictionary")
-            or ""
-        ),
+        "title": next((said for said in titles if isinstance(said, str) and said), ""),
         "verdict": str(first.get("verdict") or ""),
         "model": model if isinstance(model, str) else "",
     }
