@@ -9,9 +9,10 @@ ablation, queries, keys and values apart: 32,491 edges. `mask-ig` is what auto-c
 integrated samples, at the same points (m + 1 of them); it has no EAP-IG. `eap-ig` is EAP-IG on inputs at the points of
 its authors' code, k/m for k = 0 … m - 1.
 
-Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports seconds
-and its largest resident memory less that before the run. `apart` is the largest difference of two scores over the
-largest score. A run that is not done after --limit seconds is ended and shown as "> limit". auto-circuit 1.0 needs
+Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports CPU
+seconds (of all threads, so that other work on the machine does not count) and its largest resident memory less that
+before the run. `apart` is the largest difference of two scores over the
+largest score. A process that is not done after --limit seconds by the clock is ended and shown as "> limit". auto-circuit 1.0 needs
 TransformerLens 2 (`HookedTransformer` left TransformerLens in 4); --eap-ig is the folder of a clone of hannamw/EAP-IG
 (it is not on PyPI, where the package of that name prices assets), run by the same Python. Its code names the device
 "cuda" in places: the copy that runs reads "cpu" there, and takes token ids in place of text.
@@ -53,9 +54,9 @@ class Peak(threading.Thread):
 def timed(work):
     peak = Peak()
     peak.start()
-    begun = time.perf_counter()
+    begun = time.process_time()
     scores = work()
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     peak.on = False
     torch.save(scores, case + "/" + NAME + "-" + method + ".pt")
     print(json.dumps({"seconds": seconds, "bytes": peak.most - peak.base}), flush=True)
