@@ -252,7 +252,8 @@ def excited_captions(survey: Survey, unit: int, captions: Sequence[str] = (), be
     centre = float(first.mean())
     scored = dict(zip(words, (first - centre).tolist()))
     top = sorted(scored, key=lambda t: -scored[t])[:4]
-    pairs = [f"{a} {b}" for a in top for b in words if a != b]
+    both = {frozenset((a, b)): f"{a} {b}" for a in top for b in words if a != b}  # in one order
+    pairs = list(both.values())
     if pairs:
         scored |= dict(zip(pairs, (rise(pairs) - centre).tolist()))
     kept = sorted(scored, key=lambda t: -scored[t])[:best]
