@@ -11,11 +11,11 @@ its authors' code, k/m for k = 0 … m - 1.
 
 Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports CPU
 seconds (of all threads, so that other work on the machine does not count) and its largest resident memory less that
-before the run. `apart` is the largest difference of two scores over the
-largest score. A process that is not done after --limit seconds by the clock is ended and shown as "> limit". auto-circuit 1.0 needs
-TransformerLens 2 (`HookedTransformer` left TransformerLens in 4); --eap-ig is the folder of a clone of hannamw/EAP-IG
-(it is not on PyPI, where the package of that name prices assets), run by the same Python. Its code names the device
-"cuda" in places: the copy that runs reads "cpu" there, and takes token ids in place of text.
+before the run. `apart` is the largest difference of two scores over the largest score. A process that is not done after
+--limit seconds by the clock is ended and shown as "> limit". auto-circuit 1.0 needs TransformerLens 2
+(`HookedTransformer` left TransformerLens in 4); --eap-ig is the folder of a clone of hannamw/EAP-IG (it is not on PyPI,
+where the package of that name prices assets), run by the same Python. Its code names the device "cuda" in places: the
+copy that runs reads "cpu" there, and takes token ids in place of text.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"schema": "cutaway.benchmark.edges/1", **where, **vars(options), "rows": rows}))
         return
-    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}")
+    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}, CPU seconds")
     for row in rows:
         print(row)
 
