@@ -204,7 +204,7 @@ def main() -> None:
     if options.json:
         print(json.dumps({"schema": "cutaway.benchmark.edges/1", **where, **vars(options), "rows": rows}))
         return
-    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}, CPU seconds")
+    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}")
     for row in rows:
         print(row)
 
