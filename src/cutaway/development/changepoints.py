@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -125,28 +126,31 @@ def segment(x: Floats, y: Floats, k: int, kind: Kind) -> list[int]:
         return []
     import ruptures
 
-    cost = _Given(_errors(x, y, kind), _least(kind))
+    cost = _given_cost()(_errors(x, y, kind), _least(kind))
     found = ruptures.Dynp(custom_cost=cost, min_size=_least(kind), jump=1).fit(y[:, None]).predict(k)
     return [int(i) for i in found[:-1]]
 
 
-class _Given:
-    """The error of each segment, known beforehand, in the form that ruptures asks for."""
+@cache
+def _given_cost() -> Any:
+    """The error of each segment, known beforehand, as ruptures asks for it: anything else than its own base class it
+    would replace by its default without a word."""
+    from ruptures.base import BaseCost
 
-    model = "given"
+    class Given(BaseCost):  # type: ignore[misc]
+        model = "given"
 
-    def __init__(self, errors: Floats, least: int) -> None:
-        self.errors, self.min_size = errors, least
+        def __init__(self, errors: Floats, least: int) -> None:
+            self.errors, self.min_size = errors, least
 
-    def fit(self, signal: Floats) -> _Given:
-        self.signal = signal
-        return self
+        def fit(self, signal: Floats) -> Given:
+            self.signal = signal
+            return self
 
-    def error(self, start: int, end: int) -> float:
-        return float(self.errors[start, end])
+        def error(self, start: int, end: int) -> float:
+            return float(self.errors[start, end])
 
-    def sum_of_costs(self, ends: Sequence[int]) -> float:
-        return float(sum(self.error(a, b) for a, b in zip([0, *ends], ends)))
+    return Given
 
 
 def _least(kind: Kind) -> int:

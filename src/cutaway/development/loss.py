@@ -97,7 +97,7 @@ class Loss:
     def _all_items(self, theta: Tensor, at_once: int = 512) -> Tensor:
         with torch.no_grad():
             parts = [self.items(theta, *(p[i : i + at_once] for p in self.data)) for i in range(0, self.n, at_once)]
-        found = torch.cat([part.detach() for part in parts])
+        found = torch.cat([part.detach().reshape(-1) for part in parts])
         if found.shape != (self.n,):
             raise InputError(f"a loss gives one number an item: {self.n} items gave shape {tuple(found.shape)}.")
         return found
@@ -170,10 +170,10 @@ class Gradients:
         for i, one in enumerate(theta):
             mine = batch if self.shared else tuple(part[i] for part in batch)
             with torch.enable_grad():
-                pieces = [piece.detach().requires_grad_() for piece in torch.split(one, weights.sizes)]
+                pieces = [piece.detach().requires_grad_() for piece in torch.split(one, list(weights.sizes))]
                 value = self.loss.mean_of(weights.place(pieces), *mine)
                 found = torch.autograd.grad(value, pieces)
-            for out, slope in zip(torch.split(slopes[i], weights.sizes), found):
+            for out, slope in zip(torch.split(slopes[i], list(weights.sizes)), found):
                 out.copy_(slope)
             values.append(value.detach())
         return slopes, torch.stack(values)

@@ -217,7 +217,7 @@ def timeline(
 def _assembled(checkpoints: Checkpoints, rows: Sequence[Mapping[str, Any]], folder: Path | None) -> Timeline:
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     missing: dict[str, Any] = {"value": None}
-    series = {name: tuple(_read_point(row["values"].get(name, missing).items()) for row in rows) for name in names}
+    series = {name: tuple(_read_point(row["values"].get(name, missing)) for row in rows) for name in names}
     arrays = {}
     for name in rows[0]["arrays"]:
         parts = [

@@ -37,7 +37,7 @@ class Weights:
 
     def unpack(self, theta: Tensor) -> dict[str, Tensor]:
         """[d] -> the parameters (and buffers) by name, the chosen weights from theta."""
-        return self.place(torch.split(theta, self.sizes))
+        return self.place(torch.split(theta, list(self.sizes)))
 
     def place(self, pieces: Sequence[Tensor]) -> dict[str, Tensor]:
         """The same from the pieces of theta, one for each of `chosen`."""
