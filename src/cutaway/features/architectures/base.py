@@ -137,12 +137,12 @@ def adapting(settings: DictionarySettings, always: bool = False) -> dict[str, fl
     return moving if settings.adapt else {"penalty": settings.sparsity} if always else {}
 
 
-def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
+def adapted(at: At, chosen: Chosen, values: Tensor, reach: float = REACH) -> None:
     """Move the weight of a penalty towards the L0 that is asked for, with damping, since L0 follows it late:
 
     e = log(L0 / l0) within +-1;   log lambda += rate (e_t + 20 (e_t - e_{t-1})),   rate = max(adapt, 4 / steps)
 
-    so that a short run, too, can go as far as it must.
+    so that a short run, too, can go as far as it must; `reach` in place of 4 where that overshoots.
     """
     if at.settings.adapt:
         l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
@@ -152,7 +152,7 @@ def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
         at.buffer("error").fill_(error)
         stride = at.learner.done - float(at.buffer("before"))  # NaN at the first step
         at.buffer("before").fill_(at.learner.done)
-        rate = max(at.settings.adapt, REACH * stride) if stride > 0 else at.settings.adapt
+        rate = max(at.settings.adapt, reach * stride) if stride > 0 else at.settings.adapt
         # Damping looks as far ahead in a short run as its steps are many.
         ahead = min(DAMPING, 1 / rate)
         at.buffer("penalty").mul_(math.exp(rate * (error + ahead * change)))
