@@ -47,6 +47,23 @@ def test_files_that_lie_beside_a_result_are_none(tmp_path: Path) -> None:
     assert [item.name for item in contents(tmp_path)] == ["one/mine"]
 
 
+def test_no_two_results_have_one_name(tmp_path: Path) -> None:
+    write_json(tmp_path / "unit.json", {"schema": "cutaway.a/1"})
+    write_json(tmp_path / "unit" / "card.json", {"schema": "cutaway.b/1"})
+    items = contents(tmp_path)
+    assert len({item.name for item in items}) == 2
+    assert {read(item)["result"]["schema"] for item in items} == {"cutaway.a/1", "cutaway.b/1"}
+
+
+def test_a_picture_goes_to_the_result_it_is_called_by(tmp_path: Path) -> None:
+    for name in ("a", "ab"):
+        write_json(tmp_path / f"{name}.json", {"schema": "cutaway.toy/1"})
+    for name in ("a.png", "a-later.png", "ab.png"):
+        (tmp_path / name).write_bytes(PIXEL)
+    shown = {item.name: [one["name"] for one in read(item)["result"]["pictures"]] for item in contents(tmp_path)}
+    assert shown == {"a": ["a-later.png", "a.png"], "ab": ["ab.png"]}
+
+
 def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     write_json(tmp_path / "secret" / "key.json", {"schema": "cutaway.key/1"})
     write_json(tmp_path / "study" / "a.json", {"schema": "cutaway.a/1"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,28 @@ def contents(root: str | Path) -> tuple[Item, ...]:
     if not root.is_dir():
         raise InputError(f"{root} is neither a folder nor a JSON file: give what a verb with --out wrote.")
     if (root / "manifest.json").is_file():
-        return tuple(_sealed(root, "", alone=True))
+        return tuple(_apart(list(_sealed(root, "", alone=True)), root))
     found = sorted(_below(root, root, DEPTH), key=lambda item: item.name)
     if not found:
         raise InputError(
             f"{root} holds nothing to show: no manifest.json and no JSON file with a schema, in it or in its folders. "
             f'Make one with: cutaway trace "PROMPT" --out {root}'
         )
+    found = _apart(found, root)
     if len(found) > MOST:
         raise InputError(f"{root} holds more than {MOST} results; open one of its folders.")
     return tuple(found)
+
+
+def _apart(items: list[Item], root: Path) -> list[Item]:
+    """No two of one name: `card.json` and `card/card.json` keep their whole path."""
+    taken: set[str] = set()
+    found = []
+    for item in items:
+        name = item.name if item.name not in taken else item.path.relative_to(root).as_posix()
+        taken.add(name)
+        found.append(replace(item, name=name))
+    return found
 
 
 def _below(folder: Path, root: Path, depth: int) -> Iterator[Item]:

@@ -118,7 +118,9 @@ def _summary(path: Path, stamp: int) -> dict[str, str]:
         body = read_object(path)
     except InputError as error:
         return {"problem": str(error)}
-    evidence = body.get("evidence")
+    # A case that joins several results has the evidence in its parts.
+    parts = [part["evidence"] for part in body.values() if isinstance(part, dict) and part.get("evidence")]
+    evidence = body.get("evidence") or next(iter(parts), None)
     claims = [one for one in (evidence if isinstance(evidence, list) else [evidence]) if isinstance(one, dict)]
     first = claims[0] if claims else {}
     model = body.get("model") or next(

@@ -30,6 +30,9 @@ export function genericPage({ result }: Context, broken = false): Page {
   const scalars = Object.entries(body).filter(([key, value]) => !APART.has(key) && isScalar(value));
   const deep = Object.entries(body).filter(([key, value]) => !APART.has(key) && !isScalar(value));
   const last = deep.filter(([key]) => LAST.has(key));
+  const rest = deep.filter(([key]) => !LAST.has(key));
+  const few = rest.filter(([, value]) => briefly(value) !== "");
+  const shown = rest.filter(([, value]) => briefly(value) === "");
   const said = [body.finding, body.claim, body.title, body.about].find((value): value is string => typeof value === "string" && value !== "");
   const verdict = typeof body.passed === "boolean" ? [h("span", { class: `verdict ${body.passed ? "good" : "bad"}` }, body.passed ? "passed" : "failed")] : [];
   return {
@@ -40,8 +43,8 @@ export function genericPage({ result }: Context, broken = false): Page {
     sections: [
       note,
       ...figures(pictures),
-      ...deep.filter(([key]) => !LAST.has(key)).map(([key, value]) => part(key, value, key === "rows" ? body.columns : undefined)),
-      scalars.length > 8 ? section("Values", "", settingsTable(Object.fromEntries(scalars))) : null,
+      ...shown.map(([key, value]) => part(key, value, key === "rows" ? body.columns : undefined)),
+      few.length || scalars.length > 8 ? section("Values", "", settingsTable(Object.fromEntries([...(scalars.length > 8 ? scalars : []), ...few.map(([key, value]): [string, unknown] => [key, briefly(value)])]))) : null,
       last.length ? section("Settings and data", "", ...last.map(([key, value]) => h("details", {}, h("summary", {}, words(key)), draw(key, value, 0)))) : null,
     ],
   };
@@ -166,6 +169,14 @@ function isScalar(value: unknown): value is string | number | boolean | null {
 function scalar(value: unknown): string {
   if (typeof value === "number") return plain(value);
   return value === null ? "–" : value === true ? "yes" : value === false ? "no" : String(value);
+}
+
+/** A short list of words, or a few names with their values, in a line; "" for anything else. */
+function briefly(value: unknown): string {
+  let said = "";
+  if (Array.isArray(value) && value.length && value.every((one) => typeof one === "string")) said = value.join(", ");
+  else if (isObject(value) && !looksLikeEstimate(value) && Object.keys(value).length && Object.values(value).every(isScalar)) said = Object.entries(value).map(([name, one]) => `${words(name)} ${scalar(one as string)}`).join(", ");
+  return said.length <= 240 ? said : "";
 }
 
 export function words(key: string): string {

@@ -36,7 +36,7 @@ const KINDS: Record<string, Kind> = {
   "cutaway.ioi": { word: "indirect objects", draw: ioiPage },
   "cutaway.lens": { word: "lens", draw: lensPage },
   "cutaway.neuron-card": { word: "neuron", draw: neuronCardPage },
-  "cutaway.neurons": { word: "neurons", draw: neuronsPage },
+  "cutaway.neurons": { word: "neuron survey", draw: neuronsPage },
   "cutaway.probe": { word: "probe", draw: probePage },
   "cutaway.scrubbing": { word: "scrubbing", draw: scrubbingPage },
   "cutaway.steer": { word: "steering", draw: steeringPage },
