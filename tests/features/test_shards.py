@@ -83,5 +83,5 @@ def test_other_settings_and_wrong_use_are_refused(model, rows, tmp_path):
         made(model, rows, tmp_path / "x", dtype="int4")
     with pytest.raises(InputError, match="holds no shards"):
         open_shards(tmp_path / "nothing")
-    with pytest.raises(InputError, match="not resid_post.1"):
+    with pytest.raises(InputError, match=r"not resid_post\.1"):
         open_shards(tmp_path).rows("resid_post.1")
