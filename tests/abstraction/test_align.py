@@ -234,3 +234,31 @@ def test_an_answer_beyond_a_bare_networks_outputs_is_refused() -> None:
     )
     with pytest.raises(InputError, match="names output 2, and Sequential has 2"):
         align(cw.load(nn.Sequential(nn.Linear(4, 2))), causal, {"v": whole("path.0")}, n=20, n_test=20)
+
+
+def test_a_dormant_pathway_is_told_from_a_unit_that_is_read_in_a_sum() -> None:
+    """Units: the bit, a copy that nothing reads, one that is always zero and is read. Exchanging along (copy + zero unit)
+    carries the bit where nothing reads it and acts by the zero unit (Makelov et al. 2023): the part that is read, alone,
+    does nothing. Exchanging the bit's own unit does all by itself."""
+    net = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 3))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 0], [1, 0], [0, 0]]))
+        net[1].weight.copy_(torch.tensor([[-1.0, 0, -3], [1, 0, 3], [0, 0, 1]]))
+        net[1].bias.copy_(torch.tensor([0.0, 0, -20]))
+    causal = CausalModel(
+        {"bit": (0, 1), "noise": range(100)},
+        {"held": lambda bit: bit, "out": lambda held: held},
+        prompt=lambda v: torch.tensor([2.0 * v["bit"] - 1, v["noise"] / 100]),
+        answer=int,
+    )
+    model = cw.load(net)
+    used, dormant = (
+        align(model, causal, {"held": subspace("path.0", basis=torch.tensor([d]))}, n=64, n_test=64)
+        for d in ([1.0, 0, 0], [0, 1.0, 1.0])
+    )
+    assert used.iia.value == dormant.iia.value == 1.0
+    (read,) = [e for e in dormant.evidence[1:] if "read" in e.settings["part"]]
+    assert read.effect.value == 0.5
+    assert read.settings["activity"] == [0.0]
+    assert "dormant pathway" in str(dormant)
+    assert "dormant pathway" not in str(used)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cutaway.model import Model
 
 SCHEMA = "cutaway.alignment/1"
+DORMANT = 0.1  # of the average direction's activity
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -240,8 +241,10 @@ def _what(place: Place, size: str) -> str:
 def _dormant(part: Evidence, outside: float) -> str:
     whole = part.baselines[0]
     lost = whole.difference is not None and whole.difference.high < 0
-    said = "less than the whole subspace: dormant pathway" if lost else "as the whole subspace"
-    return f"{said}; {outside:.0%} of the exchange lies outside"
+    why = "works where the network does not vary by itself" if "natural" in part.settings["part"] else "not all is read"
+    if "read" in part.settings["part"] and min(part.settings["activity"]) < DORMANT:
+        why = "dormant pathway"
+    return f"{f'less than the whole: {why}' if lost else 'as the whole'}; {outside:.0%} of the exchange lies outside"
 
 
 def _row(name: str, estimate: Estimate, note: str = "") -> tuple[str, ...]:

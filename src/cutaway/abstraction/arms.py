@@ -106,7 +106,9 @@ def beside_it(
     read = [read_cut(data, spot, f, test) for spot, f in zip(found.spots, first)]
     natural = [natural_cut(data, spot, f, test, found.train) for spot, f in zip(found.spots, first)]
     more = [
-        _by_parts(found, read, "What the subspace does, the part that is read does alone", "the part that is read"),
+        _by_parts(
+            found, read, "What the subspace does, the part of it that is read does alone", "the part that is read"
+        ),
         _by_parts(found, natural, "What the subspace does, its natural part does alone", "the natural part"),
     ]
     apart = divergence(data, found.spots, first, found.train, test)
@@ -171,14 +173,19 @@ def _by_parts(found: Found, cuts: Sequence[Cut | None], claim: str, name: str) -
     hits = measure(data, cells, [inner, outer], test).hits
     off = max(cut.share for cut in known)
     return Evidence(
-        claim=f"{claim} (no dormant pathway)",
+        claim=claim,
         effect=share(hits[:1], f"IIA of {name} alone"),
         nulls=(beside(hits[:1], hits[1:], "IIA of the rest alone"),),
         baselines=(beside(hits[:1], found.measured.hits[:1], "the whole subspace"),),
         seeds=(0,),
         how=f"After Makelov et al. 2023, first seed. The part is cut by {known[0].span} ({known[0].dims} of "
         f"{found.spots[0].width} directions). Of what the exchange writes, {off:.0%} in squared length lies outside.",
-        settings={"dims": [cut.dims for cut in known], "outside": [cut.share for cut in known], "part": name},
+        settings={
+            "dims": [cut.dims for cut in known],
+            "outside": [cut.share for cut in known],
+            "part": name,
+            "activity": [cut.activity for cut in known],
+        },
     )
 
 

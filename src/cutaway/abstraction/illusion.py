@@ -2,8 +2,11 @@
 
 Dormant pathways (Makelov, Lange & Nanda 2023, "Is this the subspace you are looking for?"): a direction can carry a
 variable in a part that nothing downstream reads, and act through a part in which the network hardly ever varies. Two
-cuts show it: the part of the subspace in the row space of what reads the place, and the part within the span of the
-network's own vectors. Where a part, exchanged alone, does not do what the whole did, the whole worked otherwise.
+cuts look for it: the part of the subspace in the row space of what reads the place, and the part within the span of the
+network's own vectors. Each part is exchanged alone. The first settles it only where the part that is read is also
+dormant (the network hardly varies along it): where the next matrix reads a unit only in a sum with others, the
+row-space part is another variable, and does less though nothing is dormant (Wu et al. 2024, "A reply to Makelov et
+al."). A natural part that does less says that the exchange works where the network does not vary by itself.
 
 Divergence (Grant et al. 2025, "Addressing divergent representations from causal interventions"): how far interchanged
 vectors lie from those that the network makes by itself.
@@ -32,6 +35,7 @@ class Cut:
     """A subspace cut in two by a span of `dims` directions: `inside` of it and `outside` (None where a part is empty).
 
     `span`: what the span is, in words. `share`: of what an interchange writes, in squared length, that lies outside.
+    `activity`: how much sources differ from bases along the inner part, over the average direction of the place (1).
     """
 
     span: str
@@ -39,6 +43,7 @@ class Cut:
     inside: Featurizer | None
     outside: Featurizer | None
     share: float
+    activity: float
 
 
 def read_cut(data: Data, spot: Spot, featurizer: Featurizer, rows: Tensor) -> Cut | None:
@@ -69,10 +74,16 @@ def _cut(data: Data, spot: Spot, featurizer: Featurizer, rows: Tensor, span: Ten
     outside = basis - inside
     moved = (spot.source[rows] - data.base(spot)[rows]).float().flatten(0, 1).cpu() @ basis.T
     off = (moved @ outside).pow(2).sum() / (moved @ basis).pow(2).sum().clamp(min=1e-30)
-    return Cut(name, len(span), _spanned(inside), _spanned(outside), float(off))
+    part = _spanned(inside)
+    apart = (spot.source[rows] - data.base(spot)[rows]).float().flatten(0, 1).cpu()
+    along = 0.0
+    if part is not None:
+        average = apart.pow(2).sum() / spot.width
+        along = float((apart @ part.basis.T).pow(2).sum() / part.size / average.clamp(min=1e-30))
+    return Cut(name, len(span), part, _spanned(outside), float(off), along)
 
 
-def _spanned(directions: Tensor) -> Featurizer | None:
+def _spanned(directions: Tensor) -> Subspace | None:
     _, s, v = torch.linalg.svd(directions.double(), full_matrices=False)
     kept = v[s > 1e-3]
     return Subspace(kept.float().contiguous(), "part") if len(kept) else None

@@ -152,7 +152,11 @@ def ioi_case() -> Case:
 
 def two_hop_case() -> Case:
     """City -> state -> capital, asked for the state or the capital. In the chain, the capital is computed from the
-    state; in the rival, both from the city: there an exchanged state leaves the capital as it was."""
+    state; in the rival, both from the city: there an exchanged state leaves the capital as it was.
+
+    At the city's own token, before the first block, the whole vector is the city, and exchanging it proves nothing; the
+    place to look is the answer's, once it has been told of the city.
+    """
     from cutaway.abstraction import CausalModel, subspace
     from cutaway.tasks.small_world import world
 
@@ -184,7 +188,7 @@ def two_hop_case() -> Case:
     }
     return Case(
         "two-hop", "the state between the city and its capital", CausalModel(inputs, chain, name="two hops", **how),
-        {"state": subspace("resid_post.0", "city", dims=32)},
+        {"state": subspace("resid_post.1", "answer", dims=32)},
         rivals={"both from the city": (CausalModel(inputs, direct, name="both from the city", **how), "state")},
         n=800, n_test=200, steps=200, batch=48, sweep=("state", ("resid_pre.0", "resid_post.*"), None),
     )  # fmt: skip
