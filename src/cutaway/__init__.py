@@ -59,6 +59,8 @@ _FRONT = {
     "visualise": "cutaway.vision",
     "trace": "cutaway.graphs",
     "AttributionGraph": "cutaway.graphs",
+    "calibrated_llc": "cutaway.development",
+    "timeline": "cutaway.development",
     "Evidence": "cutaway.core",
 }
 
