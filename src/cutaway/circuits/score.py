@@ -175,7 +175,7 @@ def _learned(wires: Wires, circuit: Circuit, task: Any, found_on: Any, ablation:
     if method in METHODS:
         try:
             null = opened(rerandomise(wires.model, seed=seed))
-            where = None if c.get("positions") in (None, "all") else c["positions"]
+            where = None if not graph.spans else [s for s in graph.spans if s in found_on.positions] or "each"
             other = score_edges(null, found_on, method, ablation=ablation, split=graph.split, steps=c.get("steps") or 5,
                                 seed=seed, positions=where)  # fmt: skip
             other = other.top(len(units(circuit).inside), c.get("by", "absolute"))
