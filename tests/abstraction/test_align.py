@@ -237,8 +237,8 @@ def test_an_answer_beyond_a_bare_networks_outputs_is_refused() -> None:
 
 
 def test_a_dormant_pathway_is_told_from_a_unit_that_is_read_in_a_sum() -> None:
-    """Units: the bit, a copy that nothing reads, one that is always zero and is read. Exchanging along (copy + zero unit)
-    carries the bit where nothing reads it and acts by the zero unit (Makelov et al. 2023): the part that is read, alone,
+    """Units: the bit, a copy that nothing reads, one that is always zero and is read. Exchanging along copy + zero unit
+    carries the bit where nothing reads it and acts by the zero unit (Makelov et al. 2023): the part that is read alone
     does nothing. Exchanging the bit's own unit does all by itself."""
     net = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 3))
     with torch.no_grad():
@@ -262,3 +262,16 @@ def test_a_dormant_pathway_is_told_from_a_unit_that_is_read_in_a_sum() -> None:
     assert read.settings["activity"] == [0.0]
     assert "dormant pathway" in str(dormant)
     assert "dormant pathway" not in str(used)
+
+
+def test_capacity_ends_at_what_a_whole_swap_does(almanac: Any) -> None:
+    from cutaway.abstraction import capacity_curve
+
+    place = {"units": subspace("resid_post.2")}
+    curve = capacity_curve(almanac, addition(), place, dims=[1, 128], n=32, n_test=32, seeds=(0,), training=SHORT)
+    full = align(almanac, addition(), {"units": whole("resid_post.2")}, n=32, n_test=32)
+    assert [row[:2] for row in curve.rows] == [(1, 128), (128, 128 * 128)]
+    assert curve.rows[-1][2].value == full.iia.value
+    assert curve.rows[-1][3] is not None
+    with pytest.raises(InputError, match="129 dimensions"):
+        capacity_curve(almanac, addition(), place, dims=[129], n=32, n_test=32)
