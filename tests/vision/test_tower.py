@@ -9,7 +9,7 @@ from vision.vision_case import SIDE, coloured, huggingface_clip, seer, small_cli
 import cutaway as cw
 from cutaway.core import InputError
 from cutaway.model.families import tiny
-from cutaway.vision import look, rerandomised
+from cutaway.vision import card, look, rerandomised, survey, word_pictures
 from cutaway.vision.units import activations, units_of
 
 
@@ -37,8 +37,18 @@ def test_huggingface_clips_own_features() -> None:
     assert tower.point == "mlp_act.1"
     assert units_of(tower, "mlp_act.1") == 64
     assert tower.texts is None  # no tokenizer was given
+    with pytest.raises(InputError, match="a CLIP needs a tokenizer"):
+        tower.scores(images, ["red"])
     changed = tower.embedding(images, [cw.zero("mlp_act.1", neuron=3)])
     assert not torch.allclose(changed, wanted, atol=1e-6)
+
+
+def test_a_tower_that_names_nothing_has_cards_all_the_same() -> None:
+    tower, seen = look(huggingface_clip()), coloured(8, side=16)
+    found = survey(tower, seen, word_pictures(["red", "blue"], 6, 16), permutations=2)
+    made = card(found, 3)
+    assert len(made.evidence) == 1
+    assert made.captions == ()
 
 
 def test_normalisation_is_the_towers() -> None:

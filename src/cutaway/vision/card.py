@@ -140,7 +140,8 @@ def card(survey: Survey, unit: int, *, captions: Sequence[str] = (), seed: int =
     mean, sd = float(values.mean()), float(values.std())
     shows = tuple(p.shows(found.concepts) for p in (survey.pictures, survey.words))
     evidence = [unit_evidence(found, unit, (survey.values[:n], survey.values[n:]), (shows[0], shows[1]))]
-    if sd > 1e-9:
+    tower = survey.tower
+    if sd > 1e-9 and (tower.texts is not None or concept in tower.classes):  # else no score says what its absence does
         evidence.append(ablation(survey, unit, concept, seed))
     return Card(
         survey.tower.name, survey.point, unit, concept, mean, sd,

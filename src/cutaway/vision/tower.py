@@ -87,7 +87,9 @@ class Tower:
             return self.scale * F.normalize(embedding, dim=-1) @ self.targets(names).T
         unknown = [name for name in names if name not in self.classes]
         if unknown:
-            known = ", ".join(self.classes[:12]) or "none are known: its module has no `classes`"
+            known = (
+                ", ".join(self.classes[:12]) or "none known (a CLIP needs a tokenizer, another module its `classes`)"
+            )
             raise InputError(f"{self.name} has no class {', '.join(unknown[:4])}; its classes: {known}.")
         return embedding[:, [self.classes.index(name) for name in names]]
 
