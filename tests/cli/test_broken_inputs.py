@@ -119,6 +119,8 @@ VERBS = {
     "tasks": ["tasks", "ioi", "-m"],
     "dictionary train": ["dictionary", "train", "--text", "{}/prompts.txt", "--out", "{}/new", "-m"],
     "dictionary evaluate": ["dictionary", "evaluate", "clt", "-m"],
+    "repair": ["repair", "ioi", "--n", "8", "-m"],
+    "patchscope": ["patchscope", PROMPT, "-m"],
     "models": ["models"],
 }
 
@@ -274,6 +276,19 @@ CASES = {
     "toy rasp reverse --out {}/mine": "",
     "view {}/missing --html {}/v.html": "",
     "view {}/empty --html {}/v.html": "",
+    # states and heads
+    "repair nope": "no .*task",
+    "repair {}/latin.csv": "UTF-8",
+    "repair ioi --n 3": "8",
+    "patchscope": "one way",
+    "patchscope PROMPT --at z.0": "residual stream",
+    "patchscope PROMPT --into resid_post.*": "one point",
+    "patchscope PROMPT --position 99": "99",
+    "patchscope --from {}/latin.txt": "UTF-8",
+    "function-vector {}/columns.csv": "holds no pairs",
+    "function-vector {}/latin.csv": "UTF-8",
+    "function-vector {}/brace.jsonl": "JSON",
+    "function-vector {}/missing.csv": "no file",
     # the command itself
     "nope": "No such command",
     "lens PROMPT --banana": "banana",
