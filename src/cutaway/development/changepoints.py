@@ -243,7 +243,8 @@ class Nearest:
     distance: float
     resolution: float
     null_mean: float
-    null_low: float
+    null_low: float  # 5 % and 95 % of shuffles
+    null_high: float
     p: float
     shuffles: int
 
@@ -280,6 +281,7 @@ def nearest(
         resolution=float(np.log((high + 1) / (low + 1))),
         null_mean=float(null.mean()),
         null_low=float(np.quantile(null, 0.05)),
+        null_high=float(np.quantile(null, 0.95)),
         p=float(((null <= distance + 1e-12).sum() + 1) / (shuffles + 1)),
         shuffles=shuffles,
     )
