@@ -71,7 +71,7 @@ def test_a_contrast_explains_one_difference(capsys: pytest.CaptureFixture[str]) 
         (["trace", "hi", "--target", "no such word"], "one token"),
         (["trace", "hi", "--dictionary", "cltt"], "clt"),
         (["trace", "hi", "--model", "almanack"], "almanac"),
-        (["view", "."], "no trace"),
+        (["view", "."], "nothing to show"),
         (["models", "almanak"], "almanac"),
         (["dictionary", "train", "--model", "almanac", "--kind", "sae"], "clt, plt"),
         (["dictionary", "train", "--model", "almanac", "--text", "/no/such/file.txt"], "/no/such/file.txt"),

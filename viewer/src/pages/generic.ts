@@ -174,8 +174,8 @@ function scalar(value: unknown): string {
 /** A short list of words, or a few names with their values, in a line; "" for anything else. */
 function briefly(value: unknown): string {
   let said = "";
-  if (Array.isArray(value) && value.length && value.every((one) => typeof one === "string")) said = value.join(", ");
-  else if (isObject(value) && !looksLikeEstimate(value) && Object.keys(value).length && Object.values(value).every(isScalar)) said = Object.entries(value).map(([name, one]) => `${words(name)} ${scalar(one as string)}`).join(", ");
+  if (Array.isArray(value) && value.length && value.every((one) => typeof one === "string")) said = value.join(" · ");
+  else if (isObject(value) && !looksLikeEstimate(value) && Object.keys(value).length && Object.values(value).every(isScalar)) said = Object.entries(value).map(([name, one]) => `${words(name)}: ${scalar(one as string)}`).join(" · ");
   return said.length <= 240 ? said : "";
 }
 
