@@ -120,7 +120,7 @@ def program_circuit(request):
 
 def test_every_edge_of_a_programs_true_circuit_is_needed_and_no_other(program_circuit):
     subject, true = program_circuit
-    found = minimality(subject.wires, true, subject.task, draws=3, null_parts=50)
+    found = minimality(subject.wires, true, subject.task, draws=2, null_parts=12)
     assert found.idle == ()
     assert not any(part.needed for part in found.others)
     wider = true.only(true.members | subject.graph.exists & (torch.arange(len(true.graph.sources)) == 0)[:, None])
