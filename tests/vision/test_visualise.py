@@ -140,6 +140,7 @@ def test_a_facet_adds_the_probe_times_what_flows() -> None:
     slope = (g > 0).float() / (SIDE * SIDE)  # of the mean of ReLUs
     wanted = base.value(tower, run) + (units_last(g * slope)).mean(1) @ weight
     assert torch.allclose(goal.value(tower, tower.see(images, goal.reads, keep_graph=True)), wanted, atol=1e-5)
+    assert visualise(tower, goal, Settings(n=1, steps=2)).steps == 2
 
 
 def test_a_facets_probe_tells_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,10 @@ def visualise(
             continue
         goal = what if facet is None else _faceted(what, subject, seen, facet, at)
         state = None if out is None else out / f"{name}.state.safetensors"
-        made.append(make(subject, goal, how, shape, state=state, progress=ticker(subject.name), silent=name == "null"))
-    real = None if seen is None else tuple(real_of(t, seen) for t in (tower, null or tower))
+        one = make(subject, goal, how, shape, state=state, progress=ticker(subject.name), silent=name == "null")
+        # What is reported is the unit itself, without what diversity and facets add.
+        made.append(replace(one, reached=tuple(real_of(subject, one.pictures).tolist())))
+    real = None if seen is None else tuple(real_of(t, seen.images) for t in (tower, null or tower))
     assert made[0] is not None
     result = shown(made[0], made[1], real, seed=seed)
     if out is not None:
@@ -141,8 +144,8 @@ def _objective(
         assert unit is not None
         what = objectives.channel(point, unit)
 
-    def real_of(subject: Tower, seen: Pictures) -> Any:
-        parts = [what.value(subject, subject.see(x, what.reads)) for x in seen.images.split(64)]
+    def real_of(subject: Tower, images: Any) -> Any:
+        parts = [what.value(subject, subject.see(x, what.reads)) for x in images.split(64)]
         return torch.cat(parts).detach().double().numpy()
 
     return what, real_of

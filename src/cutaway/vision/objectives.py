@@ -130,11 +130,12 @@ def faceted(of: Objective, lower: str, weight: Tensor) -> Objective:
     """
 
     def value(tower: Tower, run: Run) -> Tensor:
-        again = tower.model.run(
-            run.batch.ids.detach(), [*dict.fromkeys((*of.reads, *tower.reads))], grad=[lower], keep_graph=True
-        )
-        leaf = again.leaves[lower]
-        (slope,) = torch.autograd.grad(of.value(tower, again).sum(), leaf, allow_unused=True)
+        with torch.enable_grad():
+            again = tower.model.run(
+                run.batch.ids.detach(), [*dict.fromkeys((*of.reads, *tower.reads))], grad=[lower], keep_graph=True
+            )
+            leaf = again.leaves[lower]
+            (slope,) = torch.autograd.grad(of.value(tower, again).sum(), leaf, allow_unused=True)
         here = units_last(run[lower])
         if slope is None:
             raise InputError(f"{of.name} does not depend on {lower}; a facet's point lies below what is shown.")
