@@ -109,5 +109,5 @@ def train_attention_only(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if step % 100 == 0:
-            on(f"step {step}: loss {float(loss):.3f}")
+            on(f"step {step}: loss {loss.item():.3f}")
     return out

@@ -79,5 +79,5 @@ def train_modular_addition(
         if step % 500 == 0:
             with torch.no_grad():
                 right = (module(tokens[outside]).argmax(-1) == answers[outside]).float().mean()
-            on(f"step {step}: training loss {float(loss):.2e}, accuracy on the other pairs {float(right):.3f}")
+            on(f"step {step}: training loss {loss.item():.2e}, accuracy on the other pairs {float(right):.3f}")
     return out
