@@ -97,10 +97,13 @@ def score_neurons(
     for rows in chunks(len(task), max(1, tokens // task.clean.ids.shape[1])):
         part = task.take(rows)
         clean = rows_of(wires.model, task.clean, rows)
+
+        def value(logits: Tensor, part: Any = part) -> Tensor:
+            total: Tensor = part.metric(logits[:, 0]).sum()
+            return total
+
         with tapped([at_ends(wires, ends[rows])]):
-            run = wires.model.run(
-                clean, read=names, grad=names, of=lambda logits, part=part: part.metric(logits[:, 0]).sum()
-            )
+            run = wires.model.run(clean, read=names, grad=names, of=value)
         other = _ablated(wires, task, rows, names, ablation)
         change = [run[name] - other[name] for name in names]
         found.append(torch.stack([(d * run.grad[name]).sum(1) for d, name in zip(change, names)], 1))
