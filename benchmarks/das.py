@@ -5,9 +5,9 @@
 
 Cases: an MLP of 64 x 2 that learned hierarchical equality; almanac's two hops (the state, at the city's token after the
 first block); GPT-2 small's shape with random weights (16 tokens, block 6 of 12, position 8 and the last).
-Both learn one rotation of k dimensions with Adam at one rate on batches of one size, from pairs, places and labels that
-are the same. pyvene runs as its tutorials do it: LowRankRotatedSpaceIntervention, source and base run in each step. Ours
-is `cutaway.abstraction.train` with one cell. `iia` is on held-out pairs; `setup` is what ours computes once (base and
+Both learn one rotation of k dimensions with Adam at one rate on batches of one size, from the same pairs, places and
+labels. pyvene runs as its tutorials do it: LowRankRotatedSpaceIntervention, source and base run in each step.
+Ours is `cutaway.abstraction.train` with one cell. `iia` is on held-out pairs; `setup` is what ours computes once (base and
 source runs), in seconds, not counted in steps a second. The two alternate, in processes of their own, on `--threads`
 threads; each figure is the median of the rounds.
 """
@@ -84,7 +84,8 @@ d = torch.load(folder + "/data.pt", weights_only=True)
 torch.manual_seed(0)
 if d["kind"] == "mlp":
     from pyvene.models.mlp.modelings_mlp import MLPConfig, MLPForClassification
-    config = MLPConfig(h_dim=64, n_layer=2, num_classes=2, activation_function="relu", pdrop=0.0, problem_type="single_label_classification")
+    config = MLPConfig(h_dim=64, n_layer=2, num_classes=2, activation_function="relu", pdrop=0.0,
+        problem_type="single_label_classification")
     model = MLPForClassification(config)
     w, own = d["weights"], model.state_dict()
     for mine, theirs in (("0", "mlp.h.0.ff1"), ("2", "mlp.h.1.ff1"), ("4", "score")):
@@ -97,7 +98,8 @@ else:
     model = transformers.AutoModelForCausalLM.from_pretrained(d["path"] or folder + "/model", dtype=torch.float32)
 model.eval()
 config = pv.IntervenableConfig(model_type=type(model), representations=[pv.RepresentationConfig(
-    d["layer"], "block_output", "pos", 1, low_rank_dimension=d["k"])], intervention_types=pv.LowRankRotatedSpaceIntervention)
+    d["layer"], "block_output", "pos", 1, low_rank_dimension=d["k"])],
+    intervention_types=pv.LowRankRotatedSpaceIntervention)
 tool = pv.IntervenableModel(config, model)
 tool.set_device("cpu")
 tool.disable_model_gradients()
