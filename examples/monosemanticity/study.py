@@ -176,9 +176,8 @@ def pinning(model: Any, sae: SAE, known: Any, rows: torch.Tensor, seed: int) -> 
     for one in coverage.found:
         if not one.name.startswith("topic: "):
             continue
-        words = torch.tensor(
-            [int(ids[w]) for p in TOPICS[one.name.removeprefix("topic: ")] for w in p.split() if w in ids]
-        )
+        spoken = [f"▁{w}" for part in TOPICS[one.name.removeprefix("topic: ")] for w in part.split()]
+        words = torch.tensor([int(ids[w]) for w in spoken])
         feature = one.feature
         other = int(rng.choice(np.flatnonzero(peak.numpy() > 0)))
         change = []

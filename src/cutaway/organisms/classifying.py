@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from cutaway.model import Model
 
 Say = Callable[[str], None]
-OWN = {"topics": "stories of the small world, by topic (8)", "moods": "the same, by how they end, without the ending"}
+OWN = {
+    "topics": "stories of the small world, by topic (8)",
+    "moods": "the same, by how they go, without the last sentence",
+}
 TRAINED = 60_000
 
 
@@ -79,22 +82,21 @@ def _data(given: str, most: int, seed: int, text: str, label: str) -> tuple[list
 
 
 def _stories(kind: str, most: int, seed: int) -> tuple[list[str], list[str]]:
-    """Stories as words. Of moods the last two sentences, event and feeling, are cut: the event's first half is kept."""
+    """Stories as text. Of moods the last sentence, whose words name the feeling, is cut."""
     from cutaway.tasks.small_world.stories import TOPICS, story
     from cutaway.tasks.small_world.templates import PAD
     from cutaway.tasks.small_world.vocabulary import token_ids
 
-    words = {i: word for word, i in token_ids().items()}
+    words = {i: word.replace("▁", " ") for word, i in token_ids().items()}
     drawn = story(np.random.default_rng(np.random.SeedSequence([20267, seed])), min(most, 1500), "any")
     names = list(TOPICS)
     texts, labels = [], []
     for row, topic, bad in zip(drawn.tokens, drawn.facts["topic"], drawn.facts["bad"]):
         said = [words[int(t)] for t in row if t != PAD]
         if kind == "moods":
-            # Without the last sentence, whose words name the feeling.
-            stops = [i for i, word in enumerate(said) if word == "."]
+            stops = [i for i, word in enumerate(said) if word.strip() == "."]
             said = said[: stops[-2] + 1] if len(stops) > 1 else said
-        texts.append(" ".join(said))
+        texts.append("".join(said).strip())
         labels.append(names[int(topic)] if kind == "topics" else ("bad" if bad else "good"))
     return texts, labels
 
