@@ -7,8 +7,8 @@ Cases: an MLP of 64 x 2 that learned hierarchical equality; almanac's two hops (
 first block); GPT-2 small's shape with random weights (16 tokens, block 6 of 12, position 8 and the last).
 Both learn one rotation of k dimensions with Adam at one rate on batches of one size, from the same pairs, places and
 labels. pyvene runs as its tutorials do it: LowRankRotatedSpaceIntervention, source and base run in each step.
-Ours is `cutaway.abstraction.train` with one cell. `iia` is on held-out pairs; `setup` is what ours computes once (base and
-source runs), in seconds, not counted in steps a second. The two alternate, in processes of their own, on `--threads`
+Ours is `cutaway.abstraction.train` with one cell. `iia` is on held-out pairs; `setup` is what ours computes once (base
+and source runs), in seconds, not counted in steps a second. The two alternate, in processes of their own, on `--threads`
 threads; each figure is the median of the rounds.
 """
 
@@ -182,8 +182,8 @@ def equality(folder: Path, quick: bool) -> None:
     zeros = torch.zeros(n, dtype=torch.long)
     body = {
         "kind": "mlp", "weights": net.state_dict(), "base": base, "source": source, "labels": (left == right).long(),
-        "lengths": [1] * (2 * n), "at": zeros, "at_source": zeros, "point": "path.1", "layer": 0, "k": 16, "batch": 1024,
-        "train": fit, "steps": 100 if quick else 800, "rate": RATE,
+        "lengths": [1] * (2 * n), "at": zeros, "at_source": zeros, "point": "path.1", "layer": 0, "k": 16,
+        "batch": 1024,        "train": fit, "steps": 100 if quick else 800, "rate": RATE,
     }  # fmt: skip
     torch.save(body, folder / "data.pt")
 

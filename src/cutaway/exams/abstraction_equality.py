@@ -92,7 +92,8 @@ def equality_case(seed: int) -> Case:
         "equality", "hierarchical equality on a small network", right, {"left": subspace(PLACE, dims=DIMS)},
         model=named(cw.load(network(seed)), f"an MLP of {D} x 2, seed {seed}"),
         rivals={"the identity of w": (wrong, "first")},
-        n=16_000, n_test=600, steps=1500, batch=512, expect="IIA far above its nulls (the aim of .95 is missed on two of three networks); rival near .5",
+        n=16_000, n_test=600, steps=1500, batch=512,
+        expect="IIA far above its nulls (the aim of .95 is missed on two of three networks); rival near .5",
     )  # fmt: skip
 
 
