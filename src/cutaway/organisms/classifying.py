@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 OWN = {
     "topics": "stories of the small world, by topic (8)",
-    "moods": "the same, by how they go, without the last sentence",
+    "moods": "the same, by mood, without the last sentence",
 }
 TRAINED = 60_000
 
