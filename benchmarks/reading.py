@@ -24,10 +24,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from contestant import Contestant
 
 COMMON = r"""
 import json, sys, time, warnings, weakref
@@ -209,46 +210,17 @@ def make_case(folder: Path, layers: int, d: int, heads: int, tokens: int, vocabu
     torch.save(ids, folder / "ids.pt")
 
 
-class Contestant:
-    """A process that answers {"job", "times", "memory"} with seconds a call, or peak bytes."""
-
-    def __init__(self, python: str, code: str, *more: str) -> None:
-        self.process = subprocess.Popen(
-            [python, "-c", code, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )  # fmt: skip
-        self.jobs = self.answer()["jobs"]
-
-    def ask(self, job: str, times: int = 1, memory: bool = False) -> dict:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"job": job, "times": times, "memory": memory}) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> dict:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        sys.exit("a contestant's process ended")
-
-    def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> list[dict]:
     plain = contestants["Hugging Face"]
     rows = []
-    for job in dict.fromkeys(job for contestant in contestants.values() for job in contestant.jobs):
-        who = {name: c for name, c in contestants.items() if job in c.jobs and c is not plain}
+    for job in dict.fromkeys(job for contestant in contestants.values() for job in contestant.ready["jobs"]):
+        who = {name: c for name, c in contestants.items() if job in c.ready["jobs"] and c is not plain}
         taken: dict[str, list[dict]] = {name: [] for name in who}
         base = []
         for _ in range(repeats):
-            base.append(plain.ask("nothing", times))
+            base.append(plain.ask(job="nothing", times=times, memory=False))
             for name, contestant in who.items():
-                taken[name].append(contestant.ask(job, times))
+                taken[name].append(contestant.ask(job=job, times=times, memory=False))
         for name, contestant in who.items():
             rows.append(
                 {
@@ -257,12 +229,12 @@ def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> lis
                     "ms": round(1e3 * statistics.median(t["seconds"] for t in taken[name]), 3),
                     "times_hf": ratio(taken[name], base, "seconds"),
                     "cpu_times_hf": ratio(taken[name], base, "cpu"),
-                    "peak_mib": round(contestant.ask(job, memory=True)["peak_mib"], 2),
+                    "peak_mib": round(contestant.ask(job=job, times=1, memory=True)["peak_mib"], 2),
                 }
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if job == "nothing":
-            peak = round(plain.ask(job, memory=True)["peak_mib"], 2)
+            peak = round(plain.ask(job=job, times=1, memory=True)["peak_mib"], 2)
             ms = round(1e3 * statistics.median(b["seconds"] for b in base), 3)
             rows.append({"read": job, "who": "Hugging Face", "ms": ms, "peak_mib": peak})
     return rows

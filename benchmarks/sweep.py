@@ -29,10 +29,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from contestant import Contestant
 
 COMMON = r"""
 import json, sys, time, warnings
@@ -211,35 +212,6 @@ def make_case(folder: Path, args: argparse.Namespace) -> None:
         torch.save(pairs, folder / f"{name}.pt")
 
 
-class Contestant:
-    """A process that answers {"kind", "cells"} with seconds and values."""
-
-    def __init__(self, python: str, code: str, *more: str) -> None:
-        self.process = subprocess.Popen(
-            [python, "-c", code, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )  # fmt: skip
-        self.answer()
-
-    def ask(self, kind: str, pairs: str, cells: list[list[int]]) -> dict:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"kind": kind, "pairs": pairs, "cells": cells}) + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> dict:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        sys.exit("a contestant's process ended")
-
-    def end(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def times(taken: dict[str, list[float]]) -> dict[str, float]:
     """How many times ours, by the median of each repeat's own pair."""
     ours = taken["cutaway"]
@@ -315,10 +287,10 @@ def compare(
     values: dict[str, list[float]] = {}
     for name, contestant in contestants.items():
         if name != "cutaway":
-            contestant.ask(kind, pairs, cells[:1])  # warm
+            contestant.ask(kind=kind, pairs=pairs, cells=cells[:1])  # warm
     for _ in range(args.repeats if kind == "residual" else 1):
         for name, contestant in contestants.items():
-            found = contestant.ask(kind, pairs, cells)
+            found = contestant.ask(kind=kind, pairs=pairs, cells=cells)
             share = 1.0 if name == "cutaway" else total / len(cells)
             seconds[name].append(found["seconds"] * share)
             cpu[name].append(found["cpu"] * share)
