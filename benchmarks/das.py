@@ -8,8 +8,8 @@ first block); GPT-2 small's shape with random weights (16 tokens, block 6 of 12,
 Both learn one rotation of k dimensions with Adam at one rate on batches of one size, from the same pairs, places and
 labels. pyvene runs as its tutorials do it: LowRankRotatedSpaceIntervention, source and base run in each step.
 Ours is `cutaway.abstraction.train` with one cell. `iia` is on held-out pairs; `setup` is what ours computes once (base
-and source runs), in seconds, not counted in steps a second. The two alternate, in processes of their own, on `--threads`
-threads; each figure is the median of the rounds.
+and source runs), in seconds, not counted in steps a second. The two alternate, in processes of their own, on
+`--threads` threads; each figure is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 RATE, SEED = 5e-3, 0
@@ -215,7 +216,7 @@ def two_hops(folder: Path, quick: bool) -> None:
     torch.save(body, folder / "data.pt")
 
 
-def gpt2(position: int, steps: int):  # noqa: ANN201
+def gpt2(position: int, steps: int) -> Callable[[Path, bool], None]:
     def make(folder: Path, quick: bool) -> None:
         import torch
         import transformers
@@ -246,7 +247,8 @@ CASES = {
 
 def run(python: str, code: str, folder: Path, threads: int) -> dict[str, float]:
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    out = subprocess.run([python, "-c", code, str(folder), str(threads)], capture_output=True, text=True, env=env)
+    command = [python, "-c", code, str(folder), str(threads)]
+    out = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     if out.returncode:
         raise SystemExit(out.stderr[-3000:])
     return json.loads(out.stdout.strip().splitlines()[-1])
