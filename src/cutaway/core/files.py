@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: str | Path) -> Iterator[Path]:
+def atomic_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder; on success it replaces `target` as a whole, on failure it is removed.
 
-    Raises InputError where `target` is a file, or a folder of other things: one that has no file of those written.
+    Raises InputError where `target` is a file, or a folder of other things: one that has no file of those written
+    nor one named in `replaces` (what unfinished work of ours left there).
     """
     target = Path(target)
     refuse_unwritable(target)
@@ -50,7 +51,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         there = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if there and there.isdisjoint(path.name for path in temporary.iterdir()):
+        if there and there.isdisjoint({*replaces, *(path.name for path in temporary.iterdir())}):
             raise InputError(f"{target} holds other things ({_some(there)}), which would be lost; name a new folder.")
         for path in temporary.rglob("*"):
             _sync(path)

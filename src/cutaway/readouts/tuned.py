@@ -91,7 +91,7 @@ class TunedLens:
         """Write `config.json` and `translators.safetensors` (the twin's beside them), whole or not at all."""
         from safetensors.torch import save_file
 
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, replaces=("training.safetensors", "twin.training.safetensors")) as temporary:
             tensors = self._tensors()
             if self.twin is not None:
                 tensors |= {f"twin.{name}": x for name, x in self.twin._tensors().items()}
