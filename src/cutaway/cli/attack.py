@@ -79,7 +79,7 @@ def _write(out: Path, tower: Tower, found: Bench, seed: int) -> None:
     from cutaway.vision.attack import example_sheet
     from cutaway.vision.pictures import to_png
 
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, replaces=()) as folder:
         body = found.to_json()
         write_json(folder / "attack.json", body)
         write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})

@@ -110,7 +110,7 @@ def _write(
 
     made = {c.unit: c for c in shown}
     wanted = list(dict.fromkeys([*made, *found.found.multimodal, *found.sample[:cards]]))
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, replaces=()) as folder:
         write_json(folder / "neurons.json", body)
         write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
         (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")

@@ -38,11 +38,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterator[Path]:
+def atomic_folder(target: str | Path, replaces: Collection[str] | None = None) -> Iterator[Path]:
     """Yield a temporary folder; on success it replaces `target` as a whole, on failure it is removed.
 
-    Raises InputError where `target` is a file, or a folder of other things: one that has no file of those written
-    nor one named in `replaces` (what unfinished work of ours left there).
+    Raises InputError where `target` is a file, and, with `replaces`, where it is a folder of other things: one
+    with no file of those written nor of those named there (what unfinished work of ours left).
     """
     target = Path(target)
     refuse_unwritable(target)
@@ -51,7 +51,11 @@ def atomic_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
     try:
         yield temporary
         there = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if there and there.isdisjoint({*replaces, *(path.name for path in temporary.iterdir())}):
+        if (
+            there
+            and replaces is not None
+            and there.isdisjoint({*replaces, *(path.name for path in temporary.iterdir())})
+        ):
             raise InputError(f"{target} holds other things ({_some(there)}), which would be lost; name a new folder.")
         for path in temporary.rglob("*"):
             _sync(path)

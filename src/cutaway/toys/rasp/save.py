@@ -38,7 +38,7 @@ def save(compiled: CompiledProgram, folder: str | Path) -> Path:
     tensors = {f"basis/{name}": variable.basis.contiguous() for name, variable in truth.variables.items()}
     for kind in ("exists", "structural", "causal"):
         tensors[f"edges/{kind}"] = getattr(truth.edges, kind).to(torch.uint8)
-    with atomic_folder(folder) as made:
+    with atomic_folder(folder, replaces=()) as made:
         save_model(compiled.model, compiled.tokenizer, made)
         write_json(made / "truth.json", truth.to_json(), indent=1)
         save_file(tensors, made / "truth.safetensors")
