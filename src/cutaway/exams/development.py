@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TOLERANCE = 0.05
+GENERIC_GAMMA = 100.0  # at gamma 1 and n beta 1e4 chains wander along the fibre to points more singular than w*
 DEEP = (((5, 3, 5), 1), ((8, 8, 8), 2), ((10, 10, 10), 5), ((6, 6, 6, 6), 2))
 # (dims, rank) -> the tolerance of lambda at the balanced point where 5 % is too little, and why.
 WIDER = {
@@ -68,12 +69,14 @@ def row(
     }
 
 
-def _at(loss: Any, n_beta: float, size: Size, seed: int, *, sampler: str = "sgnht", **more: Any) -> Any:
-    """An estimate at one n beta and gamma = 1, its step from curvature."""
+def _at(
+    loss: Any, n_beta: float, size: Size, seed: int, *, gamma: float = 1.0, sampler: str = "sgnht", **more: Any
+) -> Any:
+    """An estimate at one n beta and gamma, its step from curvature."""
     from cutaway.development import Setting, find_step, llc
 
     setting = Setting(
-        n_beta=n_beta, localisation=1.0, eps=1.0, sampler=sampler, chains=size.chains, draws=size.draws,
+        n_beta=n_beta, localisation=gamma, eps=1.0, sampler=sampler, chains=size.chains, draws=size.draws,
         burn_in=size.draws * size.every // 2, every=size.every, seed=seed, **more,
     )  # fmt: skip
     return llc(loss, find_step(loss, setting))
@@ -206,13 +209,13 @@ def generic_rows(dims: tuple[int, ...], rank: int, size: Size, seed: int) -> lis
     h = torch.linalg.eigvalsh(hessian(loss)).clamp(min=0).numpy()
     name = f"deep linear {'-'.join(map(str, dims))} rank {rank}, generic point"
     rows, found = [], []
-    for n_beta in (1e4, 1e5):
+    for n_beta in (1e5, 1e6):
         begun = time.perf_counter()
-        one = _at(loss, n_beta, size, seed)
+        one = _at(loss, n_beta, size, seed, gamma=GENERIC_GAMMA)
         found.append(one)
         rows.append(
-            row(f"{name}: lambda hat at n beta {n_beta:g}", quadratic_llc(h, n_beta, 1.0), one.estimate, begun,
-                n_beta=n_beta, localisation=1.0, r_hat=one.r_hat)
+            row(f"{name}: lambda hat at n beta {n_beta:g}", quadratic_llc(h, n_beta, GENERIC_GAMMA), one.estimate,
+                begun, n_beta=n_beta, localisation=GENERIC_GAMMA, r_hat=one.r_hat)
         )  # fmt: skip
     fit = fit_lambda(found, seed=seed)
     rows.append(row(f"{name}: lambda, half the Jacobian's rank", jacobian_rank(module) / 2, fit.estimate, begun))
