@@ -10,7 +10,9 @@ from cutaway.cli.output import JSON, print_json, step
 
 
 def exam(
-    room: str = typer.Argument(..., help="The room to examine: circuits, development, features, graphs, ioi, vision."),
+    room: str = typer.Argument(
+        ..., help="The room: abstraction, circuits, development, features, graphs, ioi, superposition, vision."
+    ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items."),
     seed: int = typer.Option(0, help="What is drawn at random: items, pairs, null directions."),
     out: Path | None = typer.Option(None, help="Also write the rows here, as JSON."),

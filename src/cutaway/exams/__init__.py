@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROOMS = ("abstraction", "circuits", "development", "features", "graphs", "ioi", "vision")
+ROOMS = ("abstraction", "circuits", "development", "features", "graphs", "ioi", "superposition", "vision")
 
 
 def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -37,6 +37,10 @@ def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]
         from cutaway.exams.ioi.exam import ioi_exam
 
         return {"rows": ioi_exam(quick=quick, seed=seed)}
+    if room == "superposition":
+        from cutaway.exams.superposition import superposition_exam
+
+        return {"rows": superposition_exam(quick=quick, seed=seed)}
     if room == "vision":
         from cutaway.exams.vision import vision_exam
 
