@@ -19,12 +19,18 @@ from pathlib import Path
 
 # name -> widths of a ReLU network (linear without), items, batch, chains, steps, eps, n beta, gamma
 CASES = {
-    "small: deep linear 10-10-10": {"dims": [10, 10, 10], "relu": False, "n": 1000, "batch": 100, "chains": 32, "steps": 600,
-                                        "eps": 2e-6, "n_beta": 5000.0, "gamma": 1.0, "peer_chains": 4},
-    "small: ReLU 20-32-32-1": {"dims": [20, 32, 32, 1], "relu": True, "n": 1000, "batch": 100, "chains": 32, "steps": 600,
-                                   "eps": 1e-6, "n_beta": 500.0, "gamma": 1.0, "peer_chains": 4},
-    "10M: ReLU 1024-2200-2200-1024": {"dims": [1024, 2200, 2200, 1024], "relu": True, "n": 256, "batch": 32, "chains": 2, "steps": 8,
-                                          "eps": 1e-8, "n_beta": 50.0, "gamma": 1.0, "peer_chains": 2},
+    "small: deep linear 10-10-10": {
+        "dims": [10, 10, 10], "relu": False, "n": 1000, "batch": 100, "chains": 32, "steps": 600,
+        "eps": 2e-6, "n_beta": 5000.0, "gamma": 1.0, "peer_chains": 4,
+    },
+    "small: ReLU 20-32-32-1": {
+        "dims": [20, 32, 32, 1], "relu": True, "n": 1000, "batch": 100, "chains": 32, "steps": 600,
+        "eps": 1e-6, "n_beta": 500.0, "gamma": 1.0, "peer_chains": 4,
+    },
+    "10M: ReLU 1024-2200-2200-1024": {
+        "dims": [1024, 2200, 2200, 1024], "relu": True, "n": 256, "batch": 32, "chains": 2, "steps": 20,
+        "eps": 1e-8, "n_beta": 50.0, "gamma": 1.0, "peer_chains": 2,
+    },
 }  # fmt: skip
 
 NETWORK = """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TOLERANCE = 0.05
-GENERIC_GAMMA = 100.0  # at gamma 1 and n beta 1e4 chains wander along the fibre to points more singular than w*
+GENERIC_GAMMA = 100.0  # at gamma 1 and n beta 1e4 estimates lie below the quadratic's: chains leave w*'s surroundings
 DEEP = (((5, 3, 5), 1), ((8, 8, 8), 2), ((10, 10, 10), 5), ((6, 6, 6, 6), 2))
 # (dims, rank) -> the tolerance of lambda at the balanced point where 5 % is too little, and why.
 WIDER = {
