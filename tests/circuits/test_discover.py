@@ -6,7 +6,9 @@ import pytest
 
 import cutaway as cw
 from cutaway.cli import run
-from cutaway.exams.circuits import _laws, _score, _Subject
+from cutaway.exams.circuit_laws import laws
+from cutaway.exams.circuit_subjects import Subject
+from cutaway.exams.circuits import _score
 from cutaway.toys.rasp import compile_program, program
 
 
@@ -35,8 +37,8 @@ def test_it_says_everything_as_json(found):
 
 @pytest.mark.parametrize("name", ["hist", "shift"])
 def test_exact_patching_finds_the_causal_edges_of_a_program(name):
-    subject = _Subject(compile_program(program(name)), 128, seed=0)
-    assert all(row["passed"] for row in _laws([subject]))
+    subject = Subject(compile_program(program(name)), 128, seed=0)
+    assert all(row["passed"] for row in laws([subject]))
     area, precision = _score(subject, "exact", 0)["causal"]
     assert (area.value, precision.value) == (1.0, 1.0)
 
