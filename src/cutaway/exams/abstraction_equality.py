@@ -13,6 +13,7 @@ from cutaway.exams.abstraction_cases import Case
 
 OBJECTS, WIDTH, D = 20_000, 4, 64  # objects are vectors of 4 numbers; hidden layers of 64
 STEPS, BATCH = 8000, 1024
+DECAY = 0.3
 DIMS = 16
 PLACE = "path.1"  # the first hidden layer, after its ReLU
 
@@ -22,14 +23,18 @@ def _table() -> Tensor:
 
 
 def network(seed: int, steps: int = STEPS) -> nn.Sequential:
-    """16 -> 64 -> 64 -> 2, trained on fresh random vectors. About 20 s on one core; accuracy .999 or more."""
+    """16 -> 64 -> 64 -> 2, trained on fresh random vectors with weight decay. About 20 s on one core.
+
+    The decay makes neurons of the first layer compare one pair or the other. Without it the two are mixed on some
+    seeds, and no linear subspace holds `left`: IIA .86 to .985 over three seeds, whatever the number of dimensions.
+    """
     generator = torch.Generator().manual_seed(seed)
     net = nn.Sequential(nn.Linear(4 * WIDTH, D), nn.ReLU(), nn.Linear(D, D), nn.ReLU(), nn.Linear(D, 2))
     with torch.no_grad():
         for parameter in net.parameters():
             bound = (parameter.shape[1] if parameter.ndim == 2 else D) ** -0.5
             parameter.uniform_(-bound, bound, generator=generator)
-    optimiser = torch.optim.Adam(net.parameters())
+    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, steps)
     for _ in range(steps):
         x = torch.empty(BATCH, 4, WIDTH).uniform_(-1, 1, generator=generator)
@@ -93,7 +98,7 @@ def equality_case(seed: int) -> Case:
         model=named(cw.load(network(seed)), f"an MLP of {D} x 2, seed {seed}"),
         rivals={"the identity of w": (wrong, "first")},
         n=16_000, n_test=600, steps=1500, batch=512,
-        expect="IIA far above its nulls (the aim of .95 is missed on two of three networks); rival near .5",
+        expect="IIA .95 or more on every seed; rival and random features near chance",
     )  # fmt: skip
 
 
