@@ -79,5 +79,5 @@ def test_a_circuit_of_positions_is_saved_and_says_them(tmp_path):
     assert again.graph.spans == ("end", "S2", "rest")
     assert torch.equal(again.graph.exists, circuit.graph.exists)
     assert "positions end, S2, rest" in str(circuit)
-    with pytest.raises(UnknownName, match="end"):
+    with pytest.raises(UnknownName, match="S2"):
         score_edges(wires, task, "eap", positions=["S9"])

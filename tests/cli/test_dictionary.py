@@ -50,19 +50,19 @@ def test_train_writes_dictionaries_that_load_and_reports_each(trained):
         found = load(entry["folder"])
         assert isinstance(found, SAE)
         assert found.point == "resid_post.1"
-        assert found.metrics["schema"] == "cutaway.sae_report/1"
-        assert len(entry["report"]["rows"]) == 3
+        assert found.metrics["schema"] == "cutaway.sae_report/2"
+        assert len(entry["report"]["rows"]) >= 3
 
 
 def test_evaluate_stands_a_dictionary_beside_pca_untrained_and_its_null(trained):
     folder, text, _ = trained
     common = ["-m", "almanac", "-t", text, "--tokens", 1500]
-    found = run("evaluate", folder / "both" / "resid_post.1-topk", *common, "--json")
+    found = run("evaluate", folder / "both" / "resid_post.1-topk", *common, "--quick", "--json")
     assert found.exit_code == 0, found.output
     names = [row["name"] for row in json.loads(found.stdout)["report"]["rows"]]
     assert names[0] == "this dictionary"
-    assert names[2:] == ["untrained encoder", "re-randomised model's own"]
-    shown = run("evaluate", folder / "both" / "resid_post.1-batchtopk", *common)
+    assert {"untrained encoder", "re-randomised model's own"} <= set(names)
+    shown = run("evaluate", folder / "both" / "resid_post.1-batchtopk", *common, "--quick")
     assert "verdict" in shown.output
     assert "not done: null model" in shown.output
 
@@ -72,7 +72,7 @@ def test_convert_and_read_back(trained, tmp_path):
     found = run("convert", folder / "both" / "resid_post.1-topk", "--to", "saelens", "--out", tmp_path / "sl")
     assert found.exit_code == 0, found.output
     assert load(tmp_path / "sl").point == "resid_post.1"
-    again = run("evaluate", tmp_path / "sl", "-m", "almanac", "-t", text, "--tokens", 1000)
+    again = run("evaluate", tmp_path / "sl", "-m", "almanac", "-t", text, "--tokens", 1000, "--quick")
     assert again.exit_code == 0, again.output
 
 
