@@ -12,7 +12,7 @@ from cutaway.toys import Asked, find
 from cutaway.toys.superposition import EXPERIMENTS, Check
 from cutaway.toys.superposition.toy import run
 
-QUICK = {"pentagon": 0.4, "phases-2-in-1": 0.7, "privileged": 0.4}
+QUICK = {"pentagon": 0.4, "phases-2-in-1": 0.7}
 
 
 @pytest.mark.slow
