@@ -229,8 +229,12 @@ def superposition_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, 
     rows = []
     for method in METHODS:
         found, chance = roomy.mean(method), roomy.mean(method, null=True)
-        floor = 0.9 if method == "interchange by dictionary" else 0.95
-        rows.append(_row(f"{method}, a dimension a feature", found, 1.0, 1 - floor, found.value >= floor))
+        # The network and the exchange of a known direction must be right; dictionary and probe are fitted: reported.
+        law = method in ("the network", "interchange")
+        name = f"{method}, a dimension a feature"
+        rows.append(
+            _row(name, found, 1.0 if law else None, 0.05 if law else None, found.value >= 0.95 if law else None)
+        )
         rows.append(_row(f"{method}, null ({NULLS[method]})", chance, None, None, chance.value < found.value))
     for method in METHODS:
         at = first_failure(points, method)
@@ -244,7 +248,9 @@ def superposition_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, 
     return rows
 
 
-def _row(name: str, found: Estimate, truth: float | None, tolerance: float | None, passed: bool) -> dict[str, Any]:
+def _row(
+    name: str, found: Estimate, truth: float | None, tolerance: float | None, passed: bool | None
+) -> dict[str, Any]:
     interval = None if found.interval is None else [found.interval.low, found.interval.high]
     return {
         "name": name, "truth": truth, "estimate": found.value, "interval": interval, "n": found.n,
