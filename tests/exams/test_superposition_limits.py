@@ -42,5 +42,7 @@ def test_the_first_failure_is_the_roomiest_point_under_the_bar():
     assert first_failure(points, "probe") == 2.0
     assert first_failure(points[:1], "probe") is None
     assert all(one.verdict == "distinguishable from null" for one in evidence(points))
+    crowded = Point(8, 5.0, dict.fromkeys(METHODS, [0.8, 0.9] * 4), dict.fromkeys(METHODS, [0.9, 0.8] * 4))
+    assert all(one.verdict == "not distinguishable from null" for one in evidence([*points, crowded]))
     assert to_json(points)["schema"] == "cutaway.superposition-limits/1"
     assert figure(points).axes
