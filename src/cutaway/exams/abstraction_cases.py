@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cutaway.core import InputError, UnknownName
@@ -106,30 +107,17 @@ def from_file(path: str) -> Case:
 
     Raises InputError: no such file, a file that fails (with its line), a name that is missing or of the wrong kind.
     """
-    import traceback
-    from pathlib import Path
-
     from cutaway.abstraction import CausalModel
+    from cutaway.core.own_file import run_own
 
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(f"no file {path}.")
-    names: dict[str, Any] = {"__name__": "cutaway_spec", "__file__": str(file)}
-    try:
-        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), names)
-    except InputError:
-        raise
-    except Exception as error:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
-        where = f" (line {lines[-1]})" if lines else ""
-        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}{where}") from error
+    names = vars(run_own(path))
     if not isinstance(names.get("causal_model"), CausalModel):
         raise InputError(f"{path} defines no causal_model, a cutaway.abstraction.CausalModel.")
     if not isinstance(names.get("places"), dict) or not names["places"]:
         raise InputError(f'{path} defines no places, as places = {{"carry": cw.subspace("resid_post.2", dims=4)}}.')
     kept = ("model", "rivals", "n", "n_test", "steps", "batch", "sweep")
     more = {key: names[key] for key in kept if key in names}
-    return Case(file.stem, f"from {file.name}", names["causal_model"], names["places"], **more)
+    return Case(Path(path).stem, f"from {Path(path).name}", names["causal_model"], names["places"], **more)
 
 
 def opened(found: Case, model: str | None = None) -> Any:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-import traceback
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.own_file import run_own, where
 
 _SPEC = re.compile(r"\.py:\w*$")
 
@@ -39,10 +36,7 @@ def load_own(spec: str) -> tuple[nn.Module, Any]:
     path = Path(file).expanduser()
     if not colon or not name.isidentifier() or path.suffix != ".py":
         raise InputError(f"a module is given as file.py:factory, for example net.py:make; given {spec!r}.")
-    if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise InputError(f"no file {file}." + (f" In its folder: {', '.join(beside[:8])}." if beside else ""))
-    names = vars(_run(path.resolve(), spec))
+    names = vars(run_own(path, spec))
     if name not in names:
         known = [n for n, value in names.items() if not n.startswith("_") and callable(value)]
         raise UnknownName(f"name in {path.name}", name, known)
@@ -53,37 +47,10 @@ def load_own(spec: str) -> tuple[nn.Module, Any]:
         try:
             made = made()
         except Exception as error:
-            raise InputError(f"{spec}() fails: {_where(error, path)}") from error
+            raise InputError(f"{spec}() fails: {where(error, path)}") from error
     tokenizer = None
     if isinstance(made, tuple) and len(made) == 2:
         made, tokenizer = made
     if not isinstance(made, nn.Module):
         raise InputError(f"{spec}() gives {type(made).__name__}; it must give an nn.Module, or (module, tokenizer).")
     return made, tokenizer
-
-
-def _run(path: Path, spec: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(f"_cutaway_module_{path.stem}", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # dataclasses and pickles look a class's module up
-    sys.path.insert(0, str(path.parent))
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{spec}: the file cannot be run: {_where(error, path)}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """The error, with the last line of the file that was being run."""
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return text
-    lines = [
-        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
-    ]
-    return f"{text} (line {lines[-1]} of {path.name})" if lines else text
