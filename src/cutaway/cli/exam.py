@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from cutaway.cli.output import JSON, print_json, step
+from cutaway.cli.output import JSON, print_json, say, step
+
+SIDE = 7  # columns of a table side by side
 
 
 def exam(
@@ -31,7 +34,7 @@ def exam(
     if room not in ROOMS:
         raise UnknownName("room with an exam", room, ROOMS)
     with step(f"Examining {room}"):
-        result = run_exam(room, quick=quick, seed=seed)
+        result = run_exam(room, quick=quick, seed=seed, say=say)
     body = {"room": room, "quick": quick, "seed": seed, **result}
     if out is not None:
         write_json(out, {"schema": "cutaway.exam/1", **body})
@@ -39,7 +42,9 @@ def exam(
         print_json("cutaway.exam/1", body)
     else:
         for row in result["rows"]:
-            print(_render(row))
+            if "table" not in row:
+                print(_render(row))
+        print(*_tables(result["rows"]), sep="\n\n")
     if any(row["passed"] is False for row in result["rows"]):
         raise typer.Exit(1)
 
@@ -50,3 +55,24 @@ def _render(row: dict[str, object]) -> str:
     span = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if isinstance(interval, (list, tuple)) else ""
     truth = "" if row.get("truth") is None else f"   truth {row['truth']}"
     return f"{mark}  {row['name']}: {row['estimate']:.4g}{span}{truth}"
+
+
+def _tables(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows that name a place in a table, [title, line, column], as tables: at most SIDE columns side by side."""
+    from cutaway.core.table import columns
+
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for row in rows:
+        if "table" in row:
+            title, line, column = row["table"]
+            interval = row.get("interval") if row.get("spread") else None
+            span = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+            found.setdefault(title, {})[line, column] = f"{row['estimate']:.2f}{span}"
+    shown = []
+    for title, cells in found.items():
+        lines, names = (list(dict.fromkeys(key[i] for key in cells)) for i in range(2))
+        for start in range(0, len(names), SIDE):
+            some = names[start : start + SIDE]
+            table = [("", *some), *((line, *(cells.get((line, name), "") for name in some)) for line in lines)]
+            shown.append("\n".join([title, *columns(table)]))
+    return shown

@@ -6,48 +6,38 @@ figure is reported, not judged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
 from typing import Any
 
-ROOMS = ("abstraction", "circuits", "development", "features", "graphs", "ioi", "superposition", "vision")
+EXAMS = {
+    "abstraction": "abstraction:abstraction_exam",
+    "circuits": "circuits:circuits_exam",
+    "development": "development:development_exam",
+    "features": "features:features_exam",
+    "graphs": "graphs:graphs_exam",
+    "ioi": "ioi.exam:ioi_exam",
+    "superposition": "superposition:superposition_exam",
+    "vision": "vision:vision_exam",
+}
+"""room -> module:function, imported when asked for."""
+ROOMS = tuple(EXAMS)
 
 
-def run_exam(room: str, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Examine a room, on the shipped model or on toys whose truth is exact. Raises UnknownName."""
+def run_exam(
+    room: str, *, quick: bool = False, seed: int = 0, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Examine a room, on the shipped model or on toys whose truth is exact. `say` gets a line of progress for each part
+    of an exam that takes long, where the exam tells it. Raises UnknownName."""
     from cutaway.core import UnknownName
 
-    if room not in ROOMS:
+    if room not in EXAMS:
         raise UnknownName("room with an exam", room, ROOMS)
-    if room == "abstraction":
-        from cutaway.exams.abstraction import abstraction_exam
-
-        return {"rows": abstraction_exam(quick=quick, seed=seed)}
-    if room == "circuits":
-        from cutaway.exams.circuits import circuits_exam
-
-        return {"rows": circuits_exam(quick=quick, seed=seed)}
-    if room == "features":
-        from cutaway.exams.features import features_exam
-
-        return {"rows": features_exam(quick=quick, seed=seed)}
-    if room == "development":
-        from cutaway.exams.development import development_exam
-
-        return {"rows": development_exam(quick=quick, seed=seed)}
-    if room == "ioi":
-        from cutaway.exams.ioi.exam import ioi_exam
-
-        return {"rows": ioi_exam(quick=quick, seed=seed)}
-    if room == "superposition":
-        from cutaway.exams.superposition import superposition_exam
-
-        return {"rows": superposition_exam(quick=quick, seed=seed)}
-    if room == "vision":
-        from cutaway.exams.vision import vision_exam
-
-        return {"rows": vision_exam(quick=quick, seed=seed)}
-    from cutaway.exams.graphs import graphs_exam
-
-    return {"rows": graphs_exam(quick=quick, seed=seed)}
+    module, _, name = EXAMS[room].partition(":")
+    exam = getattr(import_module(f"{__name__}.{module}"), name)
+    tells = {"say": say} if "say" in signature(exam).parameters else {}
+    return {"rows": exam(quick=quick, seed=seed, **tells)}
 
 
 __all__ = ["ROOMS", "run_exam"]

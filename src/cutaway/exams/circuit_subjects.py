@@ -3,50 +3,96 @@ whose nodes are."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-KINDS = ("causal", "structural")
+if TYPE_CHECKING:
+    from cutaway.model import Model
+    from cutaway.tasks import Task
+
+
+class Truth(NamedTuple):
+    """What is known of a subject. `level`: of edges, both [source, destination]; of nodes, both [source]. `among`: what
+    there is to rank, `true`: what a ranking should have first."""
+
+    level: Literal["edge", "node"]
+    among: Tensor
+    true: Tensor
 
 
 class Subject:
-    """A compiled program as a model with a task, and its true edges in the model's graph."""
+    """A model with a task, and what is known of its graph. `about`: what kind of subject it is, for a progress line."""
 
-    def __init__(self, compiled: Any, pairs: int, seed: int) -> None:
+    name: str
+    about: str
+    truths: Mapping[str, Truth]
+    exists: Tensor  # the edges that can carry something
+
+    def __init__(self, model: Model, task: Task) -> None:
         from cutaway.circuits import opened
 
-        self.name = compiled.name
-        self.model = compiled.load()
-        self.wires = opened(self.model)
+        self.model, self.task = model, task
+        self.wires = opened(model)
         self.graph = self.wires.graph()
-        self.task = pairs_of(compiled, self.model, pairs, seed)
-        edges = compiled.truth.edges.merged()
-        self.exists = self.graph.mask(edges.pairs("exists"))
-        self.truth = {kind: self.graph.mask(edges.pairs(kind)) for kind in KINDS}
+
+    def items(self, most: int) -> Task:
+        """At most so many items, those whose counterfactual has another output first: an item whose output stays shows
+        little of what its edges carry."""
+        logits = self.model.run(self.task.counterfactual).logits
+        assert logits is not None
+        after = logits[torch.arange(len(self.task)), self.task.positions["end"]].argmax(-1)
+        return self.task.take((after == self.task.answers).int().argsort(stable=True)[:most])
 
 
-class Trained:
-    """A network trained to be a program. `nodes` [source]: which heads and MLPs stand for a component of the program;
-    `truth`: the edges between them that the program has, by which kind."""
+class Program(Subject):
+    """A compiled program, whose edges are known: those by which an output can reach another component (structural), and
+    those whose resampling changes an output (causal). A node is true where a causal edge leaves it."""
 
     def __init__(self, name: str, pairs: int, seed: int) -> None:
-        from cutaway.circuits import opened
+        from cutaway.toys.rasp import compile_program, program
+
+        compiled = compile_program(program(name))
+        model = compiled.load()
+        super().__init__(model, pairs_of(compiled, model, pairs, seed))
+        self.name, self.about = name, "program"
+        edges = compiled.truth.edges.merged()
+        self.exists = self.graph.mask(edges.pairs("exists"))
+        self.causal = self.graph.mask(edges.pairs("causal"))
+        self.truths = {
+            "causal edges": Truth("edge", self.exists, self.causal),
+            "structural edges": Truth("edge", self.exists, self.graph.mask(edges.pairs("structural"))),
+            "nodes with a causal edge": Truth("node", _but_input(self.exists.any(1)), self.causal.any(1)),
+        }
+
+
+class Trained(Subject):
+    """A network trained to be a program. Its true nodes are the heads and MLPs that stand for a component of the
+    program, its true edges those between them that the program has; it may have learned others."""
+
+    def __init__(self, name: str, pairs: int, seed: int) -> None:
         from cutaway.model import load
         from cutaway.toys.siit.shipped import shipped
 
         compiled, network = shipped(name)
-        self.name = name
-        self.model = load(network.model, tokenizer=compiled.tokenizer)
-        self.model.name = f"{name}, trained"
-        self.wires = opened(self.model)
-        self.graph = self.wires.graph()
-        self.task = pairs_of(compiled, self.model, pairs, seed)
+        model = load(network.model, tokenizer=compiled.tokenizer)
+        model.name = f"{name}, trained"
+        super().__init__(model, pairs_of(compiled, model, pairs, seed))
+        self.name, self.about = model.name, "network"
         self.exists = self.graph.exists
-        self.nodes = torch.tensor([source in network.circuit for source in self.graph.sources])
-        edges = compiled.truth.edges.merged()
-        self.truth = {kind: self.graph.mask(edges.pairs(kind)) for kind in KINDS}
+        nodes = torch.tensor([source in network.circuit for source in self.graph.sources])
+        program = self.graph.mask(compiled.truth.edges.merged().pairs("structural"))
+        self.truths = {
+            "nodes of the circuit": Truth("node", _but_input(self.exists.any(1)), nodes),
+            "edges of the program": Truth("edge", self.exists, program),
+        }
+
+
+def _but_input(nodes: Tensor) -> Tensor:
+    """Without the input, which is in every circuit."""
+    return nodes & (torch.arange(len(nodes)) > 0)
 
 
 def margin(logits: Tensor, target: Any) -> Tensor:
@@ -55,7 +101,7 @@ def margin(logits: Tensor, target: Any) -> Tensor:
     return right - logits.scatter(-1, target.answers[:, None], -torch.inf).max(-1).values
 
 
-def pairs_of(compiled: Any, model: Any, pairs: int, seed: int) -> Any:
+def pairs_of(compiled: Any, model: Model, pairs: int, seed: int) -> Task:
     """Items of a program: an input, another of the same length, and the position whose output is read. The right output
     is the model's own, which is the program's."""
     from cutaway.model.tokens import Batch

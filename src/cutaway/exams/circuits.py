@@ -4,14 +4,15 @@ networks trained to be programs, whose nodes are."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutaway.exams.circuit_laws import laws
-from cutaway.exams.circuit_subjects import KINDS, Subject, Trained, margin
+from cutaway.core import Estimate
+from cutaway.exams.circuit_laws import Held, held, laws
+from cutaway.exams.circuit_subjects import Program, Subject, Trained, Truth, margin
 
 QUICK = ("length", "hist", "double_hist", "frac_prevs", "sort", "shift")
 QUICK_TRAINED = ("hist", "shift")
@@ -22,80 +23,89 @@ FEW = 16  # items for those that search or train: a forward an edge, or a hundre
 SLOW = ("acdc", "acdc-metric", "subnetwork-probing", "edge-pruning")
 DRAWS = 100  # random rankings
 TIED = 1e-7  # scores below this share of the largest count as equal
+FIGURES = ("AUROC", "precision at the true size")
 
-__all__ = ["Subject", "Trained", "circuits_exam", "margin"]
+__all__ = ["Program", "Subject", "Trained", "circuits_exam", "margin"]
+
+Found = Mapping[str, tuple[Estimate, Estimate]]
+"""What was known -> (AUROC, precision at the true size) of one method on one subject."""
+Say = Callable[[str], None]
 
 
-def circuits_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
+def circuits_exam(*, quick: bool = False, seed: int = 0, say: Say | None = None) -> list[dict[str, Any]]:
     """Laws of the masked forward and of exact patching, which pass or fail; then each method's AUROC over the full
-    ranking of edges and its precision at the true size, which are reported.
+    ranking and its precision at the true size, which are reported, beside random rankings.
 
-    Items: pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
+    Items: 512 pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
-    the margin, logit(right output) - the best other logit, which has a gradient. Methods that search or train take 16
-    items, the others 64. Scores below 1e-7 of the largest are ties. Trained networks: a node's score is that of its
-    edges, the largest |score|; an edge is true if the program has it. All of it takes some three minutes on one core;
-    `quick`: 6 programs, 2 trained networks and all but three methods, half a minute.
+    the margin, logit(right output) - the best other logit, which has a gradient, on 64 of the items (those that search
+    or train: 16), whose counterfactual has another output wherever there are so many. Scores below 1e-7 of the largest
+    are ties. A node's score is the largest |score| of its edges, but for methods of nodes, which have no edges to rank.
+    `say` gets a line a subject. `quick`: 6 programs, 2 trained networks, 256 pairs and all but three methods.
     """
     from cutaway.circuits import METHODS
-    from cutaway.toys.rasp import compile_program, program, program_names
+    from cutaway.toys.rasp import program_names
     from cutaway.toys.siit.shipped import names as trained_names
 
+    tell = say or (lambda _: None)
     pairs = QUICK_PAIRS if quick else PAIRS
-    names = QUICK if quick else program_names()
-    subjects = [Subject(compile_program(program(name)), pairs, seed) for name in names]
-    rows = laws(subjects)
-    methods = [name for name in METHODS if METHODS[name].level == "edge" and not (quick and name in QUICK_LEFT_OUT)]
-    trained = [Trained(name, SCORED, seed) for name in (QUICK_TRAINED if quick else trained_names())]
-    scored: dict[str, list[dict[str, Any]]] = {}
+    methods = [name for name in METHODS if not (quick and name in QUICK_LEFT_OUT)]
+    programs = QUICK if quick else program_names()
+    networks = QUICK_TRAINED if quick else trained_names()
+    checked: list[Held] = []
+    scored: dict[str, dict[str, dict[str, tuple[Found, float]]]] = {"program": {}, "network": {}}
+    for i, (make, name) in enumerate([*((Program, n) for n in programs), *((Trained, n) for n in networks)]):
+        begun = time.process_time()
+        subject = make(name, pairs, seed)
+        if isinstance(subject, Program):
+            checked.append(held(subject))
+        scored[subject.about][name] = {method: _score(subject, method, seed) for method in methods}
+        tell(_line(f"{i + 1} of {len(programs) + len(networks)}", subject, checked, scored[subject.about][name], begun))
+    rows = laws(checked)
     for method in methods:
-        scored[method] = [_score(subject, method, seed) for subject in subjects]
-        rows += _means(method, METHODS[method].cost, scored[method], KINDS, "programs", seed)
-        rows += _means(
-            method, METHODS[method].cost, [_nodes(one, method, seed) for one in trained], WHAT, "networks", seed
-        )
-    for i, subject in enumerate(subjects):
-        rows += [_one(subject, method, scored[method][i]) for method in methods]
+        for about, of in scored.items():
+            rows += _means(method, METHODS[method].cost, [one[method] for one in of.values()], f"{about}s", seed)
+    for name, each in scored["program"].items():
+        for method, (found, seconds) in each.items():
+            rows += _one(name, method, found, seconds)
     return rows
 
 
-WHAT = ("nodes of the circuit", "edges of the program")
+def _line(
+    which: str, subject: Subject, checked: Sequence[Held], scored: Mapping[str, tuple[Found, float]], begun: float
+) -> str:
+    law = f"laws {'hold' if checked[-1].ok else 'FAIL'}; " if subject.about == "program" else ""
+    first = next(iter(subject.truths))
+    areas = [(method, found[first][0].value) for method, (found, _) in scored.items() if first in found]
+    best = ", ".join(f"{method} {area:.2f}" for method, area in areas if area == area and method in ("exact", "eap-ig"))
+    return (
+        f"  {which}: {subject.about} {subject.name}, {int(subject.exists.sum())} edges: {law}"
+        f"AUROC of {first}: {best or 'none is true'}; {time.process_time() - begun:.0f} s"
+    )
 
 
-def _score(subject: Subject, method: str, seed: int) -> dict[str, Any]:
-    """AUROC and precision against both truths, and seconds."""
-    from cutaway.circuits import against_truth
+def _score(subject: Subject, method: str, seed: int) -> tuple[Found, float]:
+    """(AUROC and precision against each truth that the method ranks, CPU seconds)."""
+    from cutaway.circuits import METHODS, against_truth
 
+    ranked = {n: t for n, t in subject.truths.items() if t.level == "node" or METHODS[method].level == "edge"}
     if method == "random":
-        return {"seconds": 0.0, **{kind: _by_chance(subject.truth[kind], subject.exists, seed) for kind in KINDS}}
+        return {name: _by_chance(truth, seed) for name, truth in ranked.items()}, 0.0
     size, seconds = _sizes(subject, method, seed)
-    found = {kind: against_truth(size, subject.exists, subject.truth[kind]) for kind in KINDS}
-    return {"seconds": seconds, **found}
+    nodes = torch.where(subject.exists, size, 0.0).amax(1)
+    by_level = {"edge": size, "node": nodes}
+    found = {n: against_truth(by_level[t.level], t.among, t.true) for n, t in ranked.items()}
+    return found, seconds
 
 
-def _nodes(subject: Trained, method: str, seed: int) -> dict[str, Any]:
-    """The same of a trained network: its nodes, and the edges that its program has."""
-    from cutaway.circuits import against_truth
-
-    inside, edges = subject.nodes[1:, None], subject.truth["structural"]  # the input is in every circuit
-    every = torch.ones_like(inside)
-    if method == "random":
-        by_chance = _by_chance(inside, every, seed), _by_chance(edges, subject.exists, seed)
-        return {"seconds": 0.0, **dict(zip(WHAT, by_chance))}
-    size, seconds = _sizes(subject, method, seed)
-    best = torch.where(subject.exists, size, 0.0).amax(1)[1:, None]
-    found = against_truth(best, every, inside), against_truth(size, subject.exists, edges)
-    return {"seconds": seconds, **dict(zip(WHAT, found))}
-
-
-def _sizes(subject: Subject | Trained, method: str, seed: int) -> tuple[Tensor, float]:
-    """(by how much each edge moves the metric, in either direction, a mean over items; seconds)."""
+def _sizes(subject: Subject, method: str, seed: int) -> tuple[Tensor, float]:
+    """(by how much each edge moves the metric, in either direction, a mean over items; CPU seconds)."""
     from cutaway.circuits import METHODS, exact
     from cutaway.circuits.methods import Settings
     from cutaway.core import InputError
 
+    task = subject.items(FEW if method in SLOW else SCORED)
     begun = time.process_time()
-    task = subject.task.take(range(min(len(subject.task), FEW if method in SLOW else SCORED)))
     if method == "exact":
         scores = exact(subject.wires, subject.graph, task, edges=subject.exists, tokens=8192).nan_to_num(0)
     else:
@@ -108,70 +118,76 @@ def _sizes(subject: Subject | Trained, method: str, seed: int) -> tuple[Tensor, 
     size = scores.abs().mean(0)
     # Below float32's precision an order is one of rounding, or of exp(-60) where a softmax is saturated: a tie.
     size = torch.where(size < TIED * size.max(), 0.0, size)
-    return size, round(time.process_time() - begun, 3)
+    return size, time.process_time() - begun
 
 
-def _by_chance(truth: Tensor, exists: Tensor, seed: int) -> tuple[Any, ...]:
+def _by_chance(truth: Truth, seed: int) -> tuple[Estimate, Estimate]:
     """(AUROC, precision) of random rankings: the mean of DRAWS, and the middle 95 % of them."""
     from cutaway.circuits import against_truth
     from cutaway.core import Interval
 
     generator = torch.Generator().manual_seed(seed)
-    drawn = [against_truth(torch.rand(exists.shape, generator=generator), exists, truth) for _ in range(DRAWS)]
+    drawn = [
+        against_truth(torch.rand(truth.among.shape, generator=generator), truth.among, truth.true) for _ in range(DRAWS)
+    ]
     found = []
     for estimates in zip(*drawn):
         values = torch.tensor([one.value for one in estimates], dtype=torch.float64)
         low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         span = Interval(low=low, high=high, method=f"middle 95% of {DRAWS} rankings")
         found.append(estimates[0].model_copy(update={"value": float(values.mean()), "interval": span}))
-    return tuple(found)
+    return found[0], found[1]
 
 
 def _means(
-    method: str, cost: str, scored: Sequence[dict[str, Any]], kinds: Sequence[str], over: str, seed: int
-) -> list[dict[str, Any]]:
-    """A method's means over subjects, with intervals over them."""
+    method: str, cost: str, scored: Sequence[tuple[Found, float]], over: str, seed: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A method's means over subjects in which something is true and something not, with intervals over them."""
     from cutaway.evidence import bootstrap
 
     rows = []
-    for kind in kinds:
-        named = f"{kind} edges" if kind in KINDS else kind
-        for which, what in enumerate(("AUROC", "precision at the true size")):
-            values = [one[kind][which].value for one in scored]
-            known = [value for value in values if value == value]
-            mean = bootstrap(known, name=what, over=over, seed=seed)
-            span = mean.interval
+    for what in scored[0][0]:
+        for which, figure in enumerate(FIGURES):
+            known = [found[what][which].value for found, _ in scored if found[what][0].value == found[what][0].value]
+            if not known:
+                continue
+            mean = bootstrap(known, name=figure, over=over, seed=seed)
             rows.append(
                 {
-                    "name": f"{method}: {what}, {named}, mean of {len(known)} {over}",
+                    "name": f"{method}: {figure}, {what}, mean of {len(known)} {over}",
                     "truth": None,
                     "estimate": mean.value,
-                    "interval": None if span is None else [span.low, span.high],
+                    "interval": None if mean.interval is None else [mean.interval.low, mean.interval.high],
                     "n": len(known),
                     "tolerance": None,
                     "passed": None,
                     "cost": cost,
-                    "seconds": round(sum(one["seconds"] for one in scored), 2),
+                    "seconds": round(sum(seconds for _, seconds in scored), 2),
+                    "table": [f"{figure}, mean of {over} [95 %]", method, what],
+                    "spread": True,
                 }
             )
     return rows
 
 
-def _one(subject: Subject, method: str, scored: dict[str, Any]) -> dict[str, Any]:
-    whole = subject.truth["causal"].sum() in (0, int(subject.exists.sum()))
-    kind = "structural" if whole else "causal"
-    area, precision = scored[kind]
-    span = area.interval
-    return {
-        "name": f"{subject.name}, {method}: AUROC, {kind} edges",
-        "truth": None,
-        "estimate": area.value,
-        "interval": None if span is None else [span.low, span.high],
-        "n": area.n,
-        "tolerance": None,
-        "passed": None,
-        "precision": precision.value,
-        "true_edges": {kind: int(subject.truth[kind].sum()) for kind in KINDS},
-        "structural": scored["structural"][0].value,
-        "seconds": scored["seconds"],
-    }
+def _one(name: str, method: str, found: Found, seconds: float) -> list[dict[str, Any]]:
+    """A method on one program: its causal edges; the structural ones where no edge or every edge is causal; of a method
+    of nodes its nodes. No row where there is nothing to tell apart."""
+    kind = next((kind for kind, (area, _) in found.items() if area.value == area.value), None)
+    if kind is None:
+        return []
+    area, precision = found[kind]
+    return [
+        {
+            "name": f"{name}, {method}: AUROC, {kind}",
+            "truth": None,
+            "estimate": area.value,
+            "interval": None if area.interval is None else [area.interval.low, area.interval.high],
+            "n": area.n,
+            "tolerance": None,
+            "passed": None,
+            "precision": precision.value,
+            "seconds": round(seconds, 3),
+            "table": [f"AUROC, {kind}, of each program", method, name],
+        }
+    ]

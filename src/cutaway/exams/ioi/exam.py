@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from cutaway.exams.ioi.across import across
@@ -12,7 +12,7 @@ from cutaway.exams.ioi.whole import ioi_case
 SEEDS = ("ioi-0", "ioi-1", "ioi-2")
 
 
-def ioi_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
+def ioi_exam(*, quick: bool = False, seed: int = 0, say: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
     """Rows: each criterion of `ioi_case` for each model, passed or not; Jaccard within a model, agreement across
     seeds, the five tests and gaps in completeness, reported. A row passes by the tolerance that it states.
 
@@ -21,13 +21,14 @@ def ioi_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
     import cutaway as cw
     from cutaway.core.registry import shipped_models
 
+    tell = say or (lambda _: None)
     names = [name for name in ("almanac", *SEEDS) if name in shipped_models()]
     names = names[:3] if quick else names
     cases = []
     rows: list[dict[str, Any]] = []
     for name in names:
-        print(f"indirect objects in {name}", file=sys.stderr, flush=True)
-        case = ioi_case(cw.load(name), quick=quick, seed=seed)
+        tell(f"  indirect objects in {name}")
+        case = ioi_case(cw.load(name), quick=quick, seed=seed, say=lambda what: tell(f"    {what}"))
         rows += _rows(case)
         cases += [case] if name in SEEDS else []
     if len(cases) > 1:
