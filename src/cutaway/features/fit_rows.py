@@ -66,7 +66,7 @@ def _learner(dictionary: Any, x: Tensor, y: Tensor, settings: TrainSettings) -> 
     normal = Normalisation.of(x[some][None], y[some][None], dictionary.normalise, what)
     made = parallel.ParallelLearner if parallel.active() else Learner
     more: dict[str, Any] = {"bf16": bool(settings.bf16), "device": x.device, "dtype": x.dtype}
-    return made(dictionary, 1, x.shape[1], y.shape[1], normal, **more)
+    return made(dictionary, 1, x.shape[1], y.shape[1], normal, **more).begin(x[some][None])
 
 
 def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,12 @@ class Learner:
         return 1 / (y.square().sum(-1) + self.settings.floor * self.d_out).clamp_min(1e-12)
 
     # ------------------------------------------------------------------------------------------------------ step
+
+    def begin(self, x: Tensor) -> Self:
+        """Before the first step, on raw inputs x [layers, n, d_in]."""
+        for layer in range(self.n_layers):
+            self.architecture.begin(self.at(layer), self.normal.inputs(x[layer], layer).to(self.threshold.dtype))
+        return self
 
     def anneal(self, done: float) -> None:
         """Bring the l0 down from where it starts; `done` is the share of the steps taken."""

@@ -147,7 +147,8 @@ class _Run:
             if points not in normals:
                 what = MLPS if dictionary.at is None else (f"activations at {points[0]}", f"activations at {points[1]}")
                 normals[points] = Normalisation.of(*self._taken(dictionary, sample), dictionary.normalise, what)
-        return self._learners([normals[self._points(d)] for d in self.settings.dictionaries])
+        learners = self._learners([normals[self._points(d)] for d in self.settings.dictionaries])
+        return [learner.begin(self._taken(learner.settings, sample)[0]) for learner in learners]
 
     def _points(self, dictionary: DictionarySettings) -> tuple[str | None, str | None, str]:
         """The points that a dictionary reads and writes (None: the MLPs'), and how they are normalised."""

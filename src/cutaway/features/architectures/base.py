@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from cutaway.features.activations import Chosen, Inference
@@ -106,6 +107,11 @@ class Architecture(ABC):
         """What the dense pre-activations of `choose` lack."""
         return 0
 
+    def begin(self, at: At, x: Tensor) -> None:
+        """Before the first step, on normalised inputs [n, d_in]: where activity is a threshold's, it starts near what
+        will be asked for, since a bias that Adam must carry there takes more steps than a short run has."""
+        return
+
     def anneal(self, learner: Learner, done: float) -> None:
         """Before a step; `done` is the share of steps taken."""
         return
@@ -127,6 +133,19 @@ class Architecture(ABC):
         return {}
 
 
+_BEGIN_ROWS, _BEGIN_FEATURES = 2048, 4096  # looked at, and at once
+
+
+@torch.no_grad()
+def firing_levels(at: At, x: Tensor) -> Tensor:
+    """[F]: the W_enc x that each feature exceeds at a share l0_start / F of the inputs [n, d_in], at most half."""
+    s, some = at.settings, x[:_BEGIN_ROWS]
+    share = min(0.5, (s.l0_start or 3 * s.l0) / s.features)
+    rank = max(1, min(len(some), round((1 - share) * len(some))))
+    parts = at.weight("W_enc").split(_BEGIN_FEATURES)
+    return torch.cat([(some @ rows.T).kthvalue(rank, dim=0).values for rows in parts])
+
+
 DAMPING = 20  # steps ahead at which the change of the L0 is looked at
 REACH = 4.0  # how far log lambda can move in a run, however short
 
@@ -137,12 +156,12 @@ def adapting(settings: DictionarySettings, always: bool = False) -> dict[str, fl
     return moving if settings.adapt else {"penalty": settings.sparsity} if always else {}
 
 
-def adapted(at: At, chosen: Chosen, values: Tensor, reach: float = REACH) -> None:
+def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
     """Move the weight of a penalty towards the L0 that is asked for, with damping, since L0 follows it late:
 
     e = log(L0 / l0) within +-1;   log lambda += rate (e_t + 20 (e_t - e_{t-1})),   rate = max(adapt, 4 / steps)
 
-    so that a short run, too, can go as far as it must; `reach` in place of 4 where that overshoots.
+    so that a short run, too, can go as far as it must.
     """
     if at.settings.adapt:
         l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
@@ -152,7 +171,7 @@ def adapted(at: At, chosen: Chosen, values: Tensor, reach: float = REACH) -> Non
         at.buffer("error").fill_(error)
         stride = at.learner.done - float(at.buffer("before"))  # NaN at the first step
         at.buffer("before").fill_(at.learner.done)
-        rate = max(at.settings.adapt, reach * stride) if stride > 0 else at.settings.adapt
+        rate = max(at.settings.adapt, REACH * stride) if stride > 0 else at.settings.adapt
         # Damping looks as far ahead in a short run as its steps are many.
         ahead = min(DAMPING, 1 / rate)
         at.buffer("penalty").mul_(math.exp(rate * (error + ahead * change)))

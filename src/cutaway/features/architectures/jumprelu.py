@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import Architecture, At, adapted, adapting
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting, firing_levels
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -26,6 +26,10 @@ class JumpReLU(Architecture):
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
         return adapting(settings)
+
+    @torch.no_grad()
+    def begin(self, at: At, x: Tensor) -> None:
+        at.weight("log_threshold").copy_(firing_levels(at, x).clamp_min(0.01).log())
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")

@@ -67,4 +67,4 @@ class PAnneal(ReLU):
             found = power(sizes, self.exponent(at.settings, stage + ahead)) / chosen.active.n_tokens
             held = at.buffer(name)
             held.copy_(found if float(held) == 0 else 0.9 * held + 0.1 * found.to(held))
-        adapted(at, chosen, values, self.reach)
+        adapted(at, chosen, values)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import REACH, Architecture, At, adapted, adapting
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting, firing_levels
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -20,11 +20,14 @@ from cutaway.features.sparse import at_features
 class ReLU(Architecture):
     saved_as: Inference = "relu"
     # The weight moves until the L0 is what was asked for.
-    recipe = MappingProxyType({"sparsity": 0.01, "adapt": 0.01})
-    reach: float = REACH
+    recipe = MappingProxyType({"sparsity": 0.05, "adapt": 0.01})
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
         return adapting(settings)
+
+    @torch.no_grad()
+    def begin(self, at: At, x: Tensor) -> None:
+        at.weight("b_enc").copy_(-firing_levels(at, x))
 
     def choose(self, at: At, x: Tensor) -> tuple[Chosen, Tensor]:
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
@@ -45,4 +48,4 @@ class ReLU(Architecture):
         return self.weight(at) * (values * at_features(norms, chosen.active)).sum() / chosen.active.n_tokens
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
-        adapted(at, chosen, values, self.reach)
+        adapted(at, chosen, values)
