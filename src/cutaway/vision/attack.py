@@ -143,22 +143,30 @@ def attack(
     """Lay other names on pictures, at several sizes of letters, and see what the tower says.
 
     `names`: what a picture can be (its first label among them); those of the pictures by default. Classifiers: the
-    tower's own scores (zero-shot by captions, or its classes), and with `train` a linear probe on its embeddings.
+    tower's own scores (zero-shot by captions, or its classes), where it gives any, and with `train` a linear probe on
+    its embeddings.
     `twins` are attacked alike with the same letters: the null. `sizes`: of letters in pixels, by default four up to a
     third of the side.
 
-    Costs (2 sizes + 1) forwards a picture and tower. Raises InputError: pictures without a name of `names`.
+    Costs (2 sizes + 1) forwards a picture and tower. Raises InputError: pictures without a name of `names`, a tower
+    that answers nothing and no `train`.
     """
     names = tuple(names or pictures.concepts)
     sizes = tuple(sizes) or tuple(dict.fromkeys(max(6, round(tower.side * s)) for s in (0.17, 0.21, 0.27, 0.33)))
     truth = true_names(pictures, names)
     plans = {size: planned(truth, names, size, tower.side, seed + size) for size in sizes}
     laid = {size: _laid(pictures.images, plan) for size, plan in plans.items()}
-    mine = [_Judged(tower, pictures, names, laid, truth, plans, probe) for probe in (None, train)[: 1 + bool(train)]]
-    others = [_Judged(twin, pictures, names, laid, truth, plans, None) for twin in twins]
+    if not tower.answers and train is None:
+        raise InputError(
+            f"{tower.name} has no classes and reads no captions, so it says nothing of a picture: attack a linear "
+            "probe on its embeddings (--probe)."
+        )
+    judges = [None] * tower.answers + [train] * (train is not None)
+    mine = [_Judged(tower, pictures, names, laid, truth, plans, judge) for judge in judges]
+    others = [_Judged(twin, pictures, names, laid, truth, plans, judges[0]) for twin in twins]
     rates = tuple(row for judged in mine for row in judged.rates(others if judged is mine[0] else ()))
     evidence = [_evidence(mine[0], others, sizes, seed), *[_evidence(mine[0], others, (s,), seed) for s in sizes]]
-    evidence += [_evidence(mine[1], [], sizes, seed)] if train else []
+    evidence += [_evidence(judged, [], sizes, seed) for judged in mine[1:]]
     stroop_names = tuple(n for n in (tower.words or names) if n in INKS)
     can = tower.texts is not None or all(n in tower.classes for n in stroop_names)
     return Bench(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,11 @@ class Tower:
     def name(self) -> str:
         return self.model.name
 
+    @property
+    def answers(self) -> bool:
+        """Whether it says by itself what a picture shows: by captions or by classes. Else only a probe can."""
+        return self.texts is not None or bool(self.classes)
+
     def with_model(self, model: Model) -> Tower:
         """The same surroundings for another model of the same shape: its null."""
         return replace(self, model=model)
@@ -67,11 +73,12 @@ class Tower:
         return self.model.run(self.pixels(pictures), [*dict.fromkeys((*read, *self.reads))], interventions, **more)
 
     def embedding(self, pictures: Tensor, interventions: Sequence[Intervention] = ()) -> Tensor:
-        """[n, d], not of length one. A model without a text side: its logits. Costs one forward a picture."""
+        """[n, d], not of length one. A model without a text side: its logits, or without a head what it puts out, the
+        mean over places. Costs one forward a picture."""
         found = []
         for part in torch.split(pictures, BATCH):
             run = self.see(part, interventions=interventions)
-            found.append(self.embed(run) if self.embed is not None else run.logits)
+            found.append(self.embed(run) if self.embed is not None else _over_places(run.logits))
         return torch.cat(found)
 
     def scores(self, pictures: Tensor, names: Sequence[str], interventions: Sequence[Intervention] = ()) -> Tensor:
@@ -87,8 +94,9 @@ class Tower:
             return self.scale * F.normalize(embedding, dim=-1) @ self.targets(names).T
         unknown = [name for name in names if name not in self.classes]
         if unknown:
-            known = (
-                ", ".join(self.classes[:12]) or "none known (a CLIP needs a tokenizer, another module its `classes`)"
+            known = ", ".join(self.classes[:12]) or (
+                "none known (a CLIP needs a tokenizer, a module of one's own its `classes`, a tower without a head "
+                "a probe)"
             )
             raise InputError(f"{self.name} has no class {', '.join(unknown[:4])}; its classes: {known}.")
         return embedding[:, [self.classes.index(name) for name in names]]
@@ -109,6 +117,8 @@ def look(source: str | Path | nn.Module | Tower, tokenizer: Any = None, side: in
     `image_mean`, `image_std`, `classes`. Raises InputError for a model without a vision tower, or whose size of
     picture is not known (give `side`).
     """
+    import transformers
+
     if isinstance(source, Tower):
         return source
     folder: Path | None = None
@@ -116,14 +126,18 @@ def look(source: str | Path | nn.Module | Tower, tokenizer: Any = None, side: in
         whole, name = source, type(source).__name__
     else:
         whole, name, folder = _read(source)
-    if isinstance(getattr(whole, "vision_model", None), nn.Module):
+    if isinstance(getattr(whole, "vision_model", None), nn.Module) and _reads_texts(whole):
+        _only_pixels(whole.vision_model, name)
         return _two_towers(whole, name, folder, tokenizer, side)
     model = load(whole)
     model.name = name
     if (model.facts.reads != "pixels" and model.architecture is not None) or model.facts.vocab_size:
         raise InputError(f"{name} has no vision tower: it reads {model.facts.reads}.")
     found = _surroundings(whole, folder, side, name)
-    labels = getattr(getattr(whole, "config", None), "id2label", None) or {}
+    _only_pixels(whole, name)
+    # Hugging Face gives every configuration two labels, LABEL_0 and LABEL_1: they mean something where there is a head.
+    headless = isinstance(whole, transformers.PreTrainedModel) and "Classification" not in type(whole).__name__
+    labels = {} if headless else getattr(getattr(whole, "config", None), "id2label", None) or {}
     classes = tuple(getattr(whole, "classes", ())) or tuple(str(labels[i]).split(",")[0] for i in sorted(labels))
     return Tower(model, **found, classes=classes, point=_usual_point(model))
 
@@ -135,7 +149,8 @@ def _two_towers(whole: Any, name: str, folder: Path | None, tokenizer: Any, side
     found = _surroundings(whole, folder, side, name)
     projection = getattr(whole, "visual_projection", None)
     reads: tuple[str, ...]
-    if model.architecture is None:  # a tower of one's own, whose output is the embedding before its projection
+    if model.architecture is None and not hasattr(whole.vision_model, "post_layernorm"):
+        # A tower of one's own, whose output is the embedding before its projection.
         reads = ()
         embed = lambda run: projection(run.logits) if projection is not None else run.logits  # noqa: E731
     elif getattr(whole.vision_model, "head", None) is not None:  # SigLIP pools by attention
@@ -156,6 +171,27 @@ def _two_towers(whole: Any, name: str, folder: Path | None, tokenizer: Any, side
         words=words,
         carriers=("{}", "a {}", "a picture of a {}") if words else ("a photo of a {}.", "a picture of a {}."),
     )
+
+
+def _reads_texts(whole: nn.Module) -> bool:
+    return any(hasattr(whole, name) for name in ("text_model", "get_text_features", "text_projection"))
+
+
+def _only_pixels(tower: nn.Module, name: str) -> None:
+    """Raise InputError for a tower that wants more than pictures."""
+    wanted = [p.name for p in inspect.signature(tower.forward).parameters.values()
+              if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]  # fmt: skip
+    if len(wanted) > 1:
+        raise InputError(
+            f"{name} takes {', '.join(wanted)}; only towers that take pictures of one size can be seen through."
+        )
+
+
+def _over_places(out: Tensor) -> Tensor:
+    """[n, d] of [n, d], of a map [n, d, height, width] or of positions [n, position, d]."""
+    if out.ndim == 2:
+        return out
+    return out.mean((2, 3)) if out.ndim == 4 else out.mean(1)
 
 
 def _flat(projection: Any, pooled: Tensor) -> Tensor:
@@ -222,6 +258,8 @@ def _read(source: str | Path) -> tuple[nn.Module, str, Path | None]:
     finally:
         if bars:
             logging.enable_progress_bar()
+    if hasattr(module.config, "mask_ratio"):  # a masked autoencoder hides a random part of each picture: show it all
+        module.config.mask_ratio = 0.0
     return module, str(source) if folder is None or str(source) in shipped else folder.resolve().name, folder
 
 
@@ -255,7 +293,7 @@ def _surroundings(whole: Any, folder: Path | None, side: int | None, name: str) 
 
 
 def _usual_point(model: Model) -> str:
-    """The neurons of the last block, or the last map of a module whose parts are convolutions."""
+    """The neurons of the last block; else the map of the last stage, or of the last convolution."""
     if model.architecture is not None:
         served = [p for p in model.points() if p.startswith("mlp_act.")]
         return served[-1] if served else ""
@@ -264,6 +302,9 @@ def _usual_point(model: Model) -> str:
         found = [n for n in parts if n == kind or n.endswith(f".{kind}")]
         if found:
             return f"path.{found[0]}" if kind.startswith("layer") else f"path.{_last_child(parts, found[0])}"
+    neurons = [n for n in parts if n.endswith(("mlp.activation_fn", "mlp.act", "intermediate"))]
+    if neurons:
+        return f"path.{neurons[-1]}"
     convs = [n for n, m in parts.items() if isinstance(m, nn.Conv2d)]
     return f"path.{convs[-1]}" if convs else ""
 
