@@ -2,20 +2,24 @@
 (PyPI) and EAP-IG's repository.
 
     python benchmarks/edges.py
-    python benchmarks/edges.py --auto-circuit AC/bin/python --eap-ig FOLDER --items 4 --repeats 1
+    python benchmarks/edges.py --auto-circuit AC/bin/python --eap-ig FOLDER --cases 12:2 6:2 --repeats 1
 
 Random weights (seed 0), random pairs of prompts, metric logit(answer) - logit(wrong) at the last token, resample
-ablation, queries, keys and values apart: 32,491 edges. `mask-ig` is what auto-circuit calls mask gradient with
-integrated samples, at the same points (m + 1 of them); it has no EAP-IG. `eap-ig` is EAP-IG on inputs at the points of
-its authors' code, k/m for k = 0 … m - 1.
+ablation, queries, keys and values apart: 32,491 edges at 12 layers. `mask-ig` is what auto-circuit calls mask gradient
+with integrated samples, at the same points (m + 1 of them); it has no EAP-IG. `eap-ig` is EAP-IG on inputs at points
+of its authors' code, k/m for k = 0 … m - 1. A case is LAYERS:ITEMS.
 
-Each contestant runs in a process of its own that loads the model, makes one small run to warm up, and reports CPU
-seconds (of all threads, so that other work on the machine does not count) and its largest resident memory less that
-before the run. `apart` is the largest difference of two scores over the largest score. A process that is not done after
---limit seconds by the clock is ended and shown as "> limit". auto-circuit 1.0 needs TransformerLens 2
-(`HookedTransformer` left TransformerLens in 4); --eap-ig is the folder of a clone of hannamw/EAP-IG (it is not on PyPI,
-where the package of that name prices assets), run by the same Python. Its code names the device "cuda" in places: the
-copy that runs reads "cpu" there, and takes token ids in place of text.
+Each contestant runs in a process of its own that loads the model, notes its resident memory (freed pages given back),
+makes one run of two items to warm up, then the one that counts. Seconds are of the processor (all threads, so that
+other work on the machine does not count), of the second run alone. `MB` is the kernel's peak of resident memory after
+the model was loaded, warm-up and a contestant's own structures among it, less what was noted; `MB with the model` is
+that peak whole. `apart` is the largest difference of two scores over the largest score: above 1e-4 the exit status is
+1. A process that is not done after --limit seconds by the clock is ended and shown as "> limit".
+
+auto-circuit 1.0 needs TransformerLens 2 (`HookedTransformer` left TransformerLens in 4). --eap-ig is the folder of a
+clone of hannamw/EAP-IG (it is not on PyPI, where the package of that name prices assets), run by the same Python. Its
+code names the device "cuda" in places: the copy that runs reads "cpu" there, and takes token ids in place of text.
+Needs Linux (/proc).
 """
 
 from __future__ import annotations
@@ -29,8 +33,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+SAME = 1e-4  # of the largest score
+
 COMMON = r"""
-import json, sys, threading, time, warnings
+import json, sys, time, warnings
 warnings.filterwarnings("ignore")
 import torch
 case, threads, method, steps = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -38,28 +44,27 @@ torch.set_num_threads(threads)
 data = torch.load(case + "/data.pt", weights_only=True)
 clean, other, answers, wrong = data["clean"], data["other"], data["answers"], data["wrong"]
 
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def memory(field):
+    (line,) = (line for line in open("/proc/self/status") if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
-class Peak(threading.Thread):
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.base = self.most = resident()
-        self.on = True
-    def run(self):
-        while self.on:
-            self.most = max(self.most, resident())
-            time.sleep(0.005)
+# Bytes resident once the model is loaded. Freed pages go back first, and the kernel's peak begins anew.
+def loaded():
+    import ctypes, gc
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return memory("VmRSS")
 
-def timed(work):
-    peak = Peak()
-    peak.start()
+def timed(work, base):
+    work(min(2, len(clean)))  # warms up
     begun = time.process_time()
-    scores = work()
+    scores = work(len(clean))
     seconds = time.process_time() - begun
-    peak.on = False
+    most = memory("VmHWM")
     torch.save(scores, case + "/" + NAME + "-" + method + ".pt")
-    print(json.dumps({"seconds": seconds, "bytes": peak.most - peak.base}), flush=True)
+    print(json.dumps({"seconds": seconds, "bytes": most - base, "whole": most}), flush=True)
 """
 
 OURS = (
@@ -70,20 +75,20 @@ import cutaway as cw
 from cutaway.circuits import METHODS, opened
 from cutaway.circuits.methods import Settings
 from cutaway.tasks import Task
+from cutaway.circuits.attribution import eap_ig
 model = cw.load(case + "/model")
+base = loaded()
 def task(rows):
     return Task.from_tokens(clean[:rows], other[:rows], answers[:rows], wrong[:rows])
 wires = opened(model)
 graph = wires.graph()
 def work(rows):
     if method == "eap-ig":
-        from cutaway.circuits.attribution import eap_ig
         found = eap_ig(wires, task(rows), shares=[k / steps for k in range(steps)]).mean(0)
     else:
         found = METHODS[method].score(wires, graph, task(rows), Settings("resample", steps, 0)).mean(0)
     return {name: found[:, d] for d, name in enumerate(graph.destinations)}
-work(2)
-timed(lambda: work(len(clean)))
+timed(work, base)
 """
 )
 
@@ -105,6 +110,7 @@ net.cfg.use_attn_result, net.cfg.use_split_qkv_input, net.cfg.use_hook_mlp_in = 
 net.eval()
 for p in net.parameters():
     p.requires_grad = False
+del hf
 """
 
 AUTO_CIRCUIT = (
@@ -115,6 +121,7 @@ NAME = "auto-circuit"
 from auto_circuit.data import PromptDataLoader, PromptDataset
 from auto_circuit.prune_algos.mask_gradient import mask_gradient_prune_scores
 from auto_circuit.utils.graph_utils import patchable_model
+base = loaded()
 circuit = patchable_model(net, factorized=True, slice_output="last_seq", separate_qkv=True, device=torch.device("cpu"))
 def loader(rows):
     right, others = [a[None] for a in answers[:rows]], [w[None] for w in wrong[:rows]]
@@ -123,13 +130,12 @@ def loader(rows):
 def work(rows):
     how = {"mask_val": 0.0} if method == "eap" else {"integrated_grad_samples": steps}
     batches = loader(rows)
+    for p in circuit.parameters():
+        p.grad = None
     found = mask_gradient_prune_scores(circuit, batches, None, "logit", "avg_diff", **how)
     scale = len(batches) * (1 if method == "eap" else steps + 1)
     return {name: score / scale for name, score in found.items()}
-work(2)
-for p in circuit.parameters():
-    p.grad = None
-timed(lambda: work(len(clean)))
+timed(work, base)
 """
 )
 
@@ -149,6 +155,7 @@ from eap import attribute as module
 from eap.graph import Graph
 module.tokenize_plus = lambda model, x, *_: (x, torch.ones_like(x), torch.full((len(x),), x.shape[1]), x.shape[1])
 net.cfg.ungroup_grouped_query_attention = True
+base = loaded()
 for p in net.parameters():
     p.requires_grad = True
 def metric(logits, clean_logits, lengths, label):
@@ -165,7 +172,6 @@ def work(rows):
     how = {"method": "EAP"} if method == "eap" else {"method": "EAP-IG-inputs", "ig_steps": steps}
     module.attribute(net, graph, batches, metric, quiet=True, **how)
     return graph
-work(2)
 keep = torch.save
 def as_named(graph, place):
     found = {}
@@ -174,7 +180,7 @@ def as_named(graph, place):
         found.setdefault(destination, {})[source] = float(edge.score)
     keep(found, place)
 torch.save = as_named
-timed(lambda: work(len(clean)))
+timed(work, base)
 """
 )
 
@@ -185,10 +191,9 @@ def main() -> None:
     parser.add_argument("--eap-ig", metavar="FOLDER", help="a clone of hannamw/EAP-IG; run by --auto-circuit's Python")
     parser.add_argument("--limit", type=float, default=600, help="seconds after which a run is ended")
     parser.add_argument("--methods", nargs="+", default=["eap", "mask-ig", "eap-ig"])
-    parser.add_argument("--items", type=int, default=16)
+    parser.add_argument("--cases", nargs="+", default=["12:16"], metavar="LAYERS:ITEMS")
     parser.add_argument("--length", type=int, default=15)
     parser.add_argument("--batch", type=int, default=16, help="the peer's batch")
-    parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--vocabulary", type=int, default=50257)
@@ -197,25 +202,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        _make(Path(folder), options)
-        rows = [_method(folder, method, options) for method in options.methods]
+    rows: list[dict[str, object]] = []
+    print(f"{options.length} tokens, {options.threads} threads, medians of {options.repeats}", file=sys.stderr)
+    for case in options.cases:
+        layers, items = (int(x) for x in case.split(":"))
+        with tempfile.TemporaryDirectory() as folder:
+            _make(Path(folder), layers, items, options)
+            for method in options.methods:
+                rows.append({"layers": layers, "items": items, **_method(folder, method, options)})
+                if not options.json:
+                    print(rows[-1], flush=True)
     where = {"machine": platform.processor() or platform.machine(), "threads": options.threads}
     if options.json:
-        print(json.dumps({"schema": "cutaway.benchmark.edges/1", **where, **vars(options), "rows": rows}))
-        return
-    print(f"{options.items} items of {options.length} tokens, {options.threads} threads; medians of {options.repeats}")
-    for row in rows:
-        print(row)
+        print(json.dumps({"schema": "cutaway.benchmark.edges/2", **where, **vars(options), "rows": rows}))
+    apart = [float(str(value)) for row in rows for key, value in row.items() if key.startswith("apart")]
+    raise SystemExit(int(max(apart, default=0.0) > SAME))
 
 
-def _make(folder: Path, options: argparse.Namespace) -> None:
+def _make(folder: Path, layers: int, items: int, options: argparse.Namespace) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     config = GPT2Config(
-        n_layer=options.layers, n_embd=options.width, n_head=options.heads, vocab_size=options.vocabulary,
+        n_layer=layers, n_embd=options.width, n_head=options.heads, vocab_size=options.vocabulary,
         n_positions=128, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
@@ -223,9 +233,9 @@ def _make(folder: Path, options: argparse.Namespace) -> None:
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.05)
     model.save_pretrained(folder / "model")
-    shape = (options.items, options.length)
+    shape = (items, options.length)
     clean, other = (torch.randint(1, options.vocabulary, shape) for _ in range(2))
-    answers, wrong = (torch.randint(1, options.vocabulary, (options.items,)) for _ in range(2))
+    answers, wrong = (torch.randint(1, options.vocabulary, (items,)) for _ in range(2))
     wrong = torch.where(wrong == answers, (wrong + 1) % options.vocabulary, wrong)
     torch.save({"clean": clean, "other": other, "answers": answers, "wrong": wrong}, folder / "data.pt")
 
@@ -260,10 +270,11 @@ def _method(folder: str, method: str, options: argparse.Namespace) -> dict[str, 
             continue
         row[f"{name} seconds"] = round(statistics.median(run["seconds"] for run in made), 3)
         row[f"{name} MB"] = round(statistics.median(run["bytes"] for run in made) / 1e6)
+        row[f"{name} MB with the model"] = round(statistics.median(run["whole"] for run in made) / 1e6)
     for name in list(contestants)[1:]:
         pairs = list(zip(runs[name], runs["ours"]))
         if pairs:
-            row[f"times faster than {name}"] = round(
+            row[f"times the speed of {name}"] = round(
                 statistics.median(a["seconds"] / b["seconds"] for a, b in pairs), 2
             )
             row[f"of its memory, {name}"] = round(
