@@ -11,28 +11,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cutaway.core import InputError
-from cutaway.features import DictionarySettings, TrainSettings, fit_rows
-from cutaway.features.parallel import EXACT, checked
+from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows, processes
 
 RUN = """
-import sys, torch, torch.distributed as dist
+import sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
+from cutaway.features import processes
 from features import test_parallel
-if {world} > 1:
-    dist.init_process_group("gloo")
-test_parallel.trained({out!r}, main=not dist.is_initialized() or dist.get_rank() == 0)
-if dist.is_initialized():
-    dist.destroy_process_group()
+with processes.launched():
+    test_parallel.{what}({out!r})
 """
+RULES = tuple(rule for rule in ARCHITECTURES if rule != "matching_pursuit")
 
 
 def settings(rule):
-    more = {"sparsity": 0.05} if rule == "relu" else {}
     return DictionarySettings(
-        name=rule, kind="sae", at="resid_post.0", features=40, l0=3, activation=rule, dead_after=150, **more
-    )
+        name=rule, kind="sae", at="resid_post.0", features=40, l0=3, activation=rule, dead_after=150,
+        pre_activation=0.01, **ARCHITECTURES[rule].recipe,
+    )  # fmt: skip
 
 
 def rows():
@@ -42,37 +39,38 @@ def rows():
     return (torch.randn(640, 12, generator=g) * size).double()
 
 
-def trained(out, main=True):
-    made = fit_rows(rows(), TrainSettings(dictionaries=tuple(map(settings, EXACT)), tokens=20 * 64, batch=64))
-    if main:
-        tensors = {f"{n}.{k}": v.contiguous() for n, sae in made.items() for k, v in sae.tensors().items()}
-        save_file(tensors, out)
+def kept(out, made):
+    if processes.is_main():
+        save_file({f"{n}.{k}": v.contiguous() for n, sae in made.items() for k, v in sae.tensors().items()}, out)
 
 
-def run(out, world):
-    script = RUN.format(tests=str(Path(__file__).parents[1]), world=world, out=str(out))
-    command = [sys.executable, "-c", script]
-    if world > 1:
-        path = out.with_suffix(".py")
-        path.write_text(script)
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={world}",
-            str(path),
-        ]
+def batch_shared(out):
+    run = TrainSettings(dictionaries=tuple(map(settings, RULES)), tokens=20 * 64, batch=64)
+    kept(out, fit_rows(rows(), run))
+
+
+def features_shared(out):
+    run = TrainSettings(dictionaries=tuple(map(settings, RULES)), tokens=20 * 64, batch=64)
+    kept(out, fit_rows(rows(), run, split="features"))
+
+
+def run(out, world, what):
+    out.with_suffix(".py").write_text(RUN.format(tests=str(Path(__file__).parents[1]), out=str(out), what=what))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"] if world > 1 else []
     done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240, check=False
-    )
+        [sys.executable, *torchrun, str(out.with_suffix(".py"))], env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(out)
 
 
 @pytest.mark.slow
-def test_two_processes_end_where_one_does(tmp_path):
-    one, two = run(tmp_path / "one.safetensors", 1), run(tmp_path / "two.safetensors", 2)
+@pytest.mark.parametrize("what", ["batch_shared", "features_shared"])
+def test_two_processes_end_where_one_does(tmp_path, what):
+    two = run(tmp_path / "two.safetensors", 2, what)
+    batch_shared(tmp_path / "one.safetensors")  # alone, nothing is shared
+    one = load_file(tmp_path / "one.safetensors")
     assert one["batchtopk.W_dec"].dtype == torch.float64
     assert set(one) == set(two)
     for name, value in one.items():
@@ -80,9 +78,3 @@ def test_two_processes_end_where_one_does(tmp_path):
     # They moved, so that agreeing means something.
     start = fit_rows(rows(), TrainSettings(dictionaries=(settings("batchtopk"),), tokens=64, batch=64))["batchtopk"]
     assert (one["batchtopk.W_dec"] - start.W_dec).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("change", [{"activation": "jumprelu"}, {"adapt": 0.01, "activation": "relu"}, {"resample": 9}])
-def test_what_is_no_mean_over_tokens_is_refused(change):
-    with pytest.raises(InputError, match="means over tokens"):
-        checked(DictionarySettings(name="x", kind="sae", at="resid_post.0", **change))

@@ -18,7 +18,7 @@ from cutaway.core import InputError
 from cutaway.features import DictionarySettings, TrainSettings, evaluate, load, rows_from_text, train, untrained
 from cutaway.features.learner import Learner
 from cutaway.features.sites import Sites
-from cutaway.features.stream import Stream, as_rows, harvest, kept_positions
+from cutaway.features.stream import RowStream, as_rows, harvest, kept_positions
 
 FINETUNED = TrainSettings(
     dictionaries=(
@@ -148,7 +148,7 @@ def test_the_stream_gives_each_token_once_an_epoch_and_no_padding(model):
     sites = Sites.of(model)
     x, y = harvest(sites, rows, first_position=False)
     assert x.shape[1] == int((rows[:, 1:] >= 0).sum()) == kept_positions(rows, False).sum()
-    stream = Stream(sites, rows, batch=1, block=10**6, seed=0, first_position=False)
+    stream = RowStream(sites, rows, batch=1, block=10**6, seed=0, first_position=False)
     batches = [next(stream) for _ in range(x.shape[1])]
     for whole, name in ((x, "x"), (y, "y")):
         drawn = torch.cat([getattr(b, name) for b in batches], 1)[0]
@@ -159,7 +159,7 @@ def test_the_stream_gives_each_token_once_an_epoch_and_no_padding(model):
 
 
 def test_rows_differ_from_epoch_to_epoch_and_each_epoch_has_all(model, rows):
-    stream = Stream(Sites.of(model), rows, batch=8, block=200, seed=0)
+    stream = RowStream(Sites.of(model), rows, batch=8, block=200, seed=0)
     numbers = torch.cat([stream.row_numbers(i) for i in range(9)])
     n = rows.shape[0]
     first, second = numbers[:n], numbers[n : 2 * n]

@@ -27,16 +27,17 @@ def revive(learner: Learner, x: Tensor, y: Tensor, forward: Forward) -> Tensor |
     parts: dict[int, list[Tensor]] = {m: [] for m in range(learner.n_layers)}
     for layer in range(learner.n_layers):
         dead = (learner.since_fired[layer] > settings.dead_after).nonzero()[:, 0]
-        if len(dead) == 0:
+        if not learner.anywhere(len(dead)):
             continue
         at = learner.at(layer)
         W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
         if settings.aux:
             h = learner.dense_pre[layer][:, dead] + learner.architecture.pre_offset(at, dead)
-            top = h.topk(min(settings.aux_k, len(dead)), dim=1).indices
-            n, k = top.shape
-            active = Active.of(
-                torch.arange(n, device=x.device).repeat_interleave(k), dead[top].view(-1), n, W_enc.shape[0]
+            top = h.topk(min(settings.aux_k, len(dead)), dim=1)
+            n, k = top.indices.shape
+            tokens = torch.arange(n, device=x.device).repeat_interleave(k)
+            active = Active.of(tokens, dead[top.indices].view(-1), n, W_enc.shape[0]).kept(
+                learner.among_largest(top.values, settings.aux_k).view(-1)
             )
             values = encode_at(x[layer], W_enc, b_enc, active).relu()
             for m, part in zip(learner.writes(layer), learner.written(layer, values, active)):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
-from cutaway.features import parallel
 from cutaway.features.learner import Learner
 from cutaway.features.normalise import Normalisation
+from cutaway.features.parallel import Split, check_split, learner_class, share_of_batch
 from cutaway.features.sae import SAE
 from cutaway.features.settings import TrainSettings
 from cutaway.features.transcoders import ModelFacts
@@ -25,14 +25,15 @@ _SAMPLE = 65_536  # rows that the units are measured on
 
 
 def fit_rows(
-    x: Tensor, settings: TrainSettings, *, y: Tensor | None = None, model: ModelFacts | None = None
-) -> dict[str, SAE]:
+    x: Tensor, settings: TrainSettings, *, y: Tensor | None = None, model: ModelFacts | None = None,
+    split: Split = "batch",
+) -> dict[str, SAE]:  # fmt: skip
     """Train `settings.dictionaries` (kind sae) on rows x [n, d_in], to reconstruct x or to write y [n, d_out].
 
     All share one shuffled order of the rows, read as many times as `settings.tokens` takes. Their `at` is recorded as
-    the point. Where `torch.distributed` is initialised, each process takes its share of every batch (parallel.py); all
-    are given the same rows. float64 rows are trained on in float64.
-    Cost a row and dictionary: one dense encoder product and the sparse path.
+    the point. Where `torch.distributed` is initialised, each process takes its share of every batch, or of the features
+    (`split`, parallel.py); all are given the same rows, and get the same dictionaries. float64 rows are trained on in
+    float64. Cost a row and dictionary: one dense encoder product and the sparse path.
     Raises `InputError` for rows that are no finite [n, d] or are fewer than one batch's features need, and for constant
     activations.
     """
@@ -48,23 +49,24 @@ def fit_rows(
         raise InputError(f"{', '.join(wrong)}: rows of activations train dictionaries of one point, kind sae.")
     if x.dtype != torch.float64:
         x, target = x.float(), target.float()
-    learners = [_learner(d, x, target, settings) for d in settings.dictionaries]
+    check_split(split, settings.batch)
+    learners = [_learner(d, x, target, settings, split) for d in settings.dictionaries]
     for step, part in enumerate(_batches(x.shape[0], settings)):
         done = step / settings.steps
         up = (step + 1) / max(1.0, settings.warmup * settings.steps)
         down = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
         for learner in learners:
             learner.anneal(done)
-            mine = parallel.share(part) if parallel.active() else part
+            mine = part[share_of_batch(split, len(part))]
             learner.step(x[mine][None], target[mine][None], learner.lr * min(1.0, up, down))
     return {learner.settings.name: _finished(learner, x, settings, y is None, model) for learner in learners}
 
 
-def _learner(dictionary: Any, x: Tensor, y: Tensor, settings: TrainSettings) -> Learner:
+def _learner(dictionary: Any, x: Tensor, y: Tensor, settings: TrainSettings, split: Split) -> Learner:
     some = slice(0, _SAMPLE)
     what = (f"activations at {dictionary.at}", f"activations at {dictionary.to or dictionary.at}")
     normal = Normalisation.of(x[some][None], y[some][None], dictionary.normalise, what)
-    made = parallel.ParallelLearner if parallel.active() else Learner
+    made = learner_class(split)
     more: dict[str, Any] = {"bf16": bool(settings.bf16), "device": x.device, "dtype": x.dtype}
     return made(dictionary, 1, x.shape[1], y.shape[1], normal, **more).begin(x[some][None])
 
@@ -81,6 +83,7 @@ def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
 
 
 def _finished(learner: Learner, x: Tensor, settings: TrainSettings, same: bool, model: ModelFacts | None) -> SAE:
+    learner = learner.whole()
     learner.calibrate(x[:CALIBRATION_ROWS][None])
     about = {
         "settings": learner.settings.to_json(),

@@ -62,10 +62,8 @@ class Learner:
         self.architecture = ARCHITECTURES[settings.activation]
         self.bounds = self.architecture.bounds(settings.features, settings.groups)
         self.n_layers, self.d_in, self.d_out = n_layers, d_in, d_out
-        self.parameters = _initial(settings, n_layers, d_in, d_out, dtype, device)
         self.lr = settings.lr or 0.15 / d_in**0.5
-        learned = [p for p in self.parameters.values() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(learned, lr=self.lr, betas=(0.9, 0.999), fused=True)
+        self.take(_initial(settings, n_layers, d_in, d_out, dtype, device))
         self.threshold = torch.zeros(n_layers, dtype=dtype)
         self.since_fired = torch.zeros(n_layers, settings.features, dtype=torch.long, device=device)
         self.buffers = {
@@ -84,6 +82,34 @@ class Learner:
     def weight(self, name: str, layer: int) -> nn.Parameter:
         return self.parameters[f"{name}_{layer}"]
 
+    def take(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Train these, with a new optimiser."""
+        self.parameters = parameters
+        learned = [p for p in parameters.values() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(learned, lr=self.lr, betas=(0.9, 0.999), fused=True)
+
+    # ----------------------------------------------- what several processes agree on (parallel.py); alone, as it is
+
+    def pooled(self, value: Tensor) -> Tensor:
+        """Of this process's mean over tokens, the number for the whole batch and all features. Differentiable."""
+        return value
+
+    def anywhere(self, n: int) -> bool:
+        """Whether any process has any."""
+        return n > 0
+
+    def among_largest(self, values: Tensor, k: int) -> Tensor:
+        """Which of a token's values [n, at most k] are among its k largest of all features."""
+        return torch.ones_like(values, dtype=torch.bool)
+
+    def combine_gradients(self) -> None:
+        """After the backward pass, before the step."""
+        return
+
+    def whole(self) -> Learner:
+        """With all features."""
+        return self
+
     # --------------------------------------------------------------------------------------------------- forward
 
     def at(self, layer: int) -> At:
@@ -93,9 +119,9 @@ class Learner:
         """The active pairs of [n, d_in] in normalised units, as the finished dictionary will have them."""
         return self.architecture.choose_fixed(self.at(layer), x)
 
-    def written(self, layer: int, values: Tensor, active: Active) -> Sequence[Tensor]:
+    def written(self, layer: int, values: Tensor, active: Active, W_dec: Tensor | None = None) -> Sequence[Tensor]:
         """What a layer's features write to each output of `writes(layer)`: tensors [n, d_out]."""
-        W_dec = self.weight("W_dec", layer)  # [F, outputs, d_out]
+        W_dec = self.weight("W_dec", layer) if W_dec is None else W_dec  # [F, outputs, d_out]
         return decode(values, W_dec.flatten(1), active).view(active.n_tokens, -1, self.d_out).unbind(1)
 
     def bias(self, layer: int, x: Tensor) -> Tensor:
@@ -190,6 +216,7 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         loss.backward()  # type: ignore[no-untyped-call]
+        self.combine_gradients()
         if self.settings.decoder == "unit":
             self._along_the_sphere()
         self.optimiser.step()
@@ -238,7 +265,7 @@ class Learner:
         for layer in range(self.n_layers):
             error = (y[layer] - forward.y_hat[layer]).square().sum(-1)
             size = y[layer].square().sum(-1)
-            l0.append(float((forward.values[layer] > 0).sum()) / y.shape[1])
+            l0.append(float(self.pooled((forward.values[layer] > 0).double().sum() / y.shape[1])))
             median.append(float((error / size.clamp_min(1e-12)).median()))
             explained.append(1 - float(error.sum() / size.sum().clamp_min(1e-12)))
         dead = float((self.since_fired > self.settings.dead_after).float().mean())

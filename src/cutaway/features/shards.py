@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cutaway.core import InputError, atomic_path, content_hash, read_json, write_json
 from cutaway.features.places import Places
-from cutaway.features.stream import as_rows, harvest_all
+from cutaway.features.stream import Batch, Stream, as_rows, harvest_all
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -44,7 +44,7 @@ class Shards:
 
     @property
     def n(self) -> int:
-        """Rows in all."""
+        """Activations in all."""
         return sum(int(one["n"]) for one in self.index["shards"])
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -76,6 +76,42 @@ class Shards:
             if limit is not None and n >= limit:
                 break
         return torch.cat(parts)[:limit]
+
+
+class ShardStream(Stream):
+    """The stream of training out of shards, without a model: a block is as many shards as fill it, in a new order each
+    epoch. What is held of them: the points asked for."""
+
+    def __init__(
+        self, shards: Shards, points: Sequence[str], *, batch: int, block: int, seed: int, device: torch.device
+    ) -> None:
+        if missing := [point for point in points if point not in shards.points]:
+            raise InputError(f"{shards.folder} holds {', '.join(shards.points)}, not {', '.join(missing)}.")
+        super().__init__(batch, seed, shards.n)
+        self.shards, self.points, self.device = shards, list(points), device
+        self.a_block = max(1, min(len(shards), round(block * len(shards) / max(1, shards.n))))
+
+    def harvest(self, number: int) -> Batch:
+        return self._read(self.numbers(number * self.a_block, self.a_block, len(self.shards)).tolist())
+
+    def sample(self, tokens: int) -> Batch:
+        count = max(1, min(len(self.shards), -(-tokens * len(self.shards) // max(1, self.shards.n))))
+        return self._read(self.numbers(0, count, len(self.shards), order=3).tolist()).take(slice(0, tokens))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        index = self.shards.index
+        return {"n": index["rows"], "tokens": self.tokens_an_epoch, "shards": len(self.shards), "dtype": index["dtype"]}
+
+    def _read(self, numbers: Sequence[int]) -> Batch:
+        parts = [self.shards.read(i) for i in numbers]
+        at = {point: torch.cat([part[point] for part in parts]).to(self.device) for point in self.points}
+        n = len(at[self.points[0]])
+        none = torch.zeros(0, n, 0, device=self.device)
+        for point, value in at.items():
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{self.shards.folder} holds NaN or infinite activations at {point}.")
+        return Batch(none, none, at)
 
 
 def write_shards(
@@ -127,7 +163,7 @@ def open_shards(folder: str | Path) -> Shards:
     index = read_json(folder / INDEX)
     if index.get("schema") != SCHEMA:
         raise InputError(f"{folder / INDEX} is of schema {index.get('schema')!r}, not {SCHEMA}.")
-    if not index.get("finished"):
+    if not index.get("finished"):  # the index names what is whole
         raise InputError(f"{folder} was cut short after {len(index['shards'])} shards; write it again, and it goes on.")
     return Shards(folder, index)
 

@@ -9,6 +9,7 @@ Cost a token: one forward of the model without its output matrix; memory: block 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.features import processes
 from cutaway.features.places import Places
 from cutaway.features.sites import Sites
 
@@ -36,28 +38,38 @@ class Batch:
     y: Tensor
     at: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def n(self) -> int:
+        return next(iter(self.at.values())).shape[0] if self.at else self.x.shape[1]
+
     def take(self, which: Any) -> Batch:
         """Some of the tokens, by slice or index."""
         return Batch(self.x[:, which], self.y[:, which], {name: value[which] for name, value in self.at.items()})
 
 
-class Stream:
-    """Batches without end. Position `cursor` = (block, batch within it) is all the state there is."""
+class Stream(ABC):
+    """Batches without end. Position `cursor` = (block, batch within it) is all the state there is.
 
-    def __init__(
-        self, sites: Sites | Places, rows: Tensor, *,
-        batch: int, block: int, seed: int, first_position: bool = True,
-    ) -> None:  # fmt: skip
-        self.sites, self.rows, self.seed, self.batch = sites, rows, seed, batch
-        self.first_position = first_position
-        kept = kept_positions(rows, first_position)
-        self.tokens_an_epoch = int(kept.sum())
-        if self.tokens_an_epoch == 0:
-            raise InputError("the text holds no token to train on once the first position of each row is dropped.")
-        mean_length = max(1.0, self.tokens_an_epoch / rows.shape[0])
-        self.rows_a_block = max(1, min(round(block / mean_length), rows.shape[0]))
+    batch: tokens handed out at once; tokens_an_epoch: in all that there is.
+    """
+
+    def __init__(self, batch: int, seed: int, tokens_an_epoch: int) -> None:
+        self.batch, self.seed, self.tokens_an_epoch = batch, seed, tokens_an_epoch
         self.cursor = (0, 0)
         self._held: tuple[int, Batch] | None = None
+
+    @abstractmethod
+    def harvest(self, number: int) -> Batch:
+        """Block `number`, its tokens in any order that is always the same."""
+
+    @abstractmethod
+    def sample(self, tokens: int) -> Batch:
+        """About so many tokens of the whole, without position 0 where that is known."""
+
+    @property
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What it is of, for the record of a run."""
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -68,32 +80,72 @@ class Stream:
             held = self.block(block)
             start = index * self.batch
             # The rest of a block that does not fill a batch is left out, unless the whole block is less than one.
-            if start + self.batch <= held.x.shape[1] or (start == 0 and held.x.shape[1] > 0):
+            if start + self.batch <= held.n or (start == 0 and held.n > 0):
                 self.cursor = (block, index + 1)
-                end = min(start + self.batch, held.x.shape[1])
-                return held.take(slice(start, end))
+                return held.take(slice(start, min(start + self.batch, held.n)))
             self.cursor = (block + 1, 0)
 
     def block(self, number: int) -> Batch:
-        """Harvest a block, tokens shuffled: x [layers, n, d_in], y [layers, n, d_out]. The last one is kept."""
+        """A block with its tokens shuffled. The last one is kept."""
         if self._held is not None and self._held[0] == number:
             return self._held[1]
         self._held = None
-        held = harvest_all(self.sites, self.rows[self.row_numbers(number)], self.first_position)
-        order = torch.randperm(held.x.shape[1], generator=_generator(self.seed, 1, number)).to(held.x.device)
-        self._held = (number, held.take(order))
+        held = self.harvest(number)
+        self._held = (number, held.take(torch.randperm(held.n, generator=_generator(self.seed, 1, number))))
         return self._held[1]
 
-    def row_numbers(self, block: int, rows: int | None = None, order: int = 0) -> Tensor:
-        """Which rows a block holds; epochs follow one another, each in its own order (`order` names another set)."""
-        n, size = self.rows.shape[0], rows or self.rows_a_block
-        place = torch.arange(block * size, (block + 1) * size)
+    def numbers(self, start: int, count: int, n: int, order: int = 0) -> Tensor:
+        """Which of n things come at places `start` … of an endless order: epochs follow one another, each in an order
+        of its own (`order` names another set of orders)."""
+        place = torch.arange(start, start + count)
         out = torch.empty_like(place)
         for epoch in torch.unique(place // n).tolist():
             inside = place // n == epoch
             shuffled = torch.randperm(n, generator=_generator(self.seed, order, epoch))
             out[inside] = shuffled[place[inside] - epoch * n]
         return out
+
+
+class RowStream(Stream):
+    """Of rows of token ids [rows, position] through a model. Several processes each run it on a part of a block."""
+
+    def __init__(
+        self, sites: Sites | Places, rows: Tensor, *,
+        batch: int, block: int, seed: int, first_position: bool = True,
+    ) -> None:  # fmt: skip
+        kept = kept_positions(rows, first_position)
+        super().__init__(batch, seed, int(kept.sum()))
+        self.sites, self.rows, self.first_position = sites, rows, first_position
+        if self.tokens_an_epoch == 0:
+            raise InputError("the text holds no token to train on once the first position of each row is dropped.")
+        mean_length = max(1.0, self.tokens_an_epoch / rows.shape[0])
+        self.rows_a_block = max(1, min(round(block / mean_length), rows.shape[0]))
+
+    def harvest(self, number: int) -> Batch:
+        return _together(self.sites, self.rows[self.row_numbers(number)], self.first_position)
+
+    def sample(self, tokens: int) -> Batch:
+        count = max(1, round(tokens * self.rows.shape[0] / self.tokens_an_epoch))
+        numbers = self.row_numbers(0, rows=min(count, self.rows.shape[0]), order=3)
+        return _together(self.sites, self.rows[numbers], self.rows.shape[1] == 1)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"n": self.rows.shape[0], "tokens": self.tokens_an_epoch}
+
+    def row_numbers(self, block: int, rows: int | None = None, order: int = 0) -> Tensor:
+        """Which rows a block holds."""
+        size = rows or self.rows_a_block
+        return self.numbers(block * size, size, self.rows.shape[0], order)
+
+
+def _together(sites: Sites | Places, rows: Tensor, first_position: bool) -> Batch:
+    """`harvest_all`, a part of the rows in each process, told to all."""
+    if not processes.active() or len(rows) < processes.world():
+        return harvest_all(sites, rows, first_position)
+    own = harvest_all(sites, torch.tensor_split(rows, processes.world())[processes.rank()], first_position)
+    at = {name: processes.gathered(value) for name, value in own.at.items()}
+    return Batch(processes.gathered(own.x, 1), processes.gathered(own.y, 1), at)
 
 
 def harvest(sites: Sites, rows: Tensor, first_position: bool) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ operations plus the sparse path (sparse.py). See docs/dictionaries.md for how th
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +17,20 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cutaway.core import InputError
-from cutaway.features import checkpoint
+from cutaway.features import checkpoint, processes
 from cutaway.features.finetune import finetune_step, truth
 from cutaway.features.formats import load
 from cutaway.features.learner import Learner, Step
 from cutaway.features.normalise import MLPS, Normalisation
+from cutaway.features.parallel import Split, check_split, learner_class, share_of_batch
 from cutaway.features.places import Places
 from cutaway.features.progress import Frontier
 from cutaway.features.random_encoder import fit_decoders
 from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings, TrainSettings
+from cutaway.features.shards import Shards, ShardStream
 from cutaway.features.sites import Sites
-from cutaway.features.stream import Batch, Stream, as_rows, harvest_all
+from cutaway.features.stream import Batch, RowStream, Stream, as_rows
 from cutaway.features.transcoders import ModelFacts, Transcoders
 
 if TYPE_CHECKING:
@@ -38,19 +41,22 @@ CALIBRATION_TOKENS = 50_000
 
 
 def train(
-    model: Model, token_rows: ArrayLike | Tensor, settings: TrainSettings, out: str | Path | None = None, *,
-    resume: bool = True, checkpoint_seconds: float = 60.0, checkpoint_steps: int | None = None, quiet: bool = False,
+    model: Model, token_rows: ArrayLike | Tensor | Shards, settings: TrainSettings, out: str | Path | None = None, *,
+    split: Split = "batch", resume: bool = True, checkpoint_seconds: float = 60.0, checkpoint_steps: int | None = None,
+    quiet: bool = False,
 ) -> dict[str, Transcoders | SAE]:  # fmt: skip
     """Train `settings.dictionaries` on rows of token ids [rows, position] (-1 pads on the right), all of them on one
-    pass of the model and one shuffled stream.
+    pass of the model and one shuffled stream; or on the model's activations kept in shards, without running it.
 
     out: one dictionary is written there, several each in a folder of its name; the run itself in `out`/training.
     Without it nothing is written and nothing can be resumed. A run that was killed goes on from its last checkpoint
     (`checkpoint_seconds`, or every `checkpoint_steps`) and ends with the same bytes, on the same machine and threads.
-    Raises `InputError` for rows or models that do not fit, or where `out` holds a run with other settings.
+    Under torchrun (in a process group) each process runs the model on its part of the text and takes its share of every
+    batch or of the features (`split`, parallel.py); the first writes, all get what was made.
+    Raises `InputError` for rows, shards or models that do not fit, or where `out` holds a run with other settings.
     """
-    rows = as_rows(token_rows, model.facts.vocab_size)
-    run = _Run(model, rows, settings, Path(out) if out is not None else None, resume, quiet)
+    data = token_rows if isinstance(token_rows, Shards) else as_rows(token_rows, model.facts.vocab_size)
+    run = _Run(model, data, settings, Path(out) if out is not None else None, split, resume, quiet)
     return run.made() or run.finish(checkpoint_seconds, checkpoint_steps)
 
 
@@ -64,7 +70,7 @@ def untrained(model: Model, token_rows: ArrayLike | Tensor, settings: Dictionary
         raise InputError(f"{settings.name} is of the point {settings.at}: untrained_sae makes its null.")
     rows = as_rows(token_rows, model.facts.vocab_size)
     sites = Sites.of(model)
-    stream = Stream(sites, rows, batch=1, block=16_384, seed=settings.seed, first_position=False)
+    stream = RowStream(sites, rows, batch=1, block=16_384, seed=settings.seed, first_position=False)
     sample = stream.block(0)
     return fit_decoders(settings, sample.x, sample.y, model=facts_of(model), **points(sites))
 
@@ -75,7 +81,7 @@ def untrained_sae(model: Model, token_rows: ArrayLike | Tensor, settings: Dictio
     wanted = [point for point in (settings.at, settings.to) if point is not None]
     places = Places.of(model, wanted, mlps=False)
     addresses = [places.address(point) for point in wanted]
-    sample = Stream(places, rows, batch=1, block=16_384, seed=settings.seed, first_position=False).block(0)
+    sample = RowStream(places, rows, batch=1, block=16_384, seed=settings.seed, first_position=False).block(0)
     held = fit_decoders(settings, sample.at[addresses[0]][None], sample.at[addresses[-1]][None])
     return SAE.from_tensors(
         {**held.layers[0].tensors(), "W_dec": held.layers[0].W_dec[:, 0]},
@@ -106,32 +112,51 @@ class _Run:
     """A training run between its checkpoints."""
 
     def __init__(
-        self, model: Model, rows: Tensor, settings: TrainSettings, out: Path | None, resume: bool, quiet: bool
-    ) -> None:
-        self.model, self.rows, self.settings, self.out, self.quiet = model, rows, settings, out, quiet
+        self, model: Model, data: Tensor | Shards, settings: TrainSettings, out: Path | None, split: Split,
+        resume: bool, quiet: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.settings, self.out, self.split, self.quiet = model, settings, out, split, quiet
+        check_split(split, settings.batch)
         sets = any(dictionary.kind != "sae" for dictionary in settings.dictionaries)
         points = [p for d in settings.dictionaries for p in (d.at, d.to) if p is not None]
         self.places = Places.of(model, points, mlps=sets)
-        self.stream = Stream(
-            self.places, rows, batch=settings.batch, block=settings.block, seed=settings.seed,
-            first_position=settings.first_position,
-        )  # fmt: skip
+        self.stream = self._stream(data)
         self.training = out / "training" if out is not None else None
         self.step = 0
         going_on = False
         if self.training is not None:
-            who = checkpoint.identity(settings, model.hf, rows)
-            going_on = checkpoint.claim(self.training, who, resume)
+            held = (
+                json.dumps(data.index, sort_keys=True).encode() if isinstance(data, Shards) else data.numpy().tobytes()
+            )
+            who, training = checkpoint.identity(settings, model.hf, held), self.training
+            going_on = processes.on_main(lambda: checkpoint.claim(training, who, resume))
         self.learners = self._restored() if going_on else self._fresh()
         self.steps = settings.steps + max((self._finetune_steps(learner) for learner in self.learners), default=0)
         log = self.training / "log.jsonl" if self.training is not None else None
-        if log is not None:
+        if log is not None and processes.is_main():
             checkpoint.trim_log(log, self.step)
-        self.frontier = None if quiet and log is None else Frontier(self.steps, settings.batch, log, start=self.step)
+        silent = (quiet and log is None) or not processes.is_main()
+        self.frontier = None if silent else Frontier(self.steps, settings.batch, log, start=self.step)
         if self.frontier is not None and quiet:
             self.frontier.live, self.frontier.every = False, float("inf")
 
     # ------------------------------------------------------------------------------------------------- beginning
+
+    def _stream(self, data: Tensor | Shards) -> Stream:
+        s = self.settings
+        if not isinstance(data, Shards):
+            return RowStream(
+                self.places, data, batch=s.batch, block=s.block, seed=s.seed, first_position=s.first_position
+            )
+        if self.places.sites is not None:
+            raise InputError("shards hold activations at points: dictionaries of kind sae are trained from them.")
+        told = data.index["model"]
+        if told["fingerprint"] != self.model.fingerprint:
+            raise InputError(f"{data.folder} holds activations of {told['name']}, not of this {self.model.name}.")
+        if bool(data.index["first_position"]) != s.first_position:
+            raise InputError(f"{data.folder} was written with first_position={data.index['first_position']}; train so.")
+        points = [site.address for site in self.places.points]
+        return ShardStream(data, points, batch=s.batch, block=s.block, seed=s.seed, device=self.places.device)
 
     @property
     def sites(self) -> Sites:
@@ -169,8 +194,9 @@ class _Run:
         if bf16 is None:
             supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
             bf16 = self.places.device.type == "cpu" and supported is not None and supported()
+        made = learner_class(self.split)
         return [
-            Learner(
+            made(
                 dictionary, normal.x_mean.shape[0], normal.x_mean.shape[1], normal.y_mean.shape[1], normal,
                 bf16=bool(bf16), device=self.places.device,
             )
@@ -224,7 +250,7 @@ class _Run:
                 logged = self.step % LOG_STEPS == 0 or self.step == self.steps
                 if logged and self.frontier is not None:
                     self.frontier.update(self.step, self.step * self.settings.batch, reports, note)
-                due = time.monotonic() - saved > seconds if every is None else self.step - saved_at >= every
+                due = self.step - saved_at >= every if every else self._agreed(time.monotonic() - saved > seconds)
                 if due and self.step < self.steps:
                     self._save()
                     saved, saved_at = time.monotonic(), self.step
@@ -232,9 +258,14 @@ class _Run:
             self.model.hf.train(was_training)
         return self._export()
 
+    def _agreed(self, due: bool) -> bool:
+        """The first process's clock, since what is saved may be gathered from all."""
+        return due if self.training is None else processes.on_main(lambda: due)
+
     def _one_step(self) -> tuple[dict[str, Step], str]:
         if self.step < self.settings.steps:
             batch = next(self.stream)
+            batch = batch.take(share_of_batch(self.split, batch.n))
             rate = self._schedule(self.step, self.settings.steps)
             for learner in self.learners:
                 learner.anneal(self.step / self.settings.steps)
@@ -258,9 +289,11 @@ class _Run:
         return -(-learner.settings.finetune // self.settings.batch)
 
     def _finetune_rows(self, step: int) -> Tensor:
-        """As many rows as make a batch; in another order than before."""
-        count = max(1, round(self.settings.batch * self.rows.shape[0] / self.stream.tokens_an_epoch))
-        return self.rows[self.stream.row_numbers(step, rows=count, order=2)]
+        """As many rows as make a batch; in another order than before. Several processes all take them all."""
+        stream = self.stream
+        assert isinstance(stream, RowStream)
+        count = max(1, round(self.settings.batch * stream.rows.shape[0] / stream.tokens_an_epoch))
+        return stream.rows[stream.row_numbers(step, rows=count, order=2)]
 
     def _schedule(self, step: int, steps: int) -> float:
         """The factor of the learning rate: up, flat, down to zero."""
@@ -278,33 +311,31 @@ class _Run:
             normal = {f"normal.{name}": value.clone() for name, value in learner.normal.state().items()}
             held = {**learner.state(), **normal}
             tensors |= {f"{learner.settings.name}/{name}": value for name, value in held.items()}
-        checkpoint.save(self.training, tensors, {"step": self.step, "cursor": list(self.stream.cursor)})
-
-    def _calibration_sample(self) -> Batch:
-        """Activations of training rows without position 0: L0 is counted without it too."""
-        count = max(1, round(CALIBRATION_TOKENS * self.rows.shape[0] / self.stream.tokens_an_epoch))
-        numbers = self.stream.row_numbers(0, rows=min(count, self.rows.shape[0]), order=3)
-        return harvest_all(self.places, self.rows[numbers], first_position=self.rows.shape[1] == 1)
+        if processes.is_main():
+            checkpoint.save(self.training, tensors, {"step": self.step, "cursor": list(self.stream.cursor)})
 
     def _export(self) -> dict[str, Transcoders | SAE]:
         made: dict[str, Transcoders | SAE] = {}
-        sample = self._calibration_sample()
-        for learner in self.learners:
+        sample = self.stream.sample(CALIBRATION_TOKENS)  # without position 0: L0 is counted without it too
+        for part in self.learners:
+            learner = part.whole()
             learner.calibrate(self._taken(learner.settings, sample)[0])
             about = {
                 "settings": learner.settings.to_json(),
                 "run": self.settings.model_dump(mode="json", exclude={"dictionaries"}),
                 "tokens": self.settings.tokens + learner.settings.finetune,
-                "rows": {"n": self.rows.shape[0], "tokens": self.stream.tokens_an_epoch},
+                "rows": self.stream.about,
                 "dead_in_training": float((learner.since_fired > learner.settings.dead_after).float().mean()),
             }
             dictionary = self._finished(learner, about)
             if self.out is not None:
                 dictionary = dictionary.with_(folder=self._folder(learner.settings.name))
-                dictionary.save(self._folder(learner.settings.name))
+                if processes.is_main():
+                    dictionary.save(self._folder(learner.settings.name))
             made[learner.settings.name] = dictionary
         if self.training is not None:
-            checkpoint.finish(self.training)
+            training = self.training
+            processes.on_main(lambda: checkpoint.finish(training))
         return made
 
     def _finished(self, learner: Learner, about: dict[str, Any]) -> Transcoders | SAE:

@@ -164,7 +164,7 @@ def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
     so that a short run, too, can go as far as it must.
     """
     if at.settings.adapt:
-        l0 = float((values.detach() > 0).sum()) / chosen.active.n_tokens
+        l0 = float(at.learner.pooled((values.detach() > 0).double().sum() / chosen.active.n_tokens))
         error = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / at.settings.l0)))
         before = float(at.buffer("error"))
         change = 0.0 if math.isnan(before) else error - before

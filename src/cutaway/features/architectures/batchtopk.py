@@ -28,8 +28,8 @@ class BatchTopK(Architecture):
         return rules.over(pre, x, W_enc, b_enc, theta)
 
     def theta(self, at: At) -> Tensor:
-        learner = at.learner
-        return learner.threshold[at.layer].to(learner.since_fired.device).expand(at.settings.features)
+        b_enc = at.weight("b_enc")
+        return at.learner.threshold[at.layer].to(b_enc.device).expand_as(b_enc)
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
         if len(chosen.active):

@@ -21,7 +21,7 @@ from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import At
 from cutaway.features.architectures.relu import ReLU
 from cutaway.features.settings import DictionarySettings
-from cutaway.features.sparse import at_features, decode
+from cutaway.features.sparse import at_features
 
 if TYPE_CHECKING:
     from cutaway.features.learner import Forward, Learner
@@ -47,9 +47,8 @@ class Gated(ReLU):
     def also(self, learner: Learner, x: Tensor, y: Tensor, forward: Forward) -> Tensor | float:
         frozen = [learner.bias(layer, x[layer]).detach() for layer in range(learner.n_layers)]
         for layer, chosen in enumerate(forward.chosen):
-            W_dec = learner.weight("W_dec", layer).detach().flatten(1)
-            parts = decode(chosen.pre.relu(), W_dec, chosen.active).view(chosen.active.n_tokens, -1, learner.d_out)
-            for m, part in zip(learner.writes(layer), parts.unbind(1)):
+            W_dec = learner.weight("W_dec", layer).detach()
+            for m, part in zip(learner.writes(layer), learner.written(layer, chosen.pre.relu(), chosen.active, W_dec)):
                 frozen[m] = frozen[m] + part
         total: Tensor | float = 0.0
         for layer in range(learner.n_layers):

@@ -54,7 +54,7 @@ class JumpReLU(Architecture):
             size = values * at_features(at.decoder_norms(), chosen.active)
             return weight * torch.tanh(s.tanh_scale * size).sum() / chosen.active.n_tokens
         theta = at_features(at.weight("log_threshold").exp(), chosen.active)
-        l0 = rules.counted(chosen.pre, theta, s.bandwidth) / chosen.active.n_tokens
+        l0 = at.learner.pooled(rules.counted(chosen.pre, theta, s.bandwidth) / chosen.active.n_tokens)
         return weight * (l0 / at.k if s.penalty == "l0" else (l0 / at.k - 1).square())
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:

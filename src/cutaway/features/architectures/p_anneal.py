@@ -65,6 +65,7 @@ class PAnneal(ReLU):
         stage = int(at.buffer("stage"))
         for name, ahead in (("now", 0), ("next", 1)):
             found = power(sizes, self.exponent(at.settings, stage + ahead)) / chosen.active.n_tokens
+            found = at.learner.pooled(found)
             held = at.buffer(name)
             held.copy_(found if float(held) == 0 else 0.9 * held + 0.1 * found.to(held))
         adapted(at, chosen, values)
