@@ -13,6 +13,7 @@ from cutaway.cli import (
     develop,
     dictionary,
     exam,
+    exercise,
     function_vector,
     heads,
     lens,
@@ -80,3 +81,4 @@ app.command("classify", short_help="Classify texts from features, and from simpl
 app.add_typer(organism.app, name="organism")
 app.command("exam")(exam.exam)
 app.command("toy", short_help="Make subjects whose truth is exact, and check them.")(toy.toy)
+app.command("exercise", short_help="Functions to write oneself, marked.")(exercise.exercise)
