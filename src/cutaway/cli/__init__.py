@@ -13,12 +13,22 @@ EXIT_DONE, EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong use or bad input, 1 a failure, 130 interrupted."""
+    from cutaway.cli.output import spell_for_terminal
+
+    spell_for_terminal(sys.stdout)
+    spell_for_terminal(sys.stderr)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def run(arguments: list[str]) -> int:
     """The exit status of `cutaway ARGUMENTS…`. Failures print one clear message; `--debug` shows the traceback."""
     debug = os.environ.get("CUTAWAY_DEBUG", "") not in ("", "0")
+    try:
+        # Where the locale is not UTF-8, Python decodes arguments with stand-ins for the bytes that it does not know.
+        arguments = [os.fsencode(one).decode("utf-8") if not one.isascii() else one for one in arguments]
+    except UnicodeError:
+        _say("an argument is no UTF-8 text; write it in UTF-8, or run in a UTF-8 locale (LC_ALL=C.UTF-8).")
+        return EXIT_BAD_INPUT
     own = arguments.index("--") if "--" in arguments else len(arguments)
     if "--debug" in arguments[:own]:
         arguments.remove("--debug")
@@ -54,13 +64,15 @@ def _dispatch(arguments: list[str]) -> int:
     except typer.Abort as abort:
         raise KeyboardInterrupt from abort
     except typer.Exit as stop:
-        return int(stop.exit_code)
+        result = stop.exit_code
     except Exception as wrong:
         # Wrong use. Typer's own exceptions have moved between its releases; what they have in common is this method.
         if not hasattr(wrong, "format_message"):
             raise
         _say(_usage(wrong))
         return EXIT_BAD_INPUT
+    if result == EXIT_INTERRUPTED:  # how Typer hands on Ctrl-C
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else EXIT_DONE
 
 
@@ -84,8 +96,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         where = f" ({error.filename})" if error.filename else ""
         return EXIT_FAILURE, f"the disk is full{where}; nothing half-written is left. Free some room and run it again."
     if isinstance(error, PermissionError):
-        return EXIT_BAD_INPUT, f"no permission to write or read {error.filename}"
-    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+        return EXIT_BAD_INPUT, f"no permission to write or read {error.filename}."
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)):
         return EXIT_BAD_INPUT, f"{error.strerror}: {error.filename}"
     return EXIT_FAILURE, f"{type(error).__name__}: {error}"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -15,7 +16,8 @@ JSON = typer.Option(False, "--json", help="Print one JSON object on stdout, noth
 
 def print_json(schema: str, body: dict[str, Any]) -> None:
     """One object on stdout, its `schema` first. Numbers that are not finite are an error of ours, never printed."""
-    json.dump({"schema": schema, **body}, sys.stdout, ensure_ascii=False, allow_nan=False)
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    json.dump({"schema": schema, **body}, sys.stdout, ensure_ascii=not utf8, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -39,3 +41,22 @@ def step(message: str) -> Iterator[None]:
 
     with Console(stderr=True).status(f"{message} …"):
         yield
+
+
+# What tables are drawn with, in the letters that every terminal has.
+_PLAIN = {"→": "->", "…": "...", "·": ".", "×": "x", "⏎": "\\n", "␣": "_", "–": "-", "—": "-", "≤": "<=", "≥": ">="}
+
+
+def spell_for_terminal(stream: TextIO) -> None:
+    """Where a terminal's encoding lacks a letter, print a plain one, or its escape: never an error in mid-table."""
+    codecs.register_error("cutaway-plain", _plain)
+    if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
+        stream.reconfigure(errors="cutaway-plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    spelled = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in missing)
+    return "".join(spelled), error.end
