@@ -163,7 +163,8 @@ class _Feed:
         if self.cache is None:
             forward.touches.clear()  # each forward is of the whole text
         forward.read = {}
-        output = forward.run(lambda: self._call(past))
+        with self.model.kernels.during(self.mask.shape[0] * (total - past)):
+            output = forward.run(lambda: self._call(past))
         logits: Tensor = output.logits if hasattr(output, "logits") else output[0]
         for address, x in forward.read.items():
             parts = self.parts.setdefault(address, [])

@@ -24,6 +24,7 @@ from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
 from cutaway.model.inputs import arguments, begun, pixels, takes_pixels
 from cutaway.model.interventions import Intervention
+from cutaway.model.kernels import Kernels
 from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
 from cutaway.model.ops import refuse_idle, resolve
@@ -66,6 +67,11 @@ class Model:
             some = flat[:: max(1, flat.numel() // 4096)][:4096].float().cpu()
             digest.update(f"{name}{tuple(parameter.shape)}".encode() + some.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Faster kernels for some modules, where the processor has them; used in forwards without autograd."""
+        return Kernels(self.hf)
 
     @property
     def norms(self) -> dict[str, NormParts]:
@@ -346,7 +352,8 @@ class Model:
 
     def _call(self, batch: Batch, **more: Any) -> Any:
         first, named = arguments(self, batch)
-        return self.hf(first, **named, **more)
+        with self.kernels.during(batch.mask.numel()):
+            return self.hf(first, **named, **more)
 
     def _check_fired(self, ops: list[Op], forward: Forward, stopped: bool) -> None:
         fired = {(touch.number, touch.address) for touch in forward.touches}

@@ -40,7 +40,7 @@ class Executor:
         rows = torch.tensor([row for part in chunk.parts for row in part.rows])
         columns = self.base.width if chunk.stage < 0 else self.end + 1 - chunk.start
         one_thread = suited(self.model.facts.d_model, chunk.lanes * columns, self.model.device)
-        with one_thread, torch.no_grad():
+        with one_thread, torch.no_grad(), self.model.kernels.during(chunk.lanes * columns):
             if self.replay is None or chunk.stage < 0:
                 whole: Tensor = lanes.run(lambda: self._whole(lanes, rows))
                 return whole

@@ -159,7 +159,9 @@ class Replay:
         self.caches = [self._cache_name(block) for block in self.blocks]
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        with suited(self.model.facts.d_model, base.rows * base.width, self.model.device), torch.no_grad():
+        tokens = base.rows * base.width
+        one_thread = suited(self.model.facts.d_model, tokens, self.model.device)
+        with one_thread, torch.no_grad(), self.model.kernels.during(tokens):
             self._check()
 
     @staticmethod

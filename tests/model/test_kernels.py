@@ -1,0 +1,121 @@
+"""Faster kernels: the same numbers to rounding, only while a forward lasts, and only where they are exact."""
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+import cutaway as cw
+from cutaway.model.kernels import WORTH, Kernels, _available
+
+TOKENS = 64
+pytestmark = pytest.mark.skipif(not _available(), reason="this processor has no faster kernel")
+
+
+def families():
+    common = {"vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0}
+    sizes = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    return {
+        "gpt2": GPT2LMHeadModel(GPT2Config(n_embd=192, n_layer=2, n_head=4, **common)),
+        "llama": LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **sizes, **common)),
+        "neox": GPTNeoXForCausalLM(GPTNeoXConfig(hidden_act="gelu_new", **sizes, **common)),
+    }
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama", "neox"])
+def hf(request):
+    return families()[request.param].eval()
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, 300, (2, TOKENS // 2), generator=torch.Generator().manual_seed(1))
+
+
+def swapped(hf):
+    return [module for module in hf.modules() if "forward" in vars(module)]
+
+
+def test_same_numbers_to_rounding(hf, ids):
+    kernels = Kernels(hf)
+    with torch.no_grad():
+        plain = hf(ids).logits
+        with kernels.during(TOKENS):
+            assert len(swapped(hf)) == len(kernels.swaps) >= 11
+            faster = hf(ids).logits
+    assert not torch.equal(faster, plain)  # another order of summation: or nothing was tested
+    assert (faster - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_a_run_equals_hugging_face_and_leaves_nothing_behind(hf, ids):
+    model = cw.load(hf, tokenizer=None)
+    with torch.no_grad():
+        plain = hf(ids).logits
+    run = model.run(ids, read=["z.*", "mlp_act.1"])
+    assert (run.logits - plain).abs().max() <= 1e-5 * plain.abs().max()
+    assert swapped(hf) == []
+    model.kernels.on = False
+    assert torch.equal(model.run(ids).logits, plain)
+
+
+def test_gone_after_an_error(hf):
+    def fail():
+        with torch.no_grad(), Kernels(hf).during(TOKENS):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert swapped(hf) == []
+
+
+def test_nested_runs_keep_them_until_the_outer_ends(hf):
+    kernels = Kernels(hf)
+    with torch.no_grad(), kernels.during(TOKENS):
+        with kernels.during(TOKENS):
+            pass
+        assert len(swapped(hf)) == len(kernels.swaps)
+    assert swapped(hf) == []
+
+
+def test_not_with_gradients_nor_for_little_work(hf, ids):
+    kernels = Kernels(hf)
+    with torch.enable_grad(), kernels.during(TOKENS):
+        assert swapped(hf) == []
+    with torch.no_grad(), kernels.during(WORTH // kernels.largest):
+        assert swapped(hf) == []
+
+
+def test_gradients_are_those_of_the_plain_model(hf, ids):
+    model = cw.load(hf, tokenizer=None)
+    run = model.run(ids, grad=["resid_pre.0"], of=lambda logits: logits[:, -1, 5])
+    leaf = run.grad["resid_pre.0"]
+    assert leaf.abs().max() > 0
+    assert torch.equal(run.logits, hf(ids).logits.detach())
+
+
+def test_half_precision_is_left_to_torch(ids):
+    hf = families()["llama"].eval().to(torch.bfloat16)
+    model = cw.load(hf, tokenizer=None, dtype=torch.bfloat16)
+    with torch.no_grad():
+        plain = hf(ids).logits
+    assert torch.equal(model.run(ids).logits, plain)
+
+
+def test_what_has_a_forward_of_its_own_is_left_alone(ids):
+    hf = families()["gpt2"].eval()
+    module = hf.transformer.h[0].mlp.c_fc
+    calls = []
+    own = type(module).forward
+    module.forward = lambda x: calls.append(1) or own(module, x)
+    model = cw.load(hf, tokenizer=None)
+    calls.clear()
+    model.run(ids)
+    assert calls == [1]
+    assert swapped(hf) == [module]
