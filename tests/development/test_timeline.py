@@ -105,7 +105,7 @@ def test_a_resumed_timeline_is_the_uninterrupted_one(folder, tmp_path):
 def test_a_folder_of_other_measures_is_refused(folder, tmp_path):
     found = find_checkpoints(folder, opened)
     timeline(found, [weight_norm()], tmp_path / "out")
-    with pytest.raises(InputError, match="other checkpoints, measures or settings"):
+    with pytest.raises(InputError, match="other measures or settings"):
         timeline(found, [weight_norm("norm")], tmp_path / "out")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "thesis.txt").write_text("mine")
@@ -168,3 +168,78 @@ def test_any_function_is_a_measure(folder):
     line = timeline(find_checkpoints(folder, opened), [mine])
     assert line.series["b"][0].unit == "nats"
     assert line.series["b"][0].n == 3
+
+
+def test_more_checkpoints_go_on_and_another_training_is_refused(folder, tmp_path):
+    found = find_checkpoints(folder, opened)
+    seen = []
+    mine = Function("mine", lambda module: seen.append(module) or {"mine": float(module.weight.detach().sum())})
+    timeline(find_checkpoints(folder, opened, every=3), [mine], tmp_path / "out")
+    assert len(seen) == 2
+    line = timeline(found, [mine], tmp_path / "out")
+    assert len(seen) == 4
+    assert line.steps == (0, 10, 100, 1000)
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    with pytest.raises(InputError, match="of one training"):
+        timeline(find_checkpoints(moved, opened), [mine], tmp_path / "out")
+
+
+def test_a_folder_without_checkpoints_says_what_it_holds(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="in it: nothing"):
+        find_checkpoints(tmp_path / "empty")
+    with pytest.raises(InputError, match="one checkpoint, not several"):
+        find_checkpoints(folder / "step-000010")
+    old = tmp_path / "old" / "checkpoint-5"
+    old.mkdir(parents=True)
+    (old / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(InputError, match="only pickled weights"):
+        find_checkpoints(tmp_path / "old")
+
+
+def test_a_damaged_file_is_named(folder):
+    whole = (folder / "step-000100" / "model.safetensors").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"not tensors at all, only words"):
+        (folder / "step-000100" / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"checkpoint step-000100 .* cannot be read"):
+            timeline(find_checkpoints(folder, opened), [weight_norm()])
+
+
+def test_a_step_that_is_too_large_leaves_a_gap_with_its_reason(folder):
+    wild = llc_measure(DATA, Setting(1e4, 1.0, 10.0, chains=2, draws=60, burn_in=0))
+    line = timeline(find_checkpoints(folder, opened), [wild])
+    assert np.isnan(line.values("llc")).all()
+    assert "left the floats" in line.series["llc"][0].note
+    assert line.with_changepoints().found == {}
+
+
+def hub_layout(cache, repository: str, revisions: dict[str, nn.Module]) -> None:
+    """The layout of the hub's cache: refs name snapshots by commit."""
+    root = cache / f"models--{repository.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    for i, (revision, model) in enumerate(revisions.items()):
+        commit = f"{i:040x}"
+        (root / "refs" / revision).write_text(commit)
+        model.save_pretrained(root / "snapshots" / commit)
+
+
+def test_hub_revisions_are_read_from_the_cache(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 8, "vocab_size": 20, "n_positions": 12}
+    models = {}
+    for i, revision in enumerate(("step0", "step512", "step1000")):
+        torch.manual_seed(i)
+        models[revision] = GPT2LMHeadModel(GPT2Config(**sizes))
+    hub_layout(tmp_path, "someone/small", models)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    line = timeline(find_checkpoints("someone/small@step1000,step0,step512"), [weight_norm()])
+    assert line.steps == (0, 512, 1000)
+    for i, model in enumerate(models.values()):
+        norm = sum(p.square().sum() for p in model.parameters()).sqrt()
+        assert line.values("weight norm")[i] == pytest.approx(float(norm), rel=1e-5)
+    with pytest.raises(InputError, match="'step9' of 'someone/small' is neither"):
+        timeline(find_checkpoints("someone/small@step0,step9"), [weight_norm()])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cutaway.core import CutawayError, InputError
 from cutaway.development.loss import Loss
-from cutaway.development.samplers import Evaluate, Posterior, Sampler, State, named
+from cutaway.development.samplers import LANGEVIN, Evaluate, Posterior, Sampler, State, langevin, named, square
 
 Floats = NDArray[np.float64]
 Observe = Mapping[str, Callable[[Tensor], Tensor]]
@@ -57,8 +57,9 @@ class Draws:
     """What chains drew after burn-in, `every` steps apart.
 
     excess [chains, draws]: the batch's loss less the same items' loss at w*, whose mean is E[L_n(w)] - L_n(w*).
-    distance [chains, draws]: |w - w*|. acceptance: of the moves as Metropolis-adjusted proposals (MALA; for HMC its
-    own), NaN where it was not measured. observed: name -> [chains, draws, …]. last: positions to go on from.
+    distance [chains, draws]: |w - w*|. acceptance: of Langevin proposals of the chains' step and preconditioner from
+    where they are, had they been put to a Metropolis test (MALA); for HMC its own. observed: name ->
+    [chains, draws, …]. last: positions to go on from.
     """
 
     setting: Setting
@@ -107,8 +108,8 @@ def sample(
         source = _Source(after.generators, loss, None if full else setting.batch)
         state, burn_in = after.last, 0
     total = burn_in + setting.draws * setting.every
-    # A check costs a gradient: one step in ten at most.
-    checks = set(range(burn_in, total, max(10, (total - burn_in) // _MALA_CHECKS)))
+    # A check costs a gradient: one step in twenty at most.
+    checks = set(range(burn_in, total, max(20, (total - burn_in) // _MALA_CHECKS)))
     whole = loss.at_origin.mean()
     scratch = torch.empty_like(state.w)  # large allocations cost more than what is done in them
     excess, distance, accepted = [], [], []
@@ -127,13 +128,17 @@ def sample(
         def evaluate(w: Tensor, batch: tuple[Tensor, ...] = batch) -> tuple[Tensor, Tensor]:
             return gradients(w, *batch)
 
-        if rule.name == "sgld" and step in checks:
-            before = state.w.clone()
-            grad, value = evaluate(before)
-            grad = grad.clone()  # the next evaluation may write where this one did
-            known = (grad, value)
+        if step in checks and not rule.full_batch:
+            before = scratch.copy_(state.w)
+            known = evaluate(before)
             current = rule.step(state, lambda w, known=known: known, posterior, setting.eps, noise, uniform)  # type: ignore[misc]
-            accepted.append(_mala(posterior, setting.eps, before, grad, value, state.w, evaluate))
+            spread = rule.spread(state, setting.eps)
+            if spread is not None:
+                there = state.w
+                if rule.name not in LANGEVIN:
+                    there = before.clone()
+                    langevin(there, known[0], posterior, spread, noise)
+                accepted.append(_mala(posterior, spread, before, current, there, noise, evaluate))
         else:
             current = rule.step(state, evaluate, posterior, setting.eps, noise, uniform)
         if drawn:
@@ -164,13 +169,21 @@ def sample(
 
 
 def _mala(
-    posterior: Posterior, eps: float, w: Tensor, grad: Tensor, loss: Tensor, new: Tensor, evaluate: Evaluate
+    posterior: Posterior,
+    spread: Tensor | float,
+    w: Tensor,
+    loss: Tensor,
+    new: Tensor,
+    noise: Tensor,
+    evaluate: Evaluate,
 ) -> Tensor:
-    """min(1, p(w') q(w | w') / (p(w) q(w' | w))) of each chain's move, on one batch (Roberts & Tweedie 1996)."""
-    there, after = evaluate(new)
-    forward = new - w + 0.5 * eps * posterior.gradient(w, grad)
-    back = w - new + 0.5 * eps * posterior.gradient(new, there)
-    log_q = (forward.square().sum(-1) - back.square().sum(-1)) / (2 * eps)
+    """min(1, p(w') q(w | w') / (p(w) q(w' | w))) of each chain's Langevin proposal w' = `new`, on one batch (Roberts &
+    Tweedie 1996). With S the spread, log q(w' | w) = -|noise|^2 / 2 and log q(w | w') = -|w - w' + S/2 grad U(w')|^2 /
+    2S, but for the same constant."""
+    grad, after = evaluate(new)
+    back = posterior.gradient(new, grad).mul_(spread).mul_(0.5).add_(w).sub_(new)
+    back = back.div_(spread.sqrt() if isinstance(spread, Tensor) else spread**0.5)
+    log_q = (square(noise) - square(back)) / 2
     return (posterior.energy(w, loss) - posterior.energy(new, after) + log_q).exp().clamp(max=1).nan_to_num(0)
 
 

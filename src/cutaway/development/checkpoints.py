@@ -30,9 +30,18 @@ def _open_model(checkpoint: Checkpoint) -> Any:
     source = checkpoint.source
     if "@" in source and not Path(source).exists():
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         repository, revision = source.split("@", 1)
-        source = snapshot_download(repository, revision=revision)
+        try:
+            # Weights as safetensors alone: a repository may hold the same in three formats.
+            source = snapshot_download(
+                repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+            )
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+            raise InputError(
+                f"revision {revision!r} of {repository!r} is neither in the local cache nor to be had: {error}"
+            ) from error
     return load(source)
 
 
@@ -48,8 +57,14 @@ class Checkpoints:
         return len(self.items)
 
     def open(self, checkpoint: Checkpoint, like: dict[str, tuple[int, ...]] | None = None) -> Any:
-        """The model of a checkpoint. Raises InputError where its shapes are not `like` those of the first."""
-        subject = self.opener(checkpoint)
+        """The model of a checkpoint. Raises InputError where it cannot be read, or its shapes are not `like` those of
+        the first."""
+        from safetensors import SafetensorError
+
+        try:
+            subject = self.opener(checkpoint)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, EOFError) as error:
+            raise InputError(f"checkpoint {checkpoint.label} ({checkpoint.source}) cannot be read: {error}") from error
         if like is not None and (own := shapes(subject)) != like:
             differ = sorted(name for name in {*own, *like} if own.get(name) != like.get(name))
             name = differ[0]
@@ -123,7 +138,10 @@ def _sources(where: str) -> tuple[str, list[str]]:
     if path.is_dir():
         if (path / "checkpoints").is_dir():
             path = path / "checkpoints"
-        return path.name if path.name != "checkpoints" else path.parent.name, _folders(path)
+        found = _folders(path)
+        if not found:
+            raise InputError(_why_none(path))
+        return path.name if path.name != "checkpoints" else path.parent.name, found
     if "@" in where:
         repository, revisions = where.split("@", 1)
         return repository, [f"{repository}@{one.strip()}" for one in revisions.split(",") if one.strip()]
@@ -133,5 +151,27 @@ def _sources(where: str) -> tuple[str, list[str]]:
 
 
 def _folders(path: Path) -> list[str]:
+    return [str(p) for p in _named(path) if any(p.glob("*.safetensors"))]
+
+
+def _named(path: Path) -> list[Path]:
     inside = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [str(p) for p in inside if _STEP.search(p.name) and any(p.glob("*.safetensors"))]
+    return [p for p in inside if _STEP.search(p.name)]
+
+
+def _why_none(path: Path) -> str:
+    """What a folder without checkpoints holds instead."""
+    if named := _named(path):
+        pickled = any(p.glob(pattern) for p in named for pattern in ("*.bin", "*.pt", "*.pth"))
+        held = "only pickled weights, which are not opened: save them as safetensors" if pickled else "no weights"
+        return f"{path} has {len(named)} folders named like checkpoints ({named[0].name}, …), and in them {held}."
+    if any(path.glob("*.safetensors")):
+        return (
+            f"{path} is one checkpoint, not several: name the folder that holds the training's checkpoints as "
+            "subfolders (step-000100/, checkpoint-100/, …)."
+        )
+    inside = sorted(p.name for p in path.iterdir())[:5]
+    return (
+        f"{path} holds no checkpoints (subfolders step-000100/, checkpoint-100/, …, with safetensors in them); in it: "
+        f"{', '.join(inside) or 'nothing'}."
+    )

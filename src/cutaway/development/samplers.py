@@ -36,8 +36,12 @@ class Posterior:
 
     def energy(self, w: Tensor, loss: Tensor) -> Tensor:
         """U [chains] = n beta L + gamma/2 |w - w*|^2."""
-        away: Tensor = (w - self.origin).square().sum(-1)
-        return self.n_beta * loss + 0.5 * self.localisation * away
+        return self.n_beta * loss + 0.5 * self.localisation * square(w - self.origin)
+
+
+def square(x: Tensor) -> Tensor:
+    """|x|^2 of each chain, [chains]."""
+    return torch.linalg.vector_norm(x, dim=-1).square()
 
 
 @dataclass
@@ -52,7 +56,11 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]  # w -> (grad L, L) on this
 
 
 class Sampler(Protocol):
-    """One rule. `step` draws the loss at the current position, then moves: it returns that loss [chains]."""
+    """One rule. `step` draws the loss at the current position, then moves: it returns that loss [chains].
+
+    `spread` is the covariance eps G of a Langevin proposal at the rule's step, by which chains.py says how many moves
+    a Metropolis test would accept; None for a rule that tests its moves itself.
+    """
 
     @property
     def name(self) -> str: ...
@@ -65,6 +73,20 @@ class Sampler(Protocol):
     def step(
         self, state: State, evaluate: Evaluate, posterior: Posterior, eps: float, noise: Tensor, uniform: Tensor
     ) -> Tensor: ...
+
+    def spread(self, state: State, eps: float) -> Tensor | float | None: ...
+
+
+def langevin(w: Tensor, grad: Tensor, posterior: Posterior, spread: Tensor | float, noise: Tensor) -> None:
+    """w += S/2 (-n beta grad L - gamma (w - w*)) + N(0, S), S the `spread`; in place, no memory but what S has."""
+    gamma, n_beta, origin = posterior.localisation, posterior.n_beta, posterior.origin
+    if isinstance(spread, Tensor):
+        w.lerp_(origin.expand_as(w), spread * (gamma / 2))
+        w.addcmul_(grad, spread, value=-n_beta / 2).addcmul_(noise, spread.sqrt())
+        return
+    if gamma:
+        w.lerp_(origin.expand_as(w), spread * gamma / 2)
+    w.add_(grad, alpha=-spread * n_beta / 2).add_(noise, alpha=spread**0.5)
 
 
 @dataclass(frozen=True)
@@ -79,12 +101,11 @@ class SGLD:
         self, state: State, evaluate: Evaluate, posterior: Posterior, eps: float, noise: Tensor, uniform: Tensor
     ) -> Tensor:
         grad, loss = evaluate(state.w)
-        # w (1 - eps gamma/2) + eps gamma/2 w* - eps/2 n beta grad + sqrt(eps) N, in place: no memory but the gradient's
-        w = state.w
-        if posterior.localisation:
-            w.lerp_(posterior.origin.expand_as(w), eps * posterior.localisation / 2)
-        w.add_(grad, alpha=-0.5 * eps * posterior.n_beta).add_(noise, alpha=eps**0.5)
+        langevin(state.w, grad, posterior, eps, noise)
         return loss
+
+    def spread(self, state: State, eps: float) -> float:
+        return eps
 
 
 @dataclass(frozen=True)
@@ -105,10 +126,12 @@ class RMSpropSGLD:
         grad, loss = evaluate(state.w)
         v = state.more.setdefault("v", grad.square())
         v.mul_(self.alpha).addcmul_(grad, grad, value=1 - self.alpha)
-        scale = eps / (v.sqrt() + self.stability)  # eps G
-        state.w -= 0.5 * scale * posterior.gradient(state.w, grad)
-        state.w += scale.sqrt() * noise
+        langevin(state.w, grad, posterior, self.spread(state, eps), noise)
         return loss
+
+    def spread(self, state: State, eps: float) -> Tensor:
+        """eps G of the last step. What G changes from step to step is not in it, nor in the move."""
+        return eps / (state.more["v"].sqrt() + self.stability)
 
 
 @dataclass(frozen=True)
@@ -138,6 +161,10 @@ class SGNHT:
         xi.add_(p.square().mean(-1, keepdim=True) - 1, alpha=h / 2)
         state.w.add_(p, alpha=h / 2)
         return loss
+
+    def spread(self, state: State, eps: float) -> float:
+        """A Langevin proposal of variance h^2 is one leapfrog of h with a fresh momentum."""
+        return eps
 
 
 @dataclass(frozen=True)
@@ -175,7 +202,11 @@ class HMC:
         state.more["accepted"] += accept
         return loss
 
+    def spread(self, state: State, eps: float) -> None:
+        return None
 
+
+LANGEVIN = ("sgld", "rmsprop")  # rules whose step is itself a Langevin proposal
 SAMPLERS: dict[str, Callable[..., Any]] = {"sgld": SGLD, "rmsprop": RMSpropSGLD, "sgnht": SGNHT, "hmc": HMC}
 
 

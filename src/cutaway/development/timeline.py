@@ -171,19 +171,26 @@ def timeline(
     """Every measure at every checkpoint.
 
     out: a folder to which each checkpoint's row is appended as it comes (`rows.jsonl`; arrays beside it). The same call
-    on the same folder goes on where it stopped, and ends the same as one that was never stopped.
+    on the same folder goes on where it stopped, and ends the same as one that was never stopped; with more checkpoints
+    (a training that went on) it measures those that are new.
     A measure that is NaN at a checkpoint is kept as such, with its note. Costs what the measures cost, a checkpoint.
-    Raises InputError: no measures, two of one name, a folder of other measures, a checkpoint of another architecture.
+    Raises InputError: no measures, two of one name, a folder of other measures or of another training, a checkpoint of
+    another architecture or one that cannot be read.
     """
     names = [measure.name for measure in measures]
     if not names or len(set(names)) < len(names):
         raise InputError(f"a timeline has measures of different names; given: {', '.join(names) or 'none'}.")
-    key = _key(checkpoints, measures)
+    key = _key(measures)
     folder = None if out is None else Path(out)
     rows: dict[int, dict[str, Any]] = {} if folder is None else _resumed(folder, key)
     first: dict[str, tuple[int, ...]] | None = None
     for i, checkpoint in enumerate(checkpoints.items):
-        if checkpoint.step in rows:
+        if (known := rows.get(checkpoint.step)) is not None:
+            if known["source"] != checkpoint.source:
+                raise InputError(
+                    f"{folder} has step {checkpoint.step} of {known['source']}, not of {checkpoint.source}: a timeline "
+                    "is of one training; name another --out folder."
+                )
             continue
         begun = time.perf_counter()
         if first is None and i > 0:
@@ -255,8 +262,8 @@ def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _key(checkpoints: Checkpoints, measures: Sequence[Measure]) -> str:
-    said = [[c.step, c.label] for c in checkpoints.items], [[m.name, dict(m.settings)] for m in measures]
+def _key(measures: Sequence[Measure]) -> str:
+    said = [[m.name, dict(m.settings)] for m in measures]
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -267,8 +274,8 @@ def _resumed(folder: Path, key: str) -> dict[int, dict[str, Any]]:
     if settings.exists():
         if read_json(settings)["key"] != key:
             raise InputError(
-                f"{folder} holds a timeline of other checkpoints, measures or settings; name another --out folder, or "
-                "ask for the same."
+                f"{folder} holds a timeline of other measures or settings; name another --out folder, or ask for the "
+                "same."
             )
     elif any(folder.iterdir()):
         raise InputError(f"{folder} holds other files; name an empty folder for a timeline.")
