@@ -118,14 +118,15 @@ def test_grokking_from_training_to_timeline(tmp_path):
 
 
 def test_measures_of_other_rooms_on_almanac():
-    import cutaway as cw
+    from cutaway.development import find_checkpoints
 
-    model = cw.load("almanac")
+    found = find_checkpoints("almanac", every=11)
+    model = found.open(found.items[-1])
     ids = torch.randint(100, 400, (8, 16), generator=torch.Generator().manual_seed(0))
     plan = Plan(rows=8, length=16, chains=2, draws=8, burn_in=2, batch=2, items=16, behaviours=("agreement",), eps=1e-6)
     names = ("heads", "behaviours", "circuit", "features")
     series = {}
-    for measure in wired(names, model, ids, plan):
+    for measure in wired(names, found, ids, plan):
         series |= measure(model)
     # The last checkpoint beside itself: the same circuit, every feature born.
     assert series["circuit of ioi"] == 1.0
@@ -133,6 +134,6 @@ def test_measures_of_other_rooms_on_almanac():
     assert series["agreement"].value > 0.8
     assert 0 < series["head: induction"].value <= 1
     with pytest.raises(UnknownName, match="heads"):
-        wired(("head",), model, ids, plan)
+        wired(("head",), found, ids, plan)
     assert set(names) <= set(MEASURES)
     assert np.isfinite(series["features born"].interval.low)

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from cutaway.cli.findings import claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 
 
@@ -21,9 +22,9 @@ def develop(
     rows: int = typer.Option(48, min=4, help="Rows of text."),
     length: int = typer.Option(48, min=4, help="Tokens a row."),
     chains: int = typer.Option(4, min=2, help="Of the LLC."),
-    draws: int = typer.Option(60, min=10, help="Of a chain, after half as many to burn in."),
-    n_beta: float = typer.Option(50.0, help="Inverse temperature times items."),
-    localisation: float = typer.Option(100.0, help="gamma, the pull back to the checkpoint."),
+    draws: int = typer.Option(40, min=10, help="Of a chain, after half as many to burn in."),
+    n_beta: float = typer.Option(300.0, help="Inverse temperature times items."),
+    localisation: float = typer.Option(1e4, help="gamma, the pull back: a weight moves by about gamma^-1/2."),
     changes: str = typer.Option("slope", help="What a changepoint changes: slope or mean."),
     quick: bool = typer.Option(False, "--quick", help="A case with shorter chains (and shorter training)."),
     listed: bool = typer.Option(False, "--list", help="List cases and measures, and what each measure costs."),
@@ -51,8 +52,7 @@ def develop(
             raise UnknownName("measure", name, MEASURES)
     if changes not in ("slope", "mean"):
         raise InputError(f"--changes takes slope or mean; {changes!r} was given.")
-    if out is not None and out.is_file():
-        raise InputError(f"--out {out} is a file; name a folder.")
+    claim(out, "timeline", "settings.json", "rows.jsonl", "timeline.json", "training", "timeline")
     result: Any
     if what in CASES:
         more: dict[str, Any] = {"quick": quick, "seed": seed, "every": every, "on": say}
@@ -76,12 +76,13 @@ def develop(
     body = result.to_json()
     if out is not None:
         write_json(out / "timeline.json", body)
+        sealed(out, "timeline", what, {"measures": measure, "seed": seed, "quick": quick})
     if as_json:
         print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
     else:
         print(result)
     if out is not None:
-        say(f"\nWrote {out}/timeline.json")
+        told_where(out, "timeline.json")
 
 
 def _of_checkpoints(
@@ -112,7 +113,7 @@ def _of_checkpoints(
         if len(kept) < 4:
             raise InputError(f"{text} gives {len(kept)} rows of {plan.length} tokens; at least 4 are needed.")
         ids = torch.tensor([row[: plan.length] for row in kept[: plan.rows]])
-    line = timeline(found, wired(names, last, ids, plan, say), out, on=say)
+    line = timeline(found, wired(names, found, ids, plan, say), out, on=say)
     event = "head: prefix matching" if "heads" in names else None
     return finished(line, kind=changes, event=event, seed=plan.seed)
 

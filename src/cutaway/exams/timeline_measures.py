@@ -30,16 +30,20 @@ DEFAULT = ("loss", "llc", "heads", "norm", "trace", "essential")
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of what is measured. `rows` of `length` tokens; chains as in `Setting`."""
+    """Sizes of what is measured. `rows` of `length` tokens; chains as in `Setting`.
+
+    n beta: about n / log n with every token an item (1,500 of them). gamma 1e4: a weight moves by 0.01, and almanac's
+    loss by a quarter of a nat; at gamma 100 its chains left every use of the model behind (5 nats) and did not agree.
+    """
 
     rows: int = 48
     length: int = 48
     chains: int = 4
-    draws: int = 60
+    draws: int = 40
     burn_in: int = 30
     batch: int = 8
-    n_beta: float = 50.0
-    localisation: float = 100.0
+    n_beta: float = 300.0
+    localisation: float = 10_000.0
     eps: float | None = None
     items: int = 64
     task: str = "ioi"
@@ -49,10 +53,10 @@ class Plan:
 
 
 def wired(
-    names: Sequence[str], model: Any, ids: Any, plan: Plan, on: Callable[[str], None] = lambda message: None
+    names: Sequence[str], found: Any, ids: Any, plan: Plan, on: Callable[[str], None] = lambda message: None
 ) -> list[Any]:
-    """The measures of those names. model: the last checkpoint's, at which steps are found and to which circuits and
-    features are compared. ids: rows of text [n, position]. Raises UnknownName."""
+    """The measures of those names. found: the checkpoints; chains get one step for all of them, circuits and features
+    are compared with the last. ids: rows of text [n, position]. Raises UnknownName."""
     from cutaway import development as dev
 
     for name in names:
@@ -60,9 +64,10 @@ def wired(
             raise UnknownName("measure", name, MEASURES)
     data = dev.Data((ids,), dev.next_token, f"{len(ids)} rows of {ids.shape[1]} tokens")
     made: list[Any] = []
+    model = found.open(found.items[-1])
     setting = None
     if {"llc", "rllc", "bif", "susceptibility"} & set(names):
-        setting = _setting(model, data, plan, on)
+        setting = _setting(found, data, plan, on)
     for name in names:
         if name == "loss":
             made.append(dev.loss_measure(data, seed=plan.seed))
@@ -98,22 +103,32 @@ def wired(
     return made
 
 
-def _setting(model: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> Any:
-    """Chains for all checkpoints alike; the step from the curvature at the last."""
+def _setting(found: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> Any:
+    """Chains for all checkpoints alike, so that they compare: the step from the steepest of up to seven of them.
+
+    SGNHT, since in the same number of steps SGLD gets nowhere near rest: a flat weight takes 2 / (eps gamma) of them.
+    """
+    from dataclasses import replace
+
     from cutaway import development as dev
 
     setting = dev.Setting(
-        n_beta=plan.n_beta, localisation=plan.localisation, eps=1.0, chains=plan.chains, draws=plan.draws,
-        burn_in=plan.burn_in, batch=plan.batch, seed=plan.seed,
+        n_beta=plan.n_beta, localisation=plan.localisation, eps=1.0, sampler="sgnht", chains=plan.chains,
+        draws=plan.draws, burn_in=plan.burn_in, batch=plan.batch, seed=plan.seed,
     )  # fmt: skip
-    from dataclasses import replace
-
     if plan.eps is not None:
         return replace(setting, eps=plan.eps)
-    loss = data.loss(model)
-    curvature = max(dev.largest_eigenvalue(loss, items=16, iterations=12, seed=plan.seed), 1e-6)
+    curvature, where = 1e-6, found.items[-1].label
+    for i in sorted({round(share * (len(found) - 1)) for share in np.linspace(0, 1, 7)}):
+        try:
+            loss = data.loss(found.open(found.items[i]))
+        except InputError:  # NaN weights: the timeline says so at that checkpoint
+            continue
+        steep = dev.largest_eigenvalue(loss, items=16, iterations=12, seed=plan.seed)
+        if steep > curvature:
+            curvature, where = steep, found.items[i].label
     eps = 0.2 / (plan.n_beta * curvature + plan.localisation)
-    on(f"step eps {eps:.2g} from the largest curvature {curvature:.3g} at the last checkpoint")
+    on(f"step eps {eps:.2g}: the largest curvature found is {curvature:.3g}, at {where}")
     return replace(setting, eps=eps)
 
 
