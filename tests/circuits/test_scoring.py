@@ -110,12 +110,11 @@ def test_an_edge_that_carries_nothing_is_not_shown_to_be_needed(scored):
 @pytest.fixture(scope="module", params=["hist", "frac_prevs"])
 def program_circuit(request):
     """A compiled program with the circuit of its causal edges, all of them known."""
-    from cutaway.exams.circuit_subjects import Subject
-    from cutaway.toys.rasp import compile_program, program
+    from cutaway.exams.circuit_subjects import Program
 
-    subject = Subject(compile_program(program(request.param)), 128, 0)
+    subject = Program(request.param, 128, 0)
     ranked = score_edges(subject.wires, subject.task, "change")
-    return subject, ranked.only(subject.truth["causal"])
+    return subject, ranked.only(subject.causal)
 
 
 def test_every_edge_of_a_programs_true_circuit_is_needed_and_no_other(program_circuit):

@@ -15,9 +15,8 @@ from cutaway.circuits.optimal import optimal_constants
 from cutaway.circuits.routes import importance, information_flow
 from cutaway.circuits.senders import ablated, constant_over, record
 from cutaway.core import InputError
-from cutaway.exams.circuit_subjects import Subject
+from cutaway.exams.circuit_subjects import Program
 from cutaway.model.tokens import Batch
-from cutaway.toys.rasp import compile_program, program
 
 
 def one_at_a_time(search, threshold):
@@ -61,14 +60,14 @@ def test_going_on_from_a_layer_is_the_whole_forward(family):
 
 
 def test_at_threshold_zero_acdc_keeps_every_edge_and_near_zero_every_causal_one():
-    subject = Subject(compile_program(program("hist")), 64, 0)
+    subject = Program("hist", 64, 0)
     search = Search(subject.wires, subject.graph, subject.task, "resample")
     assert torch.equal(search.run(0.0)[0], subject.graph.exists)
     kept, _ = search.run(1e-9)
-    assert bool(kept[subject.truth["causal"]].all())
+    assert bool(kept[subject.causal].all())
     assert float(search._distances(kept[None], 0)[0]) < 1e-6
     scores = acdc(subject.wires, subject.graph, subject.task)[0]
-    assert float(scores[subject.truth["causal"]].min()) > float(scores[subject.exists & ~subject.truth["causal"]].max())
+    assert float(scores[subject.causal].min()) > float(scores[subject.exists & ~subject.causal].max())
 
 
 def test_gates_are_open_as_often_as_the_formula_says():
@@ -82,8 +81,8 @@ def test_gates_are_open_as_often_as_the_formula_says():
 
 
 def test_gates_trained_to_a_share_reach_it_and_keep_what_matters():
-    subject = Subject(compile_program(program("sort")), 16, 0)
-    true = subject.truth["causal"]
+    subject = Program("sort", 16, 0)
+    true = subject.causal
     target = float(true.sum()) / subject.graph.n_edges
     scores = edge_pruning(subject.wires, subject.graph, subject.task, target=target, steps=120)[0]
     assert abs(float(scores[subject.graph.exists].mean()) - target) < 0.1

@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from cutaway.circuits.circuit import By, Circuit
-from cutaway.circuits.faithfulness import Faithfulness, curve, faithfulness, of_values, random_circuits, ratio
+from cutaway.circuits.faithfulness import PLAIN, Ablations, curve, faithfulness, of_values, random_circuits, ratio
 from cutaway.circuits.judge import audit, stability
+from cutaway.circuits.learned import learned
 from cutaway.circuits.masked import measure, opened
 from cutaway.circuits.methods import METHODS, CircuitWarning, score_edges
-from cutaway.circuits.senders import Ablation
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
-from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
+from cutaway.evidence import bootstrap, bootstrap_difference
 from cutaway.model import Model
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 FAITHFUL = 0.85
-PLAIN: tuple[Ablation, ...] = ("resample", "mean", "zero")  # beside the one asked for; optimal has to be trained
 Check = Literal["full", "quick", "none"]
 Say = Callable[[str], None]
 
@@ -141,7 +140,6 @@ def _faithful(
         baseline.tolist(), e.tolist(), m.tolist(), statistic=ratio, name="edges whose messages move most", over="items",
         seed=seed,
     )  # fmt: skip
-    unit = f" {circuit.choices['unit']}" if circuit.choices.get("unit") else ""
     what_of = "nodes" if nodes else "paths"
     random = _drawn(f"{draws} random circuits of this size, of {what_of}", beside[:draws])
     loose = _drawn(f"{evenly} random circuits of this size, of edges", beside[draws:])
@@ -168,58 +166,11 @@ def _faithful(
             not_done=same,
         )
     ]
-    recovered = bootstrap(
-        (c - e).tolist(), name="metric recovered, m(C) - m(all ablated)", over="items", unit=unit, seed=seed
-    )
-    null, missing = _rerandomised(wires, circuit, task, found_on, how, size, by, unit)
-    found.append(
-        Evidence(
-            claim="What the circuit recovers was learned",
-            effect=recovered,
-            nulls=() if null is None else (Comparison(estimate=null),),
-            seeds=(seed,),
-            how="The same method, size and items on the re-randomised model (embeddings kept), judged by its own "
-            "metric.",
-            settings=settings,
-            not_done=missing,
-        )
-    )
+    found.append(learned(wires, circuit, task, found_on, seed=seed))
     return found
-
-
-def _rerandomised(
-    wires: Wires, circuit: Circuit, task: Any, found_on: Any, how: dict[str, Any], size: int, by: By, unit: str
-) -> tuple[Estimate | None, tuple[NotDone, ...]]:
-    seed = int(how["seed"])
-    try:
-        null = opened(rerandomise(wires.model, seed=seed))
-        other = score_edges(null, found_on, str(circuit.choices["method"]), **how).top(size, by)
-        graph = other.graph
-        masks = torch.stack([other.members, torch.zeros_like(other.members)])
-        c, e = measure(null, graph, task, masks, str(how["ablation"]))
-    except InputError as error:
-        return None, (NotDone(what="the same method on the re-randomised model", why=str(error)),)
-    name = "the same method on the re-randomised model"
-    return bootstrap((c - e).tolist(), name=name, over="items", unit=unit, seed=seed), ()
 
 
 def _drawn(name: str, values: Tensor) -> Estimate:
     low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
     span = Interval(low=low, high=high, method=f"middle 95% of {len(values)} circuits")
     return Estimate(name=name, value=float(values.mean()), interval=span, n=len(values))
-
-
-class Ablations(tuple[Faithfulness, ...]):
-    """Faithfulness under each ablation, its own first."""
-
-    def __new__(cls, items: tuple[Faithfulness, ...]) -> Ablations:
-        return super().__new__(cls, items)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [item.to_json() for item in self]
-
-    def __str__(self) -> str:
-        n = len(self[0].circuit)
-        return "\n".join([f"By itself, on {n} items held out", *(f"  {item}" for item in self)])
-
-    __repr__ = __str__

@@ -21,6 +21,7 @@ from cutaway.circuits.circuit import By, Circuit, top_members
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import opened
 from cutaway.circuits.nodewise import measure_any
+from cutaway.circuits.senders import Ablation
 from cutaway.circuits.units import always_in, emptied
 from cutaway.circuits.wires import Wires
 from cutaway.core import Estimate, InputError
@@ -30,6 +31,8 @@ from cutaway.model import Model
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of all edges: the sizes of a curve (Mueller et al. 2025, MIB)."""
+PLAIN: tuple[Ablation, ...] = ("resample", "mean", "zero")
+"""Ablations that cost little; the constants of `optimal` have to be trained."""
 SMALL = 0.05  # of the largest |m(N) - m(empty)|: an item below it has no faithfulness of its own
 
 
@@ -80,6 +83,22 @@ def ratio(c: NDArray[np.float64], e: NDArray[np.float64], m: NDArray[np.float64]
     gap = m.mean(-1) - e.mean(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(gap == 0, np.nan, (c.mean(-1) - e.mean(-1)) / gap), dtype=np.float64)
+
+
+class Ablations(tuple[Faithfulness, ...]):
+    """Faithfulness under each ablation, its own first."""
+
+    def __new__(cls, items: tuple[Faithfulness, ...]) -> Ablations:
+        return super().__new__(cls, items)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [item.to_json() for item in self]
+
+    def __str__(self) -> str:
+        n = len(self[0].circuit)
+        return "\n".join([f"By itself, on {n} items held out", *(f"  {item}" for item in self)])
+
+    __repr__ = __str__
 
 
 def faithfulness(

@@ -32,8 +32,8 @@ SHIFT = BETA * math.log(-GAMMA / ZETA)
 START = math.log(10)  # sigmoid of it, stretched, is 0.99: nearly every gate begins open
 RATE, FIRST = 1.0, 5.0  # of the Lagrangian: how fast its multipliers climb, and where that of the square begins
 
-Penalty = Callable[[int, Tensor], tuple[Tensor, Callable[[], None]]]
-"""(step, P(z > 0) of the edges) -> (what is added to the loss, what to do after the step)."""
+Penalty = Callable[[int, Tensor], Tensor]
+"""(step, P(z > 0) of the edges) -> what is added to the loss. Called once a step, in order."""
 
 
 def subnetwork_probing(
@@ -51,12 +51,8 @@ def subnetwork_probing(
 
     loss = KL + weight * mean over edges of P(z > 0).  `steps` forwards and backwards of at most 32 items.
     """
-
-    def penalty(_: int, open_: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        return weight * open_.mean(), lambda: None
-
     start = torch.full((graph.n_edges,), START)
-    return _trained(wires, graph, task, ablation, start, penalty, steps, lr, seed)
+    return _trained(wires, graph, task, ablation, start, lambda _, open_: weight * open_.mean(), steps, lr, seed)
 
 
 def edge_pruning(
@@ -90,17 +86,13 @@ def edge_pruning(
     first = float(torch.sigmoid(start - SHIFT).mean())
     multipliers = [0.0, FIRST]
 
-    def penalty(step: int, open_: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        aim = first + (target - first) * min(1.0, 2 * step / steps)
-        over = open_.mean() - aim
+    def penalty(step: int, open_: Tensor) -> Tensor:
+        over = open_.mean() - (first + (target - first) * min(1.0, 2 * step / steps))
         loss = multipliers[0] * over + multipliers[1] * over.square()
-
-        def climb() -> None:
-            gap = float(over.detach())
-            multipliers[0] += RATE * gap
-            multipliers[1] += RATE * gap * gap
-
-        return loss, climb
+        gap = float(over.detach())
+        multipliers[0] += RATE * gap  # gradient ascent, for the next step
+        multipliers[1] += RATE * gap * gap
+        return loss
 
     return _trained(wires, graph, task, ablation, start, penalty, steps, lr, seed)
 
@@ -146,11 +138,10 @@ def _trained(
             )  # fmt: skip
             p = reference[rows.to(device)]
             kl = torch.where(p > -torch.inf, p.exp() * (p - found.log_softmax(-1)), 0.0).sum(-1).mean()
-            added, after = penalty(step, torch.sigmoid(alpha - SHIFT))
+            loss = kl + penalty(step, torch.sigmoid(alpha - SHIFT))
             optimiser.zero_grad()
-            (kl + added).backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            after()
     scores = torch.zeros(exists.shape, dtype=torch.float64)
     scores[graph.exists] = torch.sigmoid(alpha.detach().double().cpu() - SHIFT)
     return scores[None]

@@ -6,7 +6,7 @@ be scored again from disk: `cutaway circuit FILE.json`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,22 +15,22 @@ import torch
 
 from cutaway.circuits.circuit import Circuit
 from cutaway.circuits.completeness import completeness, halves
-from cutaway.circuits.discover import PLAIN, Ablations
-from cutaway.circuits.faithfulness import curve, faithfulness, random_circuits, ratio
+from cutaway.circuits.faithfulness import PLAIN, Ablations, curve, faithfulness, random_circuits, ratio
 from cutaway.circuits.frequencies import frequencies
 from cutaway.circuits.hypotheses import circuit_tests
 from cutaway.circuits.judge import audit
+from cutaway.circuits.learned import learned
 from cutaway.circuits.masked import opened
-from cutaway.circuits.methods import METHODS, score_edges
+from cutaway.circuits.methods import METHODS
 from cutaway.circuits.minimality import minimality
 from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import emptied, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
-from cutaway.evidence import bootstrap, rerandomise
 from cutaway.model import Model
 
 Say = Callable[[str], None]
+HELD_TO = ("minimality", "completeness", "tests")
 
 
 def score(
@@ -63,35 +63,13 @@ def score(
     tell("Faithfulness, beside random circuits")
     parts["faithfulness"] = Ablations(tuple(faithfulness(wires, circuit, task, kind, seed=seed) for kind in kinds))
     evidence = [_faithful(wires, circuit, task, parts["faithfulness"][0].estimate, draws, ablation, seed)]
-    evidence.append(_learned(wires, circuit, task, found_on or task, ablation, seed))
+    evidence.append(learned(wires, circuit, task, found_on or task, seed=seed))
     ranked = bool((circuit.scores != 0).any()) and "always_in" not in circuit.choices
     if ranked:
         tell("Faithfulness over sizes")
         parts["curve"] = curve(wires, circuit, task)
-    tell("Minimality")
-    parts["minimality"] = minimality(
-        wires,
-        circuit,
-        task,
-        draws=4 if quick else 10,
-        null_parts=10 if quick else 20,
-        most=20 if quick else 60,
-        seed=seed,
-    )
-    tell("Completeness")
-    parts["completeness"] = completeness(
-        wires,
-        circuit,
-        task,
-        draws=10 if quick else 40,
-        greedy=1 if quick else 3,
-        null_draws=5 if quick else 10,
-        seed=seed,
-    )
-    tell("Five tests")
-    parts["tests"] = circuit_tests(wires, circuit, task, draws=max(draws, 60), most=20 if quick else 60, seed=seed)
-    for name in ("minimality", "completeness", "tests"):
-        evidence += parts[name].evidence
+    parts.update(held_to(wires, circuit, task, quick=quick, seed=seed, say=tell))
+    evidence += [item for name in HELD_TO for item in getattr(parts.get(name), "evidence", ())]
     if circuit.per_item is not None:
         parts["frequencies"] = frequencies(circuit, by=circuit.choices.get("by", "absolute"), seed=seed)
         evidence += parts["frequencies"].evidence
@@ -102,6 +80,37 @@ def score(
         parts["audit"] = audit(wires, circuit, few, sample=20 if quick else 60, seed=seed)
         evidence += parts["audit"].evidence
     return replace(circuit, parts=parts, evidence=tuple(evidence))
+
+
+def held_to(
+    wires: Wires,
+    circuit: Circuit,
+    task: Any,
+    *,
+    quick: bool = False,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """{"minimality", "completeness", "tests"}: what Wang et al. (2022) and Shi et al. (2024) hold a circuit to.
+
+    `groups`: parts that minimality also knocks out together. A circuit of all parts has no tests.
+    """
+    tell = say or (lambda _: None)
+    few, most = (4, 20) if quick else (12, 60)
+    tell("Minimality")
+    found: dict[str, Any] = {
+        "minimality": minimality(
+            wires, circuit, task, groups=groups, draws=few, null_parts=most // 3, most=most, seed=seed
+        )
+    }
+    tell("Completeness")
+    draws, greedy, null = (10, 1, 5) if quick else (40, 3, 10)
+    found["completeness"] = completeness(wires, circuit, task, draws=draws, greedy=greedy, null_draws=null, seed=seed)
+    if units(circuit).outside:
+        tell("Five tests")
+        found["tests"] = circuit_tests(wires, circuit, task, draws=60 if quick else 100, most=most, seed=seed)
+    return found
 
 
 def remade(model: Model, circuit: Circuit, task: Any = None) -> tuple[Any, Any]:
@@ -161,38 +170,4 @@ def _faithful(wires: Wires, circuit: Circuit, task: Any, f: Estimate, draws: int
         "circuits.",
         settings={key: circuit.choices.get(key) for key in keys},
         not_done=() if circuit.choices.get("halved") else (NotDone(what="other items", why="the task was not halved"),),
-    )
-
-
-def _learned(wires: Wires, circuit: Circuit, task: Any, found_on: Any, ablation: str, seed: int) -> Evidence:
-    """The same method on the re-randomised model: what its circuit of this size recovers."""
-    graph, c = circuit.graph, circuit.choices
-    unit = f" {c['unit']}" if c.get("unit") else ""
-    own, e = measure_any(wires, graph, task, torch.stack([circuit.members, emptied(circuit)]), ablation)
-    nulls: tuple[Comparison, ...] = ()
-    missing = NotDone(what="the same method on the re-randomised model", why=f"{c.get('method')} is no edge method")
-    method = str(c.get("method"))
-    if method in METHODS:
-        try:
-            null = opened(rerandomise(wires.model, seed=seed))
-            where = None if not graph.spans else [s for s in graph.spans if s in found_on.positions] or "each"
-            other = score_edges(null, found_on, method, ablation=ablation, split=graph.split, steps=c.get("steps") or 5,
-                                seed=seed, positions=where)  # fmt: skip
-            other = other.top(len(units(circuit).inside), c.get("by", "absolute"))
-            there = measure_any(null, other.graph, task, torch.stack([other.members, emptied(other)]), ablation)
-            name = "the same method on the re-randomised model"
-            found = bootstrap((there[0] - there[1]).tolist(), name=name, over="items", unit=unit, seed=seed)
-            nulls = (Comparison(estimate=found),)
-        except InputError as error:
-            missing = NotDone(what=missing.what, why=str(error))
-    return Evidence(
-        claim="What the circuit recovers was learned",
-        effect=bootstrap(
-            (own - e).tolist(), name="metric recovered, m(C) - m(empty)", over="items", unit=unit, seed=seed
-        ),
-        nulls=nulls,
-        seeds=(seed,),
-        how="The same method, size and items on the re-randomised model (embeddings kept), by its own metric.",
-        settings={"ablation": ablation, "method": method},
-        not_done=() if nulls else (missing,),
     )

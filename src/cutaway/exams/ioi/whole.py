@@ -17,17 +17,14 @@ import torch
 from cutaway.circuits import (
     Circuit,
     Wires,
-    circuit_tests,
-    completeness,
     faithfulness,
     heads_circuit,
     jaccard,
-    minimality,
     opened,
 )
 from cutaway.circuits.completeness import halves
-from cutaway.circuits.discover import Ablations
-from cutaway.circuits.faithfulness import of_values
+from cutaway.circuits.faithfulness import Ablations, of_values
+from cutaway.circuits.score import HELD_TO, held_to
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
 from cutaway.evidence import bootstrap, proportion, rerandomise
 from cutaway.exams.ioi.behaviours import Behaviours, behaviours, joint, ports, through
@@ -89,21 +86,7 @@ def ioi_case(
         faithfulness(wires, circuit, flipped, seed=seed),
     ]
     parts["faithfulness"] = Ablations((*parts["faithfulness"], kinds[0]))
-    tell("Minimality, completeness and the five tests")
-    parts["minimality"] = minimality(
-        wires,
-        circuit,
-        judged_on,
-        groups=named.inside,
-        draws=4 if quick else 12,
-        null_parts=8 if quick else 16,
-        seed=seed,
-    )
-    parts["completeness"] = completeness(
-        wires, circuit, judged_on, draws=10 if quick else 40, greedy=1 if quick else 3, null_draws=10, seed=seed
-    )
-    if len(heads) < len(trials.heads):  # of all heads there is nothing to compare with
-        parts["tests"] = circuit_tests(wires, circuit, judged_on, draws=max(draws, 60), seed=seed)
+    parts.update(held_to(wires, circuit, judged_on, quick=quick, groups=named.inside, seed=seed, say=tell))
     idle, of = parts["minimality"].idle, len(heads)
     criteria.append(Criterion("heads shown to be needed (minimality)", of - len(idle), f"all {of}", not idle))
     tell(f"The same search on {resamples} resamples of the items")
@@ -112,8 +95,7 @@ def ioi_case(
     evidence.append(_classes_beside(model, named, heads, judged_on, seed, quick))
     if has_its_shape(model.facts):
         evidence.append(beside_published(heads, len(trials.heads)))
-    for part in ("minimality", "completeness", "tests"):
-        evidence += parts[part].evidence if part in parts else ()
+    evidence += [item for part in HELD_TO for item in getattr(parts.get(part), "evidence", ())]
     whole = replace(circuit, parts=parts, evidence=tuple(evidence))
     return IOICase(model.name, competence, whole, heads, named, measured, tuple(criteria), kinds[1])
 
