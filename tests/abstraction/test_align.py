@@ -26,7 +26,7 @@ from cutaway.abstraction import (
 )
 from cutaway.abstraction.continuation import Edit
 from cutaway.abstraction.data import Data
-from cutaway.abstraction.featurizers import Subspace, Whole, random_subspace
+from cutaway.abstraction.featurizers import Coordinates, Subspace, Whole, random_subspace
 from cutaway.abstraction.train import Cell, measure, train
 from cutaway.core import CutawayError, InputError, UnknownName
 
@@ -128,6 +128,33 @@ def test_the_same_place_in_a_sweep_gives_the_same_iia(almanac: Any) -> None:
     assert swept.evidence.verdict == "distinguishable from null"
 
 
+def test_doing_nothing_scores_a_half_and_is_no_success(almanac: Any) -> None:
+    """No identity swap counts as success: not a mask that chooses nothing, nor an answer with many right values."""
+    from cutaway.exams.abstraction_cases import case
+
+    empty = Data(almanac, addition(), ("units",), counterfactuals(addition(), "units", 64), ["mlp_act.2"])
+    cell = Cell((empty.spot(neurons("mlp_act.2"), 0),), empty.wanted)
+    hits = measure(empty, [cell], [[Coordinates((), 512)]], torch.arange(64)).hits
+    assert torch.equal(hits[0], ~empty.changes)
+    years = case("greater-than").causal
+    idle = align(almanac, years, {"threshold": whole("resid_post.3", "year")}, n=32, n_test=64, only_right=True)
+    assert idle.iia.value == 0.5
+    assert (idle.cause.value, idle.isolate.value) == (0.0, 1.0)
+    assert idle.evidence[0].verdict != "distinguishable from null"
+
+
+def test_attributes_are_measured_one_at_a_time(almanac: Any) -> None:
+    """Two places, each an operand's own token: each attribute's exchange changes it, and there is no third to keep."""
+    places = {"a": whole("resid_pre.0", "a"), "b": whole("resid_post.3", "b")}
+    found = align(almanac, addition(), places, n=32, n_test=128)
+    right, idle = found.attributes
+    assert (right.name, right.cause.value, idle.cause.value) == ("a", 1.0, 0.0)
+    alone = (found.score.hits.shape[1] - right.cause.n - idle.cause.n) > 0
+    assert alone  # items that exchange both are in neither
+    assert found.to_json()["attributes"][0]["cause"]["value"] == 1.0
+    assert "a alone: cause" in str(found)
+
+
 def test_an_alignment_read_back_measures_the_same(almanac: Any, tmp_path: Path) -> None:
     places = {"units": subspace("resid_post.2", dims=3), "carry": subspace("resid_post.2", dims=2)}
     found = align(almanac, addition(), places, n=48, n_test=32, training=SHORT, quick=True)
@@ -144,7 +171,7 @@ def test_an_alignment_read_back_measures_the_same(almanac: Any, tmp_path: Path) 
         Alignment.load(tmp_path)
 
 
-@pytest.mark.parametrize("how", ["neurons", "chosen", "boundless", "pca", "dictionary", "head", "given"])
+@pytest.mark.parametrize("how", ["neurons", "chosen", "boundless", "nonlinear", "pca", "dictionary", "head", "given"])
 def test_every_kind_of_place_can_be_aligned(almanac: Any, how: str) -> None:
     class Split:
         def encode(self, x: Any) -> Any:
@@ -157,6 +184,7 @@ def test_every_kind_of_place_can_be_aligned(almanac: Any, how: str) -> None:
         "neurons": neurons("mlp_act.2"),
         "chosen": neurons("mlp_act.2", which=range(9)),
         "boundless": subspace("resid_post.1", how="boundless", dims=16),
+        "nonlinear": subspace("resid_post.1", how="nonlinear", dims=4),
         "pca": subspace("resid_post.1", how="pca", dims=4),
         "dictionary": dictionary_features("resid_post.1", Split()),
         "head": subspace("z.2", dims=2, head=[1, 3]),
@@ -270,8 +298,15 @@ def test_capacity_ends_at_what_a_whole_swap_does(almanac: Any) -> None:
     place = {"units": subspace("resid_post.2")}
     curve = capacity_curve(almanac, addition(), place, dims=[1, 128], n=32, n_test=32, seeds=(0,), training=SHORT)
     full = align(almanac, addition(), {"units": whole("resid_post.2")}, n=32, n_test=32)
-    assert [row[:2] for row in curve.rows] == [(1, 128), (128, 128 * 128)]
-    assert curve.rows[-1][2].value == full.iia.value
-    assert curve.rows[-1][3] is not None
+    assert [(point.dims, point.parameters) for point in curve.rows] == [(1, 128), (128, 128 * 128)]
+    assert curve.rows[-1].iia.value == full.iia.value
+    assert [point.dims for point in curve.nonlinear] == [128]
+    assert curve.nonlinear[0].iia.value == full.iia.value  # all features of any invertible map are the whole vector
+    assert curve.nonlinear[0].parameters > curve.rows[-1].parameters
+    assert curve.idle.value == 0.5
+    told = curve.to_json()
+    assert told["rows"][0]["untrained"]["value"] == curve.rows[0].untrained.estimate.value
+    assert told["evidence"]["verdict"] == curve.evidence.verdict
+    assert "nonlinear" in str(curve)
     with pytest.raises(InputError, match="129 dimensions"):
         capacity_curve(almanac, addition(), place, dims=[129], n=32, n_test=32)

@@ -19,6 +19,7 @@ from cutaway.abstraction.featurizers import (
     random_subspace,
 )
 from cutaway.abstraction.learners import Boundless, Mask, Rotation
+from cutaway.abstraction.nonlinear import Nonlinear, NonlinearLearner, parameters
 from cutaway.core import InputError, UnknownName
 
 D = 12
@@ -47,6 +48,8 @@ def every() -> list[Featurizer]:
         Subspace.spanning(torch.randn(4, D, generator=generator)),
         Coordinates((1, 5), D),
         DictionaryFeatures((0, 3, 7), Relu()),
+        Nonlinear.random(D, 4, generator),
+        Nonlinear.random(D, D, generator),
     ]
 
 
@@ -135,6 +138,32 @@ def test_soft_masks_end_as_what_they_freeze_to(make: Any) -> None:
         torch.testing.assert_close(soft, hard, atol=1e-4, rtol=1e-4)
     else:
         torch.testing.assert_close(soft, frozen.swap(x, y), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [D, 7])
+def test_a_nonlinear_map_exchanges_while_it_learns_what_it_exchanges_when_frozen(width: int) -> None:
+    learner = NonlinearLearner(width, 3, seeds=(0, 1))
+    with torch.no_grad():
+        for parameter, _ in learner.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)) / 3)
+    x, y = torch.randn(2, 2, 5, width)
+    moved = learner.change(x, y, None).detach()
+    for cell, (frozen,) in enumerate(learner.frozen()):
+        torch.testing.assert_close(moved[cell], frozen.swap(x[cell], y[cell]), atol=1e-4, rtol=1e-4)
+        back = Nonlinear.read({name: t.clone() for name, t in frozen.tensors().items()})
+        torch.testing.assert_close(back.swap(x[cell], y[cell]), frozen.swap(x[cell], y[cell]))
+        # Not linear: half of the way between two sources is not half of what they do.
+        both = [frozen.swap(x[cell], s) for s in (y[cell], -y[cell], torch.zeros_like(y[cell]))]
+        assert not torch.allclose((both[0] + both[1]) / 2, both[2], atol=1e-3)
+    one_cell = sum(p[0].numel() for p, _ in learner.parameters())
+    assert parameters(width) == one_cell
+
+
+def test_a_nonlinear_map_that_learned_nothing_is_a_rotation() -> None:
+    (frozen,) = NonlinearLearner(D, 3, seeds=(0,)).frozen()[0]
+    assert isinstance(frozen, Nonlinear)
+    x, y = torch.randn(2, 6, D)
+    torch.testing.assert_close(frozen.swap(x, y), Subspace(frozen.rotation[:, :3].T).swap(x, y), atol=1e-5, rtol=1e-4)
 
 
 def test_places_that_say_nothing_are_refused() -> None:

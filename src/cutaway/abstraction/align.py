@@ -17,8 +17,8 @@ from cutaway.abstraction.counterfactuals import Counterfactuals, Hypothesis, che
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
 from cutaway.abstraction.places import Place
-from cutaway.abstraction.score import Score, balanced, share
-from cutaway.abstraction.train import Cell, Training, measure, train
+from cutaway.abstraction.score import Score, attributes, balanced, share
+from cutaway.abstraction.train import Cell, Training, measure, same_width, train
 from cutaway.core import CutawayError, InputError
 from cutaway.model import Model
 
@@ -94,6 +94,8 @@ def align(
         arms += _untrained_arm(model, untrained, found, settings, progress)
     evidence, apart = beside_it(found, arms, settings, hypotheses, learned=learned, quick=quick)
     score = Score(mine.hits, data.changes[test])
+    several = len(variables) > 1
+    differs = pairs.take(test.tolist()).differs(causal_model, variables) if several else None
     return Alignment(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -107,6 +109,7 @@ def align(
         rate=pairs.rate,
         held_out=pairs.held_out,
         score=score,
+        attributes=() if differs is None else attributes(variables, score, pairs.which[test], differs),
         loss=mine.loss,
         evidence=evidence,
         divergence=apart,
@@ -195,7 +198,10 @@ def _trained_arms(
         # Shuffled labels are for training alone; a rival is measured by its own.
         judged = cell if name in hypotheses else Cell(cell.spots, found.data.wanted, cell.seed)
         hits = measure(found.data, [judged], [mine], found.test).hits
-        label = f"wrong causal model: {name}" if name in hypotheses else f"{name}, learned"
+        label = f"{name}, learned"
+        if name in hypotheses:  # a rival that says the same of most items is no rival
+            theirs, ours = same_width([cell.wanted[found.test], found.data.wanted[found.test]])
+            label = f"rival: {name} (says otherwise of {float((theirs != ours).any(1).double().mean()):.0%})"
         arms.append(Arm(label, hits, "null"))
     return arms
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cutaway.abstraction.featurizers import Coordinates, DictionaryFeatures, Featurizer, Subspace, Whole
+from cutaway.abstraction.nonlinear import Nonlinear
 from cutaway.abstraction.places import Place
-from cutaway.abstraction.score import Score
+from cutaway.abstraction.score import Attribute, Score
 from cutaway.core import Estimate, Evidence, InputError, atomic_path, read_json, write_json, write_text
 from cutaway.core.table import columns
 
@@ -34,7 +35,8 @@ class Alignment:
     featurizers: [seed][variable]. score.hits [seed, item]; loss [seed, item], -log P(what the causal model says).
     competence: how often the network is right before anything is exchanged. rate: how often an exchange changes the
     answer in pairs drawn at random. evidence: that of the alignment, then of the parts of its subspaces.
-    failures: items that fail, worst first. how_run: why the network was run whole, or "".
+    attributes: RAVEL's measures of each variable, where there are several. failures: items that fail, worst first.
+    how_run: why the network was run whole, or "".
     """
 
     model: str
@@ -52,6 +54,7 @@ class Alignment:
     loss: Tensor
     evidence: tuple[Evidence, ...]
     divergence: Estimate
+    attributes: tuple[Attribute, ...]
     failures: list[dict[str, Any]]
     how_run: str = ""
 
@@ -120,6 +123,7 @@ class Alignment:
             "cause": _plain(self.cause),
             "isolate": _plain(self.isolate),
             "disentangle": _number(score.disentangle),
+            "attributes": [one.to_json() for one in self.attributes],
             "competence": _plain(self.competence),
             "changes_at_random": self.rate,
             "held_out": self.held_out,
@@ -183,12 +187,16 @@ class Alignment:
             competence=_estimate(data["competence"]), rate=data["changes_at_random"], held_out=data["held_out"],
             score=Score(tensors["hits"].bool(), tensors["changes"].bool()), loss=tensors["loss"],
             evidence=tuple(Evidence.from_json(e) for e in data["evidence"]),
-            divergence=_estimate(data["divergence"]), failures=data["failures"], how_run=data["how_run"],
+            divergence=_estimate(data["divergence"]),
+            attributes=tuple(
+                Attribute(a["name"], _estimate(a["cause"]), _estimate(a["isolate"])) for a in data["attributes"]
+            ),
+            failures=data["failures"], how_run=data["how_run"],
         )  # fmt: skip
 
     def __str__(self) -> str:
         main = self.evidence[0]
-        lines = [f"Is {self.causal['name']} in {self.model}?"]
+        lines = [f"Does {self.model} run this: {self.causal['name']}?"]
         for slot, (v, place) in enumerate(self.places.items()):
             sizes = sorted({row[slot].size for row in self.featurizers})
             many = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
@@ -201,11 +209,14 @@ class Alignment:
         rows.append(_row("this alignment", self.iia, self.iia.note))
         rows.append(_row("  where the answer changes (cause)", self.cause))
         rows.append(_row("  where it does not (isolate)", self.isolate))
+        for part in self.attributes:
+            rows.append(_row(f"  {part.name} alone: cause", part.cause, f"disentangle {part.disentangle:.3f}"))
+            rows.append(_row(f"  {part.name} alone: isolate", part.isolate))
         rows += [_row(f"null: {c.estimate.name}", c.estimate, _apart(c.difference)) for c in main.nulls]
         rows += [_row(f"baseline: {c.estimate.name}", c.estimate, _apart(c.difference)) for c in main.baselines]
-        for part in self.evidence[1:]:
-            outside = max(part.settings["outside"])
-            rows.append(_row(f"{part.settings['part']} alone", part.effect, _dormant(part, outside)))
+        for cut in self.evidence[1:]:
+            outside = max(cut.settings["outside"])
+            rows.append(_row(f"{cut.settings['part']} alone", cut.effect, _dormant(cut, outside)))
         lines += columns(rows, right=(1, 3))
         if math.isfinite(self.divergence.value):
             lines.append(
@@ -230,6 +241,7 @@ def _what(place: Place, size: str) -> str:
     return {
         "rotation": f"{size} learned dimensions",
         "boundless": f"{size} dimensions, their number learned",
+        "nonlinear": f"{size} features of a learned nonlinear map",
         "pca": f"{size} principal components",
         "given": f"a given subspace of {size}",
         "whole": "the whole vector",
@@ -264,6 +276,8 @@ def _read(kind: dict[str, Any], tensors: Mapping[str, Tensor], name: str, dictio
         return Whole(kind["width"])
     if kind["kind"] == "subspace":
         return Subspace(tensors[f"{name}/basis"], kind["origin"])
+    if kind["kind"] == "nonlinear":
+        return Nonlinear.read({key[len(name) + 1 :]: x for key, x in tensors.items() if key.startswith(f"{name}/")})
     chosen = tuple(tensors[f"{name}/chosen"].tolist())
     if kind["kind"] == "coordinates":
         return Coordinates(chosen, kind["width"])

@@ -21,6 +21,7 @@ from cutaway.abstraction.featurizers import (
     random_subspace,
 )
 from cutaway.abstraction.illusion import Cut, divergence, natural_cut, read_cut
+from cutaway.abstraction.nonlinear import Nonlinear
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, beside, share
 from cutaway.abstraction.train import Cell, Measured, measure
@@ -121,7 +122,7 @@ def _random_arms(found: Found, settings: Settings) -> list[Arm]:
         return [Arm("random subspaces", None, "null", why="the whole vector is exchanged")]
     generator = torch.Generator().manual_seed(settings.seed)
     drawn = [
-        [_random(featurizer, spot.width, generator) for featurizer, spot in zip(found.featurizers[0], found.spots)]
+        [random_like(featurizer, spot.width, generator) for featurizer, spot in zip(found.featurizers[0], found.spots)]
         for _ in range(DRAWS)
     ]
     cells = [Cell(found.spots, found.data.wanted)] * DRAWS
@@ -134,7 +135,7 @@ def _random_arms(found: Found, settings: Settings) -> list[Arm]:
     ]
 
 
-def _random(like: Featurizer, width: int, generator: torch.Generator) -> Featurizer:
+def random_like(like: Featurizer, width: int, generator: torch.Generator) -> Featurizer:
     if isinstance(like, Whole):
         return like
     if isinstance(like, Coordinates):
@@ -144,6 +145,8 @@ def _random(like: Featurizer, width: int, generator: torch.Generator) -> Featuri
         return DictionaryFeatures(
             tuple(torch.randperm(total, generator=generator)[: like.size].tolist()), like.dictionary
         )
+    if isinstance(like, Nonlinear):
+        return Nonlinear.random(width, like.size, generator)
     return Subspace(random_subspace(width, like.size, generator), "random")
 
 

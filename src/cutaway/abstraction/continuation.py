@@ -222,14 +222,15 @@ def changed(x: Tensor, edit: Edit, start: int) -> Tensor:
     """x, whose columns are `start` …, with the edit made; columns that x does not hold are left out."""
     if x.ndim == 2:
         return edit.change(x[:, None])[:, 0].to(x.dtype)
-    columns = edit.columns.to(x.device) - start
-    inside = (columns >= 0) & (columns < x.shape[1])
-    at = columns.clamp(0, x.shape[1] - 1)
+    at = edit.columns.to(x.device) - start
+    inside = (at >= 0) & (at < x.shape[1])
+    every = bool(inside.all())
+    at = at if every else at.clamp(0, x.shape[1] - 1)
     old = vectors(x, at, edit.head, edit.address)
     new = edit.change(old).to(x.dtype)
-    if x.ndim == 3 and x.shape[1] == 1 and columns.shape[1] == 1 and bool(inside.all()):
+    if x.ndim == 3 and x.shape[1] == 1 and at.shape[1] == 1 and every:
         return new
-    new = torch.where(inside[..., None], new, old)
+    new = new if every else torch.where(inside[..., None], new, old)
     lane = torch.arange(len(x), device=x.device)[:, None]
     if x.ndim == 3:
         return x.index_put((lane, at), new)

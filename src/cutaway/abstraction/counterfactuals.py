@@ -64,6 +64,14 @@ class Counterfactuals:
             found.append(model.interchange(base, swapped)[model.out])
         return found
 
+    def differs(self, model: CausalModel, variables: Sequence[str]) -> Tensor:
+        """[n, variable] whether a source has another value of the variable than the base."""
+        rows = []
+        for i, base in enumerate(self.base):
+            own = model.run(base)
+            rows.append([model.run(self.sources[s][i])[v] != own[v] for s, v in enumerate(variables)])
+        return torch.tensor(rows, dtype=torch.bool)
+
     def before(self, model: CausalModel) -> list[Any]:
         """The output of each base."""
         return [model.run(base)[model.out] for base in self.base]

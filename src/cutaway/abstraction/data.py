@@ -38,7 +38,8 @@ class Spot:
 
 class Data:
     """The items of `pairs`, run once. `wanted` [n, s]: the tokens that are right after the interchange, padded with -1;
-    `unchanged` those right before it; `competent` [n]: whether the network is right on the base and on every source.
+    `unchanged` those right before it; `changes` [n]: whether the interchange makes what the network says wrong;
+    `competent` [n]: whether the network is right on the base and on every source.
 
     Costs two forwards of the base rows, and one of each slot's source rows.
     """
@@ -53,7 +54,8 @@ class Data:
         self.continuation = Continuation(model, self.rows.batch, answers(model, causal, self.rows), names)
         self.unchanged = tokens(model, causal, pairs.before(causal))
         self.wanted = self.labels(causal, variables)
-        self.changes = pairs.changes(causal, variables)
+        # Where what the network says alone stays right (answers may be sets), an exchange is not asked to do anything.
+        self.changes = pairs.changes(causal, variables) & ~right(self.continuation.logits, self.wanted).cpu()
         self.competent = right(self.continuation.logits, self.unchanged).cpu()
         self.source_rows: list[Written] = []
         self._sources: list[dict[str, Tensor]] = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
 
-How = Literal["rotation", "boundless", "pca", "given", "whole", "neurons", "dictionary"]
+How = Literal["rotation", "boundless", "nonlinear", "pca", "given", "whole", "neurons", "dictionary"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,8 @@ class Place:
     @property
     def learned(self) -> bool:
         """Whether it is trained on counterfactuals."""
-        return self.how in ("rotation", "boundless") or (self.how in ("neurons", "dictionary") and self.which is None)
+        chosen = self.how in ("neurons", "dictionary") and self.which is None
+        return chosen or self.how in ("rotation", "boundless", "nonlinear")
 
     @property
     def where(self) -> str:
@@ -51,6 +52,7 @@ class Place:
         what = {
             "rotation": f"{self.dims} dimensions, learned",
             "boundless": "a learned number of dimensions",
+            "nonlinear": f"{self.dims} features of a learned nonlinear map",
             "pca": f"{self.dims} principal components",
             "given": f"a given subspace of {self.dims}",
             "whole": "the whole vector",
@@ -76,18 +78,19 @@ def subspace(
     positions: Any = "answer",
     dims: int | None = None,
     *,
-    how: Literal["das", "boundless", "pca"] = "das",
+    how: Literal["das", "boundless", "nonlinear", "pca"] = "das",
     head: int | Sequence[int] | None = None,
     basis: Tensor | None = None,
 ) -> Place:
-    """A linear subspace of a point.
+    """A linear subspace of a point (or, for comparison, features of a map that is not linear).
 
     how: "das", `dims` learned directions (distributed alignment search, Geiger et al. 2024, 1 by default);
     "boundless", a learned rotation with a learned number of directions (Wu et al. 2023; `dims` bounds it);
-    "pca", the first `dims` principal components of the activations. basis: [k, width] directions of your own, in
-    place of learning any. Raises InputError, UnknownName.
+    "pca", the first `dims` principal components of the activations; "nonlinear", `dims` features of a learned
+    invertible map, which may find any algorithm in any network (Sutter et al. 2025): a control, not a finding.
+    basis: [k, width] directions of your own, in place of learning any. Raises InputError, UnknownName.
     """
-    kinds = {"das": "rotation", "boundless": "boundless", "pca": "pca"}
+    kinds = {"das": "rotation", "boundless": "boundless", "nonlinear": "nonlinear", "pca": "pca"}
     if how not in kinds:
         raise UnknownName("kind of subspace", str(how), kinds)
     if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):

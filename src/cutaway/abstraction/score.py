@@ -7,7 +7,9 @@ cause (IIA where the interchange changes the answer) and isolate (IIA where it d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +48,42 @@ class Score:
 
     def named(self, name: str) -> Estimate:
         return share(self.hits, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """RAVEL's measures of one variable (Huang et al. 2024), on items that exchange it alone, for another value of it:
+    cause where the answer should become the source's, isolate where the answer is about something else."""
+
+    name: str
+    cause: Estimate
+    isolate: Estimate
+
+    @property
+    def disentangle(self) -> float:
+        return (self.cause.value + self.isolate.value) / 2
+
+    def to_json(self) -> dict[str, Any]:
+        value = self.disentangle
+        return {
+            "name": self.name, "cause": self.cause.model_dump(mode="json"),
+            "isolate": self.isolate.model_dump(mode="json"), "disentangle": value if math.isfinite(value) else None,
+        }  # fmt: skip
+
+
+def attributes(names: Sequence[str], score: Score, which: Tensor, differs: Tensor) -> tuple[Attribute, ...]:
+    """which, differs [item, variable]: whether an item exchanges the variable, and whether its value then differs."""
+    found = []
+    for v, name in enumerate(names):
+        alone = which[:, v] & (which.sum(1) == 1) & differs[:, v]
+        found.append(
+            Attribute(
+                name,
+                share(score.hits[:, alone & score.changes], f"cause of {name}"),
+                share(score.hits[:, alone & ~score.changes], f"isolate of {name}"),
+            )
+        )
+    return tuple(found)
 
 
 def share(hits: Tensor, name: str) -> Estimate:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cutaway.abstraction.align import _pairs, split
-from cutaway.abstraction.arms import _random
+from cutaway.abstraction.arms import random_like
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.continuation import Edit
 from cutaway.abstraction.data import Data, Spot
@@ -108,7 +108,7 @@ def scrub(model: Model, causal_model: CausalModel, alignment: Alignment, *, seed
     work = _Work(data, spots, test, seed)
     mine = list(alignment.featurizers[0])
     generator = torch.Generator().manual_seed(seed)
-    drawn = [_random(f, spot.width, generator) for f, spot in zip(mine, spots)]
+    drawn = [random_like(f, spot.width, generator) for f, spot in zip(mine, spots)]
     found = {
         NOTHING: work.plain(),
         FEATURES: work.run(mine, features=True, rest=False),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from cutaway.abstraction.featurizers import (
     principal,
 )
 from cutaway.abstraction.learners import Boundless, Fixed, Learner, Mask, Rotation
+from cutaway.abstraction.nonlinear import NonlinearLearner
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.written import loss, right
 from cutaway.core import CutawayError, InputError
@@ -70,20 +72,15 @@ def train(
     parameters = [
         {"params": [p], "lr": training.rate * factor} for learner in learners for p, factor in learner.parameters()
     ]
-    optimiser = torch.optim.Adam(parameters)
+    optimiser = torch.optim.Adam(parameters, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1.0, 2 * (1 - step / training.steps)) if training.steps > 1 else 1.0
     )
-    generator = torch.Generator().manual_seed(7 + min(cell.seed for cell in cells))
-    wanted = torch.stack(_same_width([cell.wanted for cell in cells]))  # [cell, n, s]
+    wanted = torch.stack(same_width([cell.wanted for cell in cells]))  # [cell, n, s]
     count = min(training.batch, len(rows))
-    order, at = torch.randperm(len(rows), generator=generator), 0
+    drawn = batches(rows, data.continuation.answers[rows], count, 7 + min(cell.seed for cell in cells))
     with torch.enable_grad(), Progress(training.steps, "alignment", "steps", progress) as shown:
-        for step in range(training.steps):
-            if at + count > len(rows):
-                order, at = torch.randperm(len(rows), generator=generator), 0
-            items = rows[order[at : at + count]]
-            at += count
+        for step, items in zip(range(training.steps), drawn):
             for learner in learners:
                 learner.cool(step / max(1, training.steps - 1))
             edits = [_edit(data, group, cells, items, learner) for group, learner in zip(groups, learners)]
@@ -104,6 +101,32 @@ def train(
             schedule.step()
             shown.step(1)
     return _collected(groups, learners, len(cells), len(places))
+
+
+def batches(rows: Tensor, ends: Tensor, count: int, seed: int) -> Iterator[Tensor]:
+    """Batches of `count` of `rows`, without end, every row once an epoch; those of a batch have the same one of `ends`
+    (the column of the answer) where there are enough of them, so that no row waits for a longer one: what comes after
+    the answer is never run, and of the last block only the answer's column is. Ends with fewer rows than a batch go
+    with their neighbours."""
+    kinds: list[list[int]] = []  # ends that share batches, all of which have enough rows but perhaps the last
+    sizes = dict(sorted(Counter(ends.tolist()).items()))
+    for end in sizes:
+        if kinds and sum(sizes[e] for e in kinds[-1]) < count:
+            kinds[-1].append(end)
+        else:
+            kinds.append([end])
+    if len(kinds) > 1 and sum(sizes[e] for e in kinds[-1]) < count:
+        kinds[-2] += kinds.pop()
+    kind = {end: number for number, group in enumerate(kinds) for end in group}
+    waiting: list[list[int]] = [[] for _ in kinds]
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        for i in torch.randperm(len(rows), generator=generator).tolist():
+            queue = waiting[kind[int(ends[i])]]
+            queue.append(i)
+            if len(queue) == count:
+                yield rows[queue]
+                queue.clear()
 
 
 def _collected(
@@ -146,6 +169,10 @@ def _learner(
         return Rotation(width, sizes, seeds)
     if place.how == "boundless":
         return Boundless(width, min(place.dims or width, width), seeds)
+    if place.how == "nonlinear":
+        if int(place.dims or 1) > width:
+            raise InputError(f"{place.where} is {width} wide, and {place.dims} features are asked for.")
+        return NonlinearLearner(width, int(place.dims or 1), seeds)
     if place.how == "neurons" and place.learned:
         return Mask(width, len(cells), None, training.sparsity)
     if place.how == "dictionary" and place.learned:
@@ -204,7 +231,8 @@ def _weights(data: Data, group: list[int], cells: int, items: Tensor, positions:
     return each.reshape(len(group), cells, -1, 1).to(like)
 
 
-def _same_width(labels: list[Tensor]) -> list[Tensor]:
+def same_width(labels: Sequence[Tensor]) -> list[Tensor]:
+    """Labels [n, s] padded to the widest."""
     most = max(x.shape[1] for x in labels)
     return [torch.nn.functional.pad(x, (0, most - x.shape[1]), value=-1) for x in labels]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli.findings import claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 
 
@@ -25,7 +26,9 @@ def align(
         None, "--model", "-m", help="Another network than the case's: a shipped name, a folder or a hub id."
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items and steps, one seed, no sweep, no trained nulls."),
-    capacity: bool = typer.Option(False, "--capacity", help="Also IIA against the number of learned dimensions."),
+    capacity: bool = typer.Option(
+        False, "--capacity", help="IIA against the map's capacity at every power of two, on three seeds."
+    ),
     cases: bool = typer.Option(False, "--cases", is_eager=True, callback=_cases, help="List the cases."),
     seed: int = typer.Option(0, help="Of the items, random subspaces and, in equality, the network."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write case.json, the subspaces and the drawing here."),
@@ -35,17 +38,15 @@ def align(
 
     IIA is the share of held-out items where the network says what the causal model says after an exchange; half of the
     items change the answer, so a network left alone scores .5. Beside it stand random subspaces, shuffled labels, an
-    untrained network, rival causal models, the whole vector exchanged, and causal scrubbing.
+    untrained network, rival causal models, the whole vector exchanged, maps of other capacities (a nonlinear one last),
+    and causal scrubbing.
 
     SPEC.py defines causal_model and places (and model, rivals, n, steps, sweep if wanted): docs/abstraction.md.
 
     Example:  cutaway align equality
     """
     del cases
-    if out is not None and out.is_file():
-        from cutaway.core import InputError
-
-        raise InputError(f"--out {out} is a file; name a folder.")
+    claim(out, "alignment", "case.json")
     from cutaway.exams.abstraction_cases import case as find
     from cutaway.exams.abstraction_run import run_case
 
@@ -54,12 +55,13 @@ def align(
     result = run_case(found, model, quick=quick, seed=seed, capacity=capacity, say=lambda what: say(f"{what} …"))
     if out is not None:
         result.save(out)
+        sealed(out, "alignment", model or found.name, {"case": case, "seed": seed, "quick": quick})
     if as_json:
         body = result.to_json()
         print_json(body.pop("schema"), {**body, "out": str(out) if out else None})
     else:
         print(result)
     if out is not None:
-        say(f"\nWrote {out}/case.json and {out}/alignment/ (subspaces, hits, causal-model.svg)")
+        told_where(out, "case.json; alignment/ has subspaces, hits and causal-model.svg")
     elif not as_json:
         say("\n(--out DIR keeps the subspaces and every item; --json prints all of it)")

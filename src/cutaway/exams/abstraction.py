@@ -22,11 +22,15 @@ def abstraction_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, An
     """Laws of interchange on compiled programs, which pass or fail. Items: an input, a source of the same length (the
     longest) and a position whose output is read, drawn by the seed. About two minutes on one core; `quick`: 8 programs.
     """
+    from cutaway.model.progress import Progress
     from cutaway.toys.rasp import compile_program, program, program_names
 
     rows: list[dict[str, Any]] = []
-    for name in QUICK if quick else program_names():
-        rows += _examined(compile_program(program(name)), QUICK_PAIRS if quick else PAIRS, seed)
+    names = QUICK if quick else program_names()
+    with Progress(len(names), "compiled programs", "programs") as shown:
+        for name in names:
+            rows += _examined(compile_program(program(name)), QUICK_PAIRS if quick else PAIRS, seed)
+            shown.step(1)
     live = [row for row in rows if row["truth"] == 1.0]
     still = [row for row in rows if row["truth"] == 0.0]
     agree = sum(row["agreement"] * row["n"] for row in live) / max(1, sum(row["n"] for row in live))

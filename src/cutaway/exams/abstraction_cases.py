@@ -74,6 +74,13 @@ def _ioi(seed: int) -> Case:
     return ioi_case()
 
 
+def _attributes(seed: int) -> Case:
+    from cutaway.exams.abstraction_language import attributes_case
+
+    del seed
+    return attributes_case()
+
+
 def _two_hop(seed: int) -> Case:
     from cutaway.exams.abstraction_language import two_hop_case
 
@@ -87,6 +94,7 @@ CASES: dict[str, Listed] = {
     "carry": Listed("almanac's addition: is there a carry?", _carry),
     "greater-than": Listed("almanac's greater-than: the year that the answer must exceed", _greater_than),
     "ioi": Listed("almanac's indirect objects: which name is repeated, by its place in the sentence", _ioi),
+    "attributes": Listed("almanac's words: are opposite, French and Spanish each held apart (RAVEL)?", _attributes),
     "two-hop": Listed("almanac's two hops: the state between the city and its capital", _two_hop),
 }
 

@@ -10,8 +10,8 @@ from cutaway.exams.abstraction_cases import Case
 
 
 def carry_case() -> Case:
-    """Addition of two numbers below 100. The carry, beside a rival in which no digit is carried: the sum of the units
-    (0 to 18) is one variable."""
+    """Addition of two numbers below 100. The carry, beside rivals in which no digit is carried: the sum of the units (0
+    to 18) is one variable; the sum of the two numbers is, and they are never taken apart into digits."""
     from cutaway.abstraction import CausalModel, subspace
 
     how: dict[str, Any] = {
@@ -32,12 +32,16 @@ def carry_case() -> Case:
         "tens": lambda a, b: a // 10 + b // 10,
         "sum": lambda tens, units: 10 * tens + units,
     }
+    whole_numbers: dict[str, Any] = {"held": lambda a, b: a + b, "sum": lambda held: held}
     return Case(
         "carry", "almanac's addition: is there a carry?", CausalModel(inputs, school, name="addition by digits", **how),
-        {"carry": subspace("resid_post.1", "answer", dims=32)},
-        rivals={"units and tens, added once": (CausalModel(inputs, parallel, name="units and tens", **how), "units")},
-        n=800, n_test=200, steps=200, batch=48, sweep=("carry", ("resid_pre.0", "resid_post.*"), None),
-        expect="no carry: below .5, the network left alone",
+        {"carry": subspace("resid_post.0", "answer", dims=32)},
+        rivals={
+            "units and tens, added once": (CausalModel(inputs, parallel, name="units and tens", **how), "units"),
+            "the sum at once": (CausalModel(inputs, whole_numbers, name="the sum at once", **how), "held"),
+        },
+        n=1200, n_test=300, steps=300, batch=48, sweep=("carry", ("resid_pre.0", "resid_mid.0", "resid_post.*"), 32),
+        expect="no carry anywhere: below .5, the network left alone; after block 0 the sum is there at once",
     )  # fmt: skip
 
 
@@ -191,4 +195,38 @@ def two_hop_case() -> Case:
         {"state": subspace("resid_post.1", "answer", dims=32)},
         rivals={"both from the city": (CausalModel(inputs, direct, name="both from the city", **how), "state")},
         n=800, n_test=200, steps=200, batch=48, sweep=("state", ("resid_pre.0", "resid_post.*"), None),
+    )  # fmt: skip
+
+
+def attributes_case() -> Case:
+    """RAVEL's question (Huang et al. 2024) in almanac: an English word has an opposite, a French and a Spanish word,
+    and a question asks for one of them. Is each in a subspace of its own, so that exchanging it changes one answer and
+    keeps the others? All are learned jointly (their MDAS): orthogonal subspaces at the word, after the first block.
+    """
+    from cutaway.abstraction import CausalModel, subspace
+    from cutaway.tasks.small_world import languages
+
+    rows = {c[side]: (c[1 - side], c[2 + side], c[4 + side]) for c in languages.CONCEPTS for side in (0, 1)}
+    frames = {
+        "opposite": "the opposite of the word {word} is the word",
+        "french": languages.TRANSLATION["english", "french"].split(" *")[0].replace("{a}", "{word}"),
+        "spanish": languages.TRANSLATION["english", "spanish"].split(" *")[0].replace("{a}", "{word}"),
+    }
+    attributes: dict[str, Any] = {
+        name: (("word",), lambda word, number=number: rows[word][number]) for number, name in enumerate(frames)
+    }
+
+    return Case(
+        "attributes", "an opposite, a French and a Spanish word",
+        CausalModel(
+            {"word": tuple(rows), "question": tuple(frames)},
+            {**attributes, "said": (("question", *frames), lambda question, *of: dict(zip(frames, of))[question])},
+            name="three attributes of a word",
+            prompt=lambda v: frames[v["question"]].format(word=v["word"]),
+            answer=lambda word: word,
+            positions={"word": lambda v: v["word"]},
+        ),
+        {name: subspace("resid_post.0", "word", dims=24) for name in frames},
+        n=1200, n_test=400, steps=300, batch=48,
+        expect="no attribute by itself: what a word is exchanged for changes all of its answers or none",
     )  # fmt: skip

@@ -59,8 +59,10 @@ def run_case(
     case: Case, model: str | None = None, *, quick: bool = False, seed: int = 0, capacity: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> CaseResult:  # fmt: skip
-    """Sweep (where the case names one), align, scrub; with `capacity` also IIA against the number of dimensions, on the
-    network and an untrained one. `quick`: a third of the items and steps, one seed, no sweep, no trained nulls.
+    """Sweep (where the case names one), align, scrub, and IIA against the map's capacity on the network and an
+    untrained one: at 1, k/4 and k dimensions for learned subspaces of k, and k features of a nonlinear map, on one
+    seed; with `capacity` at every power of two, on three. `quick`: a third of the items and steps, one seed, no sweep,
+    no trained nulls, no capacity unless asked.
 
     Raises InputError and CutawayError as `cutaway.abstraction.align`.
     """
@@ -88,7 +90,12 @@ def run_case(
     tell("Scrubbing")
     scrubbed = scrub(network, case.causal, found, seed=seed)
     curve = None
-    if capacity:
-        tell("IIA against capacity")
-        curve = capacity_curve(network, case.causal, case.places, untrained=case.untrained, **more)
+    sizes = [place.dims for place in case.places.values() if place.how == "rotation"]
+    if capacity or (not quick and len(sizes) == len(case.places)):
+        tell("IIA against the map's capacity")
+        k = max(sizes) if sizes else None
+        few: dict[str, Any] = {} if capacity else {"dims": sorted({1, max(1, k // 4), k}), "seeds": (0,)}
+        if k is not None:
+            few["nonlinear"] = (k,) if len(case.places) == 1 else ()
+        curve = capacity_curve(network, case.causal, case.places, untrained=case.untrained, **more, **few)
     return CaseResult(case, swept, found, scrubbed, curve)
