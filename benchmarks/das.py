@@ -39,7 +39,8 @@ from torch import nn
 from cutaway.abstraction import CausalModel, Training, subspace
 from cutaway.abstraction.counterfactuals import Counterfactuals
 from cutaway.abstraction.data import Data
-from cutaway.abstraction.train import Cell, measure, train
+from cutaway.abstraction.measure import Cell, measure
+from cutaway.abstraction.train import train
 d = torch.load(folder + "/data.pt", weights_only=True)
 if d["kind"] == "mlp":
     w = d["weights"]

@@ -27,7 +27,8 @@ from cutaway.abstraction import (
 from cutaway.abstraction.continuation import Edit
 from cutaway.abstraction.data import Data
 from cutaway.abstraction.featurizers import Coordinates, Subspace, Whole, random_subspace
-from cutaway.abstraction.train import Cell, measure, train
+from cutaway.abstraction.measure import Cell, measure
+from cutaway.abstraction.train import train
 from cutaway.core import CutawayError, InputError, UnknownName
 
 SHORT = Training(steps=8, batch=16)
@@ -310,3 +311,32 @@ def test_capacity_ends_at_what_a_whole_swap_does(almanac: Any) -> None:
     assert "nonlinear" in str(curve)
     with pytest.raises(InputError, match="129 dimensions"):
         capacity_curve(almanac, addition(), place, dims=[129], n=32, n_test=32)
+
+
+def test_cells_that_take_turns_end_as_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little memory there is: the sweep over layers and positions gives the same."""
+    from cutaway.abstraction import measure as measuring
+    from cutaway.abstraction import train as training
+
+    model, causal = family("llama"), copying(24)
+    ask: dict[str, Any] = {"dims": 2, "n": 24, "n_test": 24, "seeds": (0, 1), "training": SHORT, "only_right": False}
+    together = align_sweep(model, causal, "kept", **ask)
+    monkeypatch.setattr(training, "KEPT", 1)
+    monkeypatch.setattr(measuring, "NUMBERS", 2000)
+    apart = align_sweep(model, causal, "kept", **ask)
+    torch.testing.assert_close(together.hits, apart.hits)
+    torch.testing.assert_close(together.null, apart.null)
+
+
+def test_every_row_is_trained_on_once_an_epoch_beside_rows_of_its_length() -> None:
+    from cutaway.abstraction.train import batches
+
+    rows, ends = torch.arange(100, 160), torch.tensor([3] * 20 + [5] * 36 + [9] * 4)
+    drawn = batches(rows, ends, 8, seed=0)
+    seen = torch.cat([next(drawn) for _ in range(75)])  # 600 = 10 epochs
+    counts = torch.bincount(seen - 100, minlength=60)
+    assert counts.min() >= 9
+    assert counts.max() <= 11
+    for _ in range(20):
+        mine = ends[next(drawn) - 100].unique().tolist()
+        assert mine in ([3], [5], [9], [5, 9])  # too few end at 9 for a batch of their own

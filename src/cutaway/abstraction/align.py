@@ -16,9 +16,11 @@ from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import Counterfactuals, Hypothesis, check, counterfactuals
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
+from cutaway.abstraction.measure import Cell, measure
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, attributes, balanced, share
-from cutaway.abstraction.train import Cell, Training, measure, same_width, train
+from cutaway.abstraction.train import Training, train
+from cutaway.abstraction.written import same_width
 from cutaway.core import CutawayError, InputError
 from cutaway.model import Model
 

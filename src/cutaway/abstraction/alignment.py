@@ -87,7 +87,7 @@ class Alignment:
         Costs two forwards of the items, and one from the changed place on."""
         from cutaway.abstraction.align import _pairs, split
         from cutaway.abstraction.data import Data
-        from cutaway.abstraction.train import Cell, measure
+        from cutaway.abstraction.measure import Cell, measure
 
         pairs, first = _pairs(causal_model, self.variables, self.settings, ())
         data = Data(model, causal_model, self.variables, pairs, [place.at for place in self.places.values()])

@@ -21,10 +21,10 @@ from cutaway.abstraction.featurizers import (
     random_subspace,
 )
 from cutaway.abstraction.illusion import Cut, divergence, natural_cut, read_cut
+from cutaway.abstraction.measure import Cell, Measured, measure
 from cutaway.abstraction.nonlinear import Nonlinear
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Score, beside, share
-from cutaway.abstraction.train import Cell, Measured, measure
 from cutaway.abstraction.written import right
 from cutaway.core import Estimate, Evidence, NotDone, TailItem
 

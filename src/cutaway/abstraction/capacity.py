@@ -14,10 +14,11 @@ from cutaway.abstraction.align import Settings, _pairs, _untrained, split
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import check
 from cutaway.abstraction.data import Data
+from cutaway.abstraction.measure import Cell, measure
 from cutaway.abstraction.nonlinear import parameters
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import beside, share
-from cutaway.abstraction.train import Cell, Training, measure, train
+from cutaway.abstraction.train import Training, train
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
 from cutaway.core.table import columns
 from cutaway.model import Model

@@ -94,6 +94,22 @@ class Continuation:
     def vocab(self) -> int:
         return int(self.logits.shape[-1])
 
+    @property
+    def lane(self) -> int:
+        """Numbers in the largest tensor of one lane's forward."""
+        facts = self.model.facts
+        wide = max(
+            [facts.d_model, facts.d_mlp, *(x[0, 0].numel() if x.ndim > 2 else x.shape[-1] for x in self.read.values())]
+        )
+        return max(1, self.vocab, self.base.width * wide)
+
+    @property
+    def lane_kept(self) -> int:
+        """About how many numbers a lane's forward keeps for its backward: some dozens of a stream's in each block."""
+        facts = self.model.facts
+        each = 20 * facts.d_model + 4 * max(facts.d_mlp, facts.d_model)
+        return max(1, 3 * self.vocab + self.base.width * each * max(1, facts.n_layers))
+
     def vectors(self, address: str, columns: Tensor, head: Heads = None) -> Tensor:
         """[row, P, width] of the base run."""
         return vectors(self.read[address], columns, head, address)

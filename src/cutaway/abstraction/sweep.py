@@ -20,9 +20,10 @@ from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import check
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer, Subspace, Whole, random_subspace
+from cutaway.abstraction.measure import Cell, Measured, measure
 from cutaway.abstraction.places import Place, subspace, whole
 from cutaway.abstraction.score import Score, beside, share
-from cutaway.abstraction.train import Cell, Measured, Training, measure, train
+from cutaway.abstraction.train import Training, train
 from cutaway.core import Estimate, Evidence, InputError, NotDone
 from cutaway.core.table import columns
 from cutaway.model import Model

@@ -1,4 +1,4 @@
-"""Training featurizers on counterfactuals, and measuring them: many cells (places, seeds, controls) in one forward."""
+"""Training featurizers on counterfactuals: many cells (places, seeds, controls) in the same forwards."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from cutaway.abstraction.featurizers import (
     principal,
 )
 from cutaway.abstraction.learners import Boundless, Fixed, Learner, Mask, Rotation
+from cutaway.abstraction.measure import Cell
 from cutaway.abstraction.nonlinear import NonlinearLearner
 from cutaway.abstraction.places import Place
-from cutaway.abstraction.written import loss, right
+from cutaway.abstraction.written import loss, same_width
 from cutaway.core import CutawayError, InputError
 from cutaway.model.progress import Progress
 
-LANES = 1 << 25  # numbers of one batch of logits when measuring: 128 MiB
+KEPT = 1 << 29  # numbers that one batch of lanes may keep for its backward: 2 GiB; more cells take turns
+SEED = 7  # of the order of the items, the same for every cell
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,6 @@ class Training:
             raise InputError(f"training needs steps, batch and rate above zero; given {self}.")
 
 
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One featurizer a variable to be trained or measured by itself. `wanted` [n, s] are its labels."""
-
-    spots: tuple[Spot, ...]
-    wanted: Tensor
-    seed: int = 0
-
-
 def train(
     data: Data, places: Sequence[Place], cells: Sequence[Cell], rows: Tensor, training: Training,
     progress: bool | None = None,
@@ -63,8 +56,13 @@ def train(
     nothing is learned are exchanged beside the others; where nothing is learned at all, nothing is run.
 
     The network is frozen; the loss is the cross-entropy of the labels. Costs `steps` forwards and backwards of
-    `batch` x cells lanes, from the first changed block and position on. Raises CutawayError where the loss is NaN.
+    `batch` x cells lanes, from the first changed block and position on (cells that do not fit together in 2 GiB take
+    turns). Raises CutawayError where the loss is NaN.
     """
+    most = max(1, KEPT // (data.continuation.lane_kept * min(training.batch, len(rows))))
+    if len(cells) > most:  # each cell ends as it does alone
+        parts = (train(data, places, cells[i : i + most], rows, training, progress) for i in range(0, len(cells), most))
+        return [featurizers for part in parts for featurizers in part]
     groups = _groups(places, cells)
     learners = [_learner(data, places, group, cells, rows, training) for group in groups]
     if not any(learner.parameters() for learner in learners):
@@ -78,7 +76,7 @@ def train(
     )
     wanted = torch.stack(same_width([cell.wanted for cell in cells]))  # [cell, n, s]
     count = min(training.batch, len(rows))
-    drawn = batches(rows, data.continuation.answers[rows], count, 7 + min(cell.seed for cell in cells))
+    drawn = batches(rows, data.continuation.answers[rows], count, SEED)
     with torch.enable_grad(), Progress(training.steps, "alignment", "steps", progress) as shown:
         for step, items in zip(range(training.steps), drawn):
             for learner in learners:
@@ -116,7 +114,8 @@ def batches(rows: Tensor, ends: Tensor, count: int, seed: int) -> Iterator[Tenso
         else:
             kinds.append([end])
     if len(kinds) > 1 and sum(sizes[e] for e in kinds[-1]) < count:
-        kinds[-2] += kinds.pop()
+        few = kinds.pop()
+        kinds[-1] += few
     kind = {end: number for number, group in enumerate(kinds) for end in group}
     waiting: list[list[int]] = [[] for _ in kinds]
     generator = torch.Generator().manual_seed(seed)
@@ -229,73 +228,3 @@ def _weights(data: Data, group: list[int], cells: int, items: Tensor, positions:
         return None
     each = which.T[:, None, :, None].expand(-1, cells, -1, positions)
     return each.reshape(len(group), cells, -1, 1).to(like)
-
-
-def same_width(labels: Sequence[Tensor]) -> list[Tensor]:
-    """Labels [n, s] padded to the widest."""
-    most = max(x.shape[1] for x in labels)
-    return [torch.nn.functional.pad(x, (0, most - x.shape[1]), value=-1) for x in labels]
-
-
-# ---- measuring
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """Of each cell and row: whether the largest logit is right, the token that it is, -log P(right)."""
-
-    hits: Tensor
-    said: Tensor
-    loss: Tensor
-
-
-def measure(data: Data, cells: Sequence[Cell], featurizers: Sequence[Sequence[Featurizer]], rows: Tensor) -> Measured:
-    """Every cell with its featurizers (one a variable) on the items `rows`. Costs a forward of cells x rows lanes, from
-    the first changed place on. Cells may be at different points: those at the same ones share forwards."""
-    hits = torch.zeros(len(cells), len(rows), dtype=torch.bool)
-    said = torch.zeros(len(cells), len(rows), dtype=torch.long)
-    losses = torch.zeros(len(cells), len(rows))
-    together: dict[tuple[str, ...], list[int]] = {}
-    for number, cell in enumerate(cells):
-        together.setdefault(tuple(spot.address for spot in cell.spots), []).append(number)
-    room = max(1, LANES // max(1, data.continuation.vocab))
-    with torch.no_grad():
-        for numbers in together.values():
-            for lanes in torch.cartesian_prod(torch.tensor(numbers), torch.arange(len(rows))).split(room):  # type: ignore[no-untyped-call]
-                which, at = lanes[:, 0], lanes[:, 1]
-                logits = data.continuation.run(rows[at], _edits(data, cells, featurizers, which, rows[at]))
-                labels = torch.nn.utils.rnn.pad_sequence(
-                    [cells[c].wanted[r] for c, r in zip(which.tolist(), rows[at].tolist())],
-                    batch_first=True, padding_value=-1,
-                ).to(logits.device)  # fmt: skip
-                hits[which, at] = right(logits, labels).cpu()
-                said[which, at] = logits.argmax(-1).cpu()
-                losses[which, at] = loss(logits, labels).float().cpu()
-    return Measured(hits, said, losses)
-
-
-def _edits(
-    data: Data, cells: Sequence[Cell], featurizers: Sequence[Sequence[Featurizer]], which: Tensor, items: Tensor
-) -> list[Edit]:
-    """The edits of lanes, lane i being cell which[i] on item items[i]; variables in order."""
-    spans = [(c, (which == c).nonzero()[:, 0]) for c in sorted(set(which.tolist()))]
-    edits = []
-    for v in range(len(cells[0].spots)):
-        first = cells[int(which[0])].spots[v]
-        columns = torch.zeros(len(which), first.columns.shape[1], dtype=torch.long)
-        if len({cells[c].spots[v].columns.shape[1] for c, _ in spans}) > 1:
-            raise InputError("cells that are measured together have as many positions each.")
-        for c, lanes in spans:
-            columns[lanes] = cells[c].spots[v].columns[items[lanes]]
-
-        def change(x: Tensor, v: int = v) -> Tensor:
-            new = x.clone()
-            for c, lanes in spans:
-                source = cells[c].spots[v].source[items[lanes]]
-                swapped = featurizers[c][v].swap(x[lanes].float(), source.float()).to(x.dtype)
-                used = data.pairs.which[items[lanes], v].to(x.device)
-                new[lanes] = torch.where(used[:, None, None], swapped, x[lanes])
-            return new
-
-        edits.append(Edit(first.address, columns, change, first.head))
-    return edits

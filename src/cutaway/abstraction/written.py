@@ -158,3 +158,9 @@ def loss(logits: Tensor, wanted: Tensor) -> Tensor:
     if wanted.shape[1] == 1:
         return logits.logsumexp(-1) - chosen[:, 0]
     return logits.logsumexp(-1) - chosen.masked_fill(~there, -torch.inf).logsumexp(-1)
+
+
+def same_width(labels: Sequence[Tensor]) -> list[Tensor]:
+    """Labels [n, s] padded to the widest."""
+    most = max(x.shape[1] for x in labels)
+    return [torch.nn.functional.pad(x, (0, most - x.shape[1]), value=-1) for x in labels]

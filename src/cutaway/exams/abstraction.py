@@ -116,7 +116,7 @@ def _examined(compiled: Any, pairs: int, seed: int) -> list[dict[str, Any]]:
     from cutaway.abstraction import counterfactuals, whole
     from cutaway.abstraction.data import Data
     from cutaway.abstraction.featurizers import Subspace
-    from cutaway.abstraction.train import Cell, measure
+    from cutaway.abstraction.measure import Cell, measure
 
     model, truth = compiled.load(), compiled.truth
     causal = rasp_causal_model(compiled, compiled.program.longest)
