@@ -22,7 +22,7 @@ def test_a_task_gives_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert body["n"] == 8
     assert body["null"]["name"] == "values from another prompt"
     assert body["evidence"]["nulls"]
-    assert {f.name for f in out.iterdir()} >= {"sweep.json", "sweep.safetensors", "command.json"}
+    assert {f.name for f in out.iterdir()} >= {"sweep.json", "sweep.safetensors", "manifest.json"}
 
 
 def test_a_stranger_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cutaway.core import atomic_folder, atomic_path, content_hash, write_json, write_text
+from cutaway.core import InputError, atomic_folder, atomic_path, content_hash, write_json, write_text
 
 
 class Interrupted(Exception):
@@ -83,3 +83,23 @@ def test_files_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_a_user_named_is_written_only_where_it_is_ours_and_keeps_what_lies_beside(tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    for text in ("first", "second"):
+        with atomic_folder(ours, ("mark.json",), stale=("old.txt",)) as folder:
+            (folder / "mark.json").write_text(text)
+            if text == "first":
+                (folder / "old.txt").write_text("x")
+        (ours / "notes.txt").write_text("mine")
+    assert {f.name: f.read_text() for f in ours.iterdir()} == {"mark.json": "second", "notes.txt": "mine"}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("years of work")
+    with (
+        pytest.raises(InputError, match=r"holds other things \(config\.json\)"),
+        atomic_folder(tmp_path / "model", ("mark.json",)) as folder,
+    ):
+        (folder / "config.json").write_text("x")
+    assert (tmp_path / "model/config.json").read_text() == "years of work"
+    assert {f.name for f in tmp_path.iterdir()} == {"ours", "model"}

@@ -6,6 +6,7 @@ import pytest
 
 from cutaway.core import InputError, atomic_folder, content_hash, write_json
 from cutaway.study import claim_folder, read_manifest, seal
+from cutaway.study.manifest import rewriting
 
 
 def make(folder: Path, kind: str = "trace") -> Path:
@@ -59,3 +60,19 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no study"):
         read_manifest(tmp_path)
+
+
+def test_what_a_user_puts_into_a_study_survives_its_rewriting(tmp_path: Path) -> None:
+    folder = make(tmp_path / "s")
+    (folder / "notes.md").write_text("mine")
+    with rewriting(folder) as temporary:
+        (temporary / "other.json").write_text("{}")
+        seal(temporary, kind="trace", command="cutaway trace y", model={"name": "m"})
+    assert {f.name for f in folder.iterdir()} == {"other.json", "manifest.json", "labels.json", "notes.md"}
+
+
+def test_a_killed_run_is_known_by_what_it_leaves(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    assert claim_folder(tmp_path, "timeline", "rows.jsonl") == tmp_path
+    with pytest.raises(InputError, match="is not empty"):
+        claim_folder(tmp_path, "timeline", "settings.json")

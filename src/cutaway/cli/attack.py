@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cutaway.cli.output import JSON, print_json, say, step
-from cutaway.cli.towers import MODEL, MODULE, PICTURES, SIDE, TWIN, pictures_of, tower_of, written
+from cutaway.cli.findings import claim, sealed, told_where
+from cutaway.cli.output import JSON, print_json, step
+from cutaway.cli.towers import MODEL, MODULE, PICTURES, SIDE, TWIN, pictures_of, tower_of
 
 if TYPE_CHECKING:
     from cutaway.vision import Bench, Tower
@@ -25,7 +26,7 @@ def attack(
     module: str | None = MODULE,
     side: int | None = SIDE,
     twin: list[str] = TWIN,
-    n: int = typer.Option(560, "--n", help="Pictures of a shipped model's own world."),
+    n: int = typer.Option(560, "--n", min=1, help="Pictures of a shipped model's own world."),
     seed: int = typer.Option(0, help="For pictures, words, places and gibberish."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write attack.json and examples.png here."),
     as_json: bool = JSON,
@@ -40,21 +41,22 @@ def attack(
     """
     from cutaway.core import InputError
 
-    if out is not None:
-        from cutaway.study import claim_folder
-
-        claim_folder(out, "attack")
+    claim(out, "attack")
     try:
         wanted = tuple(int(s) for s in sizes.split(",")) if sizes else ()
     except ValueError:
         raise InputError(f"--sizes are numbers with commas, as 8,12,16; given {sizes!r}.") from None
+    if any(size < 1 for size in wanted):
+        raise InputError(f"--sizes are pixels, from 1 on; given {sizes!r}.")
     tower = tower_of(model, module, side)
     seen = pictures_of(tower, pictures, n, seed, subjects=True)
     from cutaway.organisms.primer import NAMES, TWINS
     from cutaway.vision import attack as bench
     from cutaway.vision import look
 
-    given = tuple(s.strip() for s in names.split(",") if s.strip()) if names else None
+    given = None if names is None else tuple(s.strip() for s in names.split(",") if s.strip())
+    if given == ():
+        raise InputError("--names names nothing: give at least two, as fish,house.")
     if given is None and pictures is None and tower.name in NAMES:
         from cutaway.organisms.primer.concepts import SUBJECTS
 
@@ -79,12 +81,12 @@ def _write(out: Path, tower: Tower, found: Bench, seed: int) -> None:
     from cutaway.vision.attack import example_sheet
     from cutaway.vision.pictures import to_png
 
-    with atomic_folder(out, replaces=()) as folder:
+    with atomic_folder(out, ("attack.json",)) as folder:
         body = found.to_json()
         write_json(folder / "attack.json", body)
         write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
         (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")
         if found.examples:
             to_png(example_sheet(found), folder / "examples.png")
-        written(folder, "attack", tower, {"seed": seed})
-    say(f"\nWrote {out}/ (attack.json, examples.png: what the model says of each picture, red where it is fooled)")
+        sealed(folder, "attack", tower.name, {"seed": seed}, tower.model.fingerprint)
+    told_where(out, "attack.json, examples.png: what the model says of each picture, red where it is fooled")

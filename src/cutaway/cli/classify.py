@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli.findings import MODEL, claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say
 
 
@@ -13,7 +14,7 @@ def classify(
     data: str = typer.Argument(
         ..., help="Labelled texts: a .csv or .jsonl file (columns text, label), or of the small world: topics, moods."
     ),
-    model: str = typer.Option("almanac", "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
+    model: str = MODEL,
     dictionary: str | None = typer.Option(
         None, "--dictionary", "-d", metavar="DIR", help="A dictionary of one point. Default: one trained on the texts."
     ),
@@ -35,6 +36,8 @@ def classify(
     Example:  cutaway classify topics --few 3
     """
     from cutaway.core import write_json
+
+    claim(out, "classify")
     from cutaway.organisms.classifying import classify as run
 
     result = run(
@@ -43,8 +46,10 @@ def classify(
     )  # fmt: skip
     if out is not None:
         write_json(out / "classify.json", result.to_json())
-        say(f"wrote {out / 'classify.json'}")
+        sealed(out, "classify", model, {"data": data, "few": few, "most": most, "seed": seed})
     if as_json:
         print_json("cutaway.classify/1", {k: v for k, v in result.to_json().items() if k != "schema"})
     else:
         print(result)
+    if out is not None:
+        told_where(out, "classify.json")

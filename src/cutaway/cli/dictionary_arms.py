@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP
+from cutaway.cli.findings import MODEL_HELP, claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say
 
 
@@ -35,6 +35,8 @@ def arms(
     Example:  cutaway dictionary arms --model almanac --at resid_post.2 --tokens 60000
     """
     from cutaway.core import write_json
+
+    claim(out, "arms")
     from cutaway.organisms.dictionary_studies import studied, study_arms
 
     result = study_arms(
@@ -43,8 +45,10 @@ def arms(
     )  # fmt: skip
     if out is not None:
         write_json(out / "arms.json", result.to_json())
-        say(f"wrote {out / 'arms.json'}")
+        sealed(out, "arms", model, {"at": at or [], "architecture": architecture, "tokens": tokens, "seed": seed})
     if as_json:
         print_json("cutaway.arm_study/1", studied(result))
     else:
         print(result)
+    if out is not None:
+        told_where(out, "arms.json")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say
 
 
 def describe(
     dictionary: str = typer.Argument(..., help="A dictionary of one point: a folder in any format that is read."),
-    model: str = typer.Option(..., "--model", "-m", help="A shipped name, a Hugging Face folder or a hub id."),
+    model: str = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP),
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="Where the descriptions are written."),
     text: list[Path] = typer.Option(
         None, "--text", "-t", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
@@ -31,6 +32,9 @@ def describe(
 
     Example:  cutaway dictionary describe ./resid_post.2-topk --model almanac --out ./described
     """
+    from cutaway.core.files import refuse_foreign
+
+    refuse_foreign(out, "features.parquet")
     from cutaway.organisms.dictionary_studies import describe_dictionary
 
     found = describe_dictionary(

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from cutaway.cli.findings import claim, sealed
 from cutaway.cli.output import JSON, print_json, say, step
 
 SIDE = 7  # columns of a table side by side
@@ -18,7 +19,7 @@ def exam(
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items."),
     seed: int = typer.Option(0, help="What is drawn at random: items, pairs, null directions."),
-    out: Path | None = typer.Option(None, help="Also write the rows here, as JSON."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Write the rows here: a folder, or a .json file."),
     as_json: bool = JSON,
 ) -> None:
     """Put a room's methods beside exact truth.
@@ -28,16 +29,26 @@ def exam(
 
     Example:  cutaway exam graphs --json
     """
-    from cutaway.core import UnknownName, write_json
+    from cutaway.core import InputError, UnknownName, write_json
+    from cutaway.core.files import refuse_unwritable
     from cutaway.exams import ROOMS, run_exam
 
     if room not in ROOMS:
         raise UnknownName("room with an exam", room, ROOMS)
+    if out is not None and out.suffix == ".json":
+        refuse_unwritable(out.parent)
+        if out.is_dir():
+            raise InputError(f"--out {out} is a folder; name a .json file, or a folder without that ending.")
+    else:
+        claim(out, "exam")
     with step(f"Examining {room}"):
         result = run_exam(room, quick=quick, seed=seed, say=say)
     body = {"room": room, "quick": quick, "seed": seed, **result}
     if out is not None:
-        write_json(out, {"schema": "cutaway.exam/1", **body})
+        alone = out.suffix == ".json"
+        write_json(out if alone else out / "exam.json", {"schema": "cutaway.exam/1", **body})
+        if not alone:
+            sealed(out, "exam", "", {"room": room, "quick": quick, "seed": seed})
     if as_json:
         print_json("cutaway.exam/1", body)
     else:

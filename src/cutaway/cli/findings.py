@@ -60,12 +60,30 @@ def make_task(
     return made
 
 
-def claim(out: Path | None, kind: str) -> None:
-    """Refuse a folder that is somebody else's before the work, not after it."""
+def claim(out: Path | None, kind: str, *unfinished: str) -> None:
+    """Refuse a folder that is somebody else's before the work, not after it. `unfinished`: what a killed run leaves."""
     if out is not None:
         from cutaway.study import claim_folder
 
-        claim_folder(out, kind)
+        claim_folder(out, kind, *unfinished)
+
+
+def sealed(folder: Path, kind: str, model: str, settings: dict[str, Any], fingerprint: str | None = None) -> None:
+    """Make a study of a folder: a manifest with the command and a hash of every file."""
+    from cutaway.study import seal
+
+    seal(
+        folder,
+        kind=kind,
+        command=shlex.join(["cutaway", *sys.argv[1:]]),
+        model={"name": model} | ({} if fingerprint is None else {"fingerprint": fingerprint}),
+        settings=settings,
+    )
+
+
+def told_where(out: Path, files: str = "") -> None:
+    """The last line of a verb that wrote: where, and how to look at it."""
+    say(f"\nWrote {out}/ {f'({files}) ' if files else ''}  (to look at it: cutaway view {shlex.quote(str(out))})")
 
 
 def finish(
@@ -83,7 +101,7 @@ def finish(
     else:
         print(result)
     if out is not None:
-        say(f"\nWrote {out}/   (to look at it: cutaway view {shlex.quote(str(out))})")
+        told_where(out)
 
 
 def null_seeds(model: Model, seed: int, most: int = 5) -> tuple[int, ...]:

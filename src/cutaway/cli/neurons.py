@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cutaway.cli.findings import claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 from cutaway.cli.towers import (
     MODEL,
@@ -20,7 +21,6 @@ from cutaway.cli.towers import (
     told,
     tower_of,
     words_of,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def neurons(
     model: str | None = MODEL,
     point: str | None = typer.Option(None, "--point", help="Whose units: path.neurons, mlp_act.3, path.layer3 …"),
     unit: list[int] = typer.Option([], "--unit", "-u", help="Print this unit's card; repeatable."),
-    cards: int = typer.Option(0, "--cards", help="With --out: cards of so many units drawn at random, too."),
+    cards: int = typer.Option(0, "--cards", min=0, help="With --out: cards of so many units drawn at random, too."),
     sums: str | None = typer.Option(
         None, "--sums", help='Write labels as sums of units: "red,fish,red fish", or "all" for every concept.'
     ),
@@ -42,7 +42,7 @@ def neurons(
     side: int | None = SIDE,
     twin: list[str] = TWIN,
     over: str = typer.Option("max", "--over", help="A unit's number for a picture: its max or mean over space."),
-    n: int = typer.Option(N_PICTURES, "--n", help="Pictures of a shipped model's own world."),
+    n: int = typer.Option(N_PICTURES, "--n", min=1, help="Pictures of a shipped model's own world."),
     quick: bool = typer.Option(False, "--quick", help="Leave the re-randomised model out, and say so."),
     seed: int = typer.Option(0, help="For pictures, words, halves, samples and nulls."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write neurons.json and cards with their pictures here."),
@@ -62,10 +62,7 @@ def neurons(
         raise InputError(f"--over is max or mean; given {over!r}.")
     if cards and out is None:
         raise InputError("--cards writes folders: give --out DIR.")
-    if out is not None:
-        from cutaway.study import claim_folder
-
-        claim_folder(out, "neurons")
+    claim(out, "neurons")
     tower = tower_of(model, module, side)
     seen = pictures_of(tower, pictures, n, seed)
     from cutaway.vision import card, survey
@@ -110,12 +107,12 @@ def _write(
 
     made = {c.unit: c for c in shown}
     wanted = list(dict.fromkeys([*made, *found.found.multimodal, *found.sample[:cards]]))
-    with atomic_folder(out, replaces=()) as folder:
+    with atomic_folder(out, ("neurons.json",)) as folder:
         write_json(folder / "neurons.json", body)
         write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
         (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")
         with step(f"Writing {len(wanted)} cards"):
             for unit in wanted:
                 (made.get(unit) or card(found, unit, seed=seed)).write(folder / "cards" / f"{unit:04d}")
-        written(folder, "neurons", tower, {"point": found.point, "seed": seed})
-    say(f"\nWrote {out}/ (neurons.json, {len(wanted)} cards in {out}/cards)")
+        sealed(folder, "neurons", tower.name, {"point": found.point, "seed": seed}, tower.model.fingerprint)
+    told_where(out, f"neurons.json, {len(wanted)} cards in {out}/cards")

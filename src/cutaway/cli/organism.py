@@ -19,8 +19,8 @@ def train(
     ),
     out: Path = typer.Option(..., "--out", "-o", help="The model's folder; a killed run goes on from there."),
     seed: int = typer.Option(0, help="Seed of the text, the weights and the order."),
-    threads: int = typer.Option(0, help="CPU threads; 0 takes all. A resumed run must keep the number."),
-    steps: int | None = typer.Option(None, help="Fewer steps than the recipe's, to try it out."),
+    threads: int = typer.Option(0, min=0, help="CPU threads; 0 takes all. A resumed run must keep the number."),
+    steps: int | None = typer.Option(None, min=1, help="Fewer steps than the recipe's, to try it out."),
     as_json: bool = JSON,
 ) -> None:
     """Train a shipped model from nothing: text, tokenizer, weights, checkpoints, model card.
@@ -42,7 +42,7 @@ def train(
 def ship(
     run: Path = typer.Argument(..., help="The folder of a finished run."),
     out: Path = typer.Option(..., "--out", "-o", help="The folder to make; its name is the model's."),
-    checkpoints: int = typer.Option(0, help="Checkpoints to keep, evenly spaced in the logarithm of the step."),
+    checkpoints: int = typer.Option(0, min=0, help="Checkpoints to keep, evenly spaced in the logarithm of the step."),
 ) -> None:
     """Half-precision weights, tokenizer and a card with held-out accuracies, of a finished run of almanac's kind.
 
@@ -59,7 +59,7 @@ def ship(
 def measure(
     model: str = typer.Argument("almanac", help="A shipped model, or a folder that `organism train` wrote."),
     seed: int = typer.Option(1, help="Seed of the held-out items."),
-    n: int = typer.Option(500, help="Items per behaviour."),
+    n: int = typer.Option(500, min=1, help="Items per behaviour."),
     as_json: bool = JSON,
 ) -> None:
     """Accuracy on held-out items of every behaviour, each with n and its Wilson interval.

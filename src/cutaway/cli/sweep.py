@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST, make_task
+from cutaway.cli.findings import MODEL, TRUST, claim, make_task, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -56,12 +54,10 @@ def sweep(
     Example:  cutaway sweep ioi --at "z.*" --each head,position
     """
     from cutaway.core import InputError
-    from cutaway.core.files import refuse_foreign
 
     if (task is None) == (not clean):
         raise InputError("name a task, or give prompts with --clean, --counterfactual, --answer (and --wrong).")
-    if out is not None:
-        refuse_foreign(out, "batches", "null-batches", "sweep.json")
+    claim(out, "sweep", "batches", "null-batches", "sweep.json")
     with step(f"Loading {model}"):
         import cutaway as cw
 
@@ -95,10 +91,8 @@ def sweep(
     else:
         print(found)
     if out is not None:
-        from cutaway.core import write_json
-
-        write_json(out / "command.json", {"command": shlex.join(["cutaway", *sys.argv[1:]]), "model": loaded.name})
-        say(f"\nWrote {out}/sweep.json and {out}/sweep.safetensors (the metric of every item)")
+        sealed(out, "sweep", loaded.name, {"at": at, "each": each, "how": how, "seed": seed}, loaded.fingerprint)
+        told_where(out, "sweep.json; sweep.safetensors has the metric of every item")
     elif not as_json:
         say("\n(--out DIR keeps the values of every item; --json prints all effects with their intervals)")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,7 +24,7 @@ MODULE = typer.Option(
 PICTURES = typer.Option(
     None, "--pictures", "-p", help="A folder with a subfolder a class (or labels.csv). A shipped model has its own."
 )
-SIDE = typer.Option(None, "--side", help="Pixels of a picture's side, where the model does not say.")
+SIDE = typer.Option(None, "--side", min=1, help="Pixels of a picture's side, where the model does not say.")
 TWIN = typer.Option([], "--twin", help="Another model looked at alike, as a null; repeatable.")
 N_PICTURES = 1200
 
@@ -114,17 +113,3 @@ def ticker(what: str) -> Callable[[int, int, float], None]:
             say(f"{what}: step {done} of {of}, {value:.3g}")
 
     return tell
-
-
-def written(folder: Path, kind: str, tower: Tower, settings: dict[str, Any]) -> None:
-    """Seal a folder as a study: manifest with the command and a hash of every file."""
-    from cutaway.study.manifest import seal
-
-    seal(
-        folder,
-        kind=kind,
-        command=shlex.join(["cutaway", *sys.argv[1:]]),
-        model={"name": tower.name, "fingerprint": tower.model.fingerprint},
-        prompt=None,
-        settings=settings,
-    )

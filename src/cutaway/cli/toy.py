@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from cutaway.cli.findings import claim, sealed
 from cutaway.cli.output import JSON, print_json, say
 
 
@@ -43,6 +44,7 @@ def toy(
             raise InputError(f"--set takes NAME=VALUE; given {setting!r}.")
         chosen[key] = value
     found, item = find(name)
+    claim(out, "toy", "program.json", "siit.json")
     wanted = tuple(([item] if item else []) + list(items or []))
     asked = Asked(wanted, exhaustive, given, chosen, out, on=lambda what: say(f"{what} …"))
     result = found.open().run(asked)
@@ -54,7 +56,8 @@ def toy(
         if (legend := getattr(result, "legend", None)) is not None:
             say(f"\n{legend()}")
     if out is not None:
-        say(f"wrote {out}")
+        sealed(out, "toy", label, {"items": wanted, **chosen})
+        say(f"\nWrote {out}/")
     if not result.passed:
         raise typer.Exit(1)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cutaway.cli.findings import claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, warn
-from cutaway.cli.towers import MODULE, PICTURES, SIDE, pictures_of, ticker, tower_of, written
+from cutaway.cli.towers import MODULE, PICTURES, SIDE, pictures_of, ticker, tower_of
 
 if TYPE_CHECKING:
     from cutaway.vision import Objective, Pictures, Tower
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 def visualise(
     model: str = typer.Argument(..., help="A shipped name (primer), a folder, a hub id; with --module, the point."),
     point: str | None = typer.Argument(None, help="The point: path.neurons, mlp_act.3 … The model's usual by default."),
-    unit: int | None = typer.Option(None, "--unit", "-u", help="Of the point: a channel, a neuron."),
+    unit: int | None = typer.Option(None, "--unit", "-u", min=0, help="Of the point: a channel, a neuron."),
     says: str | None = typer.Option(None, "--says", help="In place of a unit: what the model should say it sees."),
     direction: Path | None = typer.Option(
         None, "--direction", help="In place of a unit: a direction [unit], the one tensor of a safetensors file."
     ),
     dictionary: Path | None = typer.Option(None, "--dictionary", help="With --feature: a dictionary's folder."),
-    feature: int | None = typer.Option(None, "--feature", help="A feature of the dictionary."),
+    feature: int | None = typer.Option(None, "--feature", min=0, help="A feature of the dictionary."),
     method: str = typer.Option("fourier", "--method", help="fourier, or maco (magnitudes of real pictures)."),
-    n: int = typer.Option(4, "--n", help="Pictures to make."),
-    steps: int = typer.Option(256, "--steps", help="Steps of gradient ascent."),
+    n: int = typer.Option(4, "--n", min=1, help="Pictures to make."),
+    steps: int = typer.Option(256, "--steps", min=1, help="Steps of gradient ascent."),
     diversity: float = typer.Option(0.0, "--diversity", help="Weight of the pictures' unlikeness to one another."),
     facet: str | None = typer.Option(None, "--facet", help="Pull towards a kind of picture (outline, word …)."),
     at: str | None = typer.Option(None, "--facet-at", help="The lower point where the facet is probed."),
@@ -47,14 +48,13 @@ def visualise(
 
     Example:  cutaway visualise primer path.neurons --unit 3 --out out/unit3
     """
-    from cutaway.core import InputError, atomic_path, write_json  # noqa: F401
+    from cutaway.core import InputError
 
     if module is not None:
         point = point or model
     if method not in ("fourier", "maco"):
         raise InputError(f"--method is fourier or maco; given {method!r}.")
-    if out is not None and out.is_file():
-        raise InputError(f"--out {out} is a file; name a folder.")
+    claim(out, "visualisation", "trained.state.safetensors", "null.state.safetensors")
     tower = tower_of(None if module is not None else model, module, side)
     from cutaway.vision import Crops, Fourier, Phases, Settings, rerandomised, shown
     from cutaway.vision import visualise as make
@@ -130,9 +130,15 @@ def _objective(
         what = objectives.says(says)
         tower.judge(tower.embedding(torch.full((1, 3, tower.side, tower.side), 0.5)), [says])  # a wrong name ends here
     elif direction is not None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        tensors = list(load_file(direction).values()) if direction.is_file() else []
+        if not direction.is_file():
+            raise InputError(f"no file {direction}.")
+        try:
+            tensors = list(load_file(direction).values())
+        except SafetensorError as error:
+            raise InputError(f"--direction {direction} is no safetensors file: {error}.") from None
         if len(tensors) != 1:
             raise InputError(f"--direction takes a safetensors file of one tensor; {direction} has {len(tensors)}.")
         what = objectives.direction(point, tensors[0].float().flatten(), f"direction {direction.stem} at {point}")
@@ -171,11 +177,12 @@ def _write(out: Path, tower: Tower, result: Any, settings: dict[str, Any]) -> No
     to_png(sheet(rows), out / "visualisation.png", enlarge)
     shaded = [list(v.shaded()) for v in (result.trained, result.null) if v is not None]
     to_png(sheet(shaded), out / "shaded.png", enlarge)
-    for i, image in enumerate(result.trained.pictures):
-        to_png(image, out / f"picture-{i}.png", enlarge)
+    for name, made in (("picture", result.trained), ("null", result.null)):
+        for i, image in enumerate(() if made is None else made.pictures):
+            to_png(image, out / f"{name}-{i}.png", enlarge)
     body = result.to_json()
     write_json(out / "visualisation.json", body)
     write_json(out / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
     write_text(out / "result.txt", f"{result}\n")
-    written(out, "visualisation", tower, settings)
-    say(f"\nWrote {out}/visualisation.png (above {result.trained.tower}, below its null), shaded.png")
+    sealed(out, "visualisation", tower.name, settings, tower.model.fingerprint)
+    told_where(out, f"visualisation.png: above {result.trained.tower}, below its null; shaded.png")

@@ -38,25 +38,24 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: str | Path, replaces: Collection[str] | None = None) -> Iterator[Path]:
-    """Yield a temporary folder; on success it replaces `target` as a whole, on failure it is removed.
+def atomic_folder(
+    target: str | Path, marks: Collection[str] | None = None, stale: Collection[str] = ()
+) -> Iterator[Path]:
+    """Yield a temporary folder; on success it becomes `target`, on failure it is removed.
 
-    Raises InputError where `target` is a file, and, with `replaces`, where it is a folder of other things: one
-    with no file of those written nor of those named there (what unfinished work of ours left).
+    marks: for a folder that a user named. One that holds things is written only where it has one of these files, by
+    which earlier work of ours is known (else InputError); what lies in it beside what is written is kept, but for the
+    names in `stale`. Without marks, a folder of our own making is replaced as a whole. Raises InputError where
+    `target` is a file.
     """
     target = Path(target)
     refuse_unwritable(target)
+    if marks is not None:
+        refuse_foreign(target, *marks)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield temporary
-        there = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        if (
-            there
-            and replaces is not None
-            and there.isdisjoint({*replaces, *(path.name for path in temporary.iterdir())})
-        ):
-            raise InputError(f"{target} holds other things ({_some(there)}), which would be lost; name a new folder.")
         for path in temporary.rglob("*"):
             _sync(path)
         temporary.chmod(0o755)
@@ -64,6 +63,11 @@ def atomic_folder(target: str | Path, replaces: Collection[str] | None = None) -
             old = temporary.with_suffix(".old")
             os.replace(target, old)
             os.replace(temporary, target)
+            if marks is not None:
+                written = {path.name for path in target.iterdir()}
+                for path in old.iterdir():
+                    if path.name not in written and path.name not in stale:
+                        os.replace(path, target / path.name)
             shutil.rmtree(old)
         else:
             os.replace(temporary, target)

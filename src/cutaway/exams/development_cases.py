@@ -200,6 +200,10 @@ def grokking_case(
         if quick:
             recipe = replace(recipe, p=23, d_model=32, d_mlp=64, steps=400, every=50)
         checkpoints = train_modular_addition(_training(out, "grokking"), recipe, on=on)
+    if not (Path(checkpoints) / "recipe.json").is_file():
+        raise InputError(
+            f"{checkpoints} holds no run of grokking: recipe.json is missing. Without --checkpoints one is trained."
+        )
     recipe = GrokkingRecipe(**read_json(Path(checkpoints) / "recipe.json"))
     found = find_checkpoints(
         checkpoints, opener=lambda c: read_modular_addition(Path(c.source) / "model.safetensors"), every=every

@@ -32,7 +32,7 @@ def save_descriptions(described: Described, folder: str | Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with atomic_folder(Path(folder)) as path:
+    with atomic_folder(Path(folder), ("features.parquet",)) as path:
         schema_free = {name: _typed(pa, name, values) for name, values in described.features.items()}
         pq.write_table(pa.table(schema_free), path / "features.parquet", compression="zstd")
         names = ("feature", "band", "tokens", "activations", "place")

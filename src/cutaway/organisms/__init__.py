@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.files import refuse_foreign
 
 ORGANISMS = ("almanac", "almanac-1l", "ioi", "primer", "primer-textless")
 
@@ -52,6 +53,7 @@ def ship_organism(run: str | Path, folder: str | Path, *, checkpoints: int = 0) 
     from .almanac.card import ship
 
     run, folder = Path(run), Path(folder)
+    refuse_foreign(folder, "behaviours.json")
     if not (run / "config.json").is_file() or not (run / "log.jsonl").is_file():
         raise InputError(f"{run} holds no finished run; cutaway organism train makes one.")
     return [s.behaviour for s in ship(run, folder, checkpoints=checkpoints) if s.target and s.accuracy < s.target]
@@ -66,6 +68,7 @@ def _train_primer(name: str, out: Path, seed: int, threads: int, steps: int | No
     from .primer.ship import save_half
     from .primer.train import Recipe, train
 
+    refuse_foreign(out, "run", "model")
     torch.set_num_threads(threads or 1)
     changes = {} if steps is None else {"steps": steps}
     model = train(Recipe(seed=seed, textless=name != "primer", **changes), out / "run")

@@ -39,6 +39,8 @@ def classify(
     from cutaway.organisms.dictionary_studies import find_sae
 
     loaded = cw.load(model)
+    if loaded.tokenizer is None:
+        raise InputError(f"{loaded.name} has no tokenizer, so texts cannot be read for it.")
     texts, labels = _data(data, most, seed, text_column, label_column)
     other = None if shifted is None else _data(str(shifted), most, seed, text_column, label_column)
     if dictionary is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
 from cutaway.organisms.dictionaries import _suited, text_rows
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ def study_arms(
     import torch
 
     import cutaway as cw
-    from cutaway.features import DictionarySettings, TrainSettings, arm_study
+    from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, arm_study
 
+    if architecture not in ARCHITECTURES:
+        raise UnknownName("architecture of a dictionary", architecture, ARCHITECTURES)
     loaded = cw.load(model)
     points = list(at) or _first_and_last(loaded.facts.n_layers)
     learn, score = text_rows(loaded, text, rows=min(ARM_ROWS, 2 + tokens // 100), seed=seed, held_out_tokens=held_out)

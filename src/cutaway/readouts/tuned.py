@@ -23,6 +23,7 @@ from cutaway.model import Model
 
 SCHEMA = "cutaway.tuned-lens/1"
 TENSORS = "translators.safetensors"
+RUNNING = ("training.safetensors", "twin.training.safetensors")  # what a training that goes on leaves
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +92,7 @@ class TunedLens:
         """Write `config.json` and `translators.safetensors` (the twin's beside them), whole or not at all."""
         from safetensors.torch import save_file
 
-        with atomic_folder(folder, replaces=("training.safetensors", "twin.training.safetensors")) as temporary:
+        with atomic_folder(folder, (TENSORS, *RUNNING), stale=RUNNING) as temporary:
             tensors = self._tensors()
             if self.twin is not None:
                 tensors |= {f"twin.{name}": x for name, x in self.twin._tensors().items()}

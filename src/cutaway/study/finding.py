@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.core import atomic_folder, write_json, write_text
-from cutaway.study.manifest import claim_folder, seal
+from cutaway.core import write_json, write_text
+from cutaway.study.manifest import claim_folder, rewriting, seal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ def write_finding(
     """
     folder = claim_folder(folder, kind)
     body = result.to_json()
-    with atomic_folder(folder) as temporary:
+    with rewriting(folder) as temporary:
         write_json(temporary / "result.json", body)
         write_json(temporary / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body.get("evidence", [])})
         write_text(temporary / "result.txt", f"{result}\n")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cutaway import __version__
-from cutaway.core import InputError, content_hash, write_json
+from cutaway.core import InputError, atomic_folder, content_hash, write_json
 from cutaway.core.files import refuse_unwritable
 
 SCHEMA = "cutaway.study/1"
@@ -49,13 +51,16 @@ def read_manifest(folder: str | Path) -> Manifest:
     return manifest
 
 
-def claim_folder(folder: str | Path, kind: str) -> Path:
+def claim_folder(folder: str | Path, kind: str, *unfinished: str) -> Path:
     """Whether a study of `kind` may be written to `folder`: a new or empty folder, or an earlier study of that kind.
 
-    Anything else is somebody's and is refused (InputError).
+    unfinished: files that a killed run of this kind leaves, by which it is known before it has a manifest. Anything
+    else is somebody's and is refused (InputError).
     """
     folder = Path(folder)
     refuse_unwritable(folder)
+    if not (folder / "manifest.json").is_file() and any((folder / name).exists() for name in unfinished):
+        return folder
     if folder.is_dir() and any(folder.iterdir()):
         try:
             found = read_manifest(folder).kind
@@ -66,6 +71,15 @@ def claim_folder(folder: str | Path, kind: str) -> Path:
                 f"--out {folder} holds another kind of study ({found}); name another folder for this {kind}."
             )
     return folder
+
+
+@contextmanager
+def rewriting(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes the study `folder`. Of an earlier study, the files that its manifest lists
+    go; what the user put beside them stays."""
+    earlier = read_manifest(folder).files if (folder / "manifest.json").is_file() else {}
+    with atomic_folder(folder, ("manifest.json",), stale=[Path(name).parts[0] for name in earlier]) as temporary:
+        yield temporary
 
 
 def seal(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cutaway.core import atomic_folder, write_json, write_text
-from cutaway.study.manifest import OWN_FILES, claim_folder, seal
+from cutaway.core import write_json, write_text
+from cutaway.study.manifest import OWN_FILES, claim_folder, rewriting, seal
 
 if TYPE_CHECKING:
     from cutaway.graphs import AttributionGraph
@@ -30,7 +30,7 @@ def write_trace(
     Raises InputError where `folder` holds something else. A full disk or a kill leaves the earlier state.
     """
     folder = claim_folder(folder, "trace")
-    with atomic_folder(folder) as temporary:
+    with rewriting(folder) as temporary:
         graph.save(temporary, pt=pt)
         write_json(temporary / "features.json", graph.feature_cards(model))
         for name in OWN_FILES:

@@ -110,7 +110,7 @@ class Card:
     def write(self, folder: str | Path, enlarge: int = 2) -> Path:
         """card.json, card.txt, top.png (a row a quantile) and words.png, whole or not at all."""
         images = torch.cat([self.survey.pictures.images, self.survey.words.images])
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, ("card.json",)) as temporary:
             write_json(temporary / "card.json", self.to_json())
             (temporary / "card.txt").write_text(f"{self}\n", encoding="utf-8")
             to_png(sheet([[images[r] for r in rows] for _, rows in self.quantiles]), temporary / "top.png", enlarge)

@@ -45,7 +45,7 @@ def ship(out: Path, folder: Path, *, seed: int = 1, n: int = 1000, checkpoints: 
 
     recipe = Recipe(**_recipe_fields(out))
     model, tokenizer = load_half(out), _tokenizer()
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, ("behaviours.json",)) as temporary:
         _write_model(model, tokenizer, temporary, half=True)
         stored = load_half(temporary)
         scores = measure_behaviours(stored, tokenizer, seed=seed, n=n, names=behaviours_in(recipe.text))

@@ -33,12 +33,12 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def save(compiled: CompiledProgram, folder: str | Path) -> Path:
-    """Write the folder, whole or not at all; what was there is replaced. Works out the true edges first."""
+    """Write the folder, whole or not at all; an earlier one of ours is replaced. Works out the true edges first."""
     program, truth = compiled.program, compiled.truth
     tensors = {f"basis/{name}": variable.basis.contiguous() for name, variable in truth.variables.items()}
     for kind in ("exists", "structural", "causal"):
         tensors[f"edges/{kind}"] = getattr(truth.edges, kind).to(torch.uint8)
-    with atomic_folder(folder, replaces=()) as made:
+    with atomic_folder(folder, ("program.json",)) as made:
         save_model(compiled.model, compiled.tokenizer, made)
         write_json(made / "truth.json", truth.to_json(), indent=1)
         save_file(tensors, made / "truth.safetensors")

@@ -92,7 +92,7 @@ class Report:
 
     def save(self, folder: str | Path) -> Path:
         """A Hugging Face folder that `cutaway.load` opens, with the report beside it."""
-        with atomic_folder(folder, replaces=()) as made:
+        with atomic_folder(folder, ("siit.json",)) as made:
             save_model(self.trained.network.model, self.compiled.tokenizer, made)
             write_json(made / "siit.json", self.to_json(), indent=1)
         return Path(folder)
