@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -98,3 +101,22 @@ def test_a_format_that_cannot_hold_it_is_refused(trained, tmp_path):
     found = run("convert", folder / "both" / "resid_post.1-batchtopk", "--to", "sparsify", "--out", tmp_path / "s")
     assert "TopK" in str(found.exception) + found.output
     assert not (tmp_path / "s" / "cfg.json").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_from_shards_what_one_does(trained, tmp_path):
+    _, text, _ = trained
+    common = ["dictionary", "train", "-m", "almanac", "-t", str(text), "--at", "resid_post.0", "--features", "64",
+              "--l0", "4", "--tokens", "4096", "--shards", str(tmp_path / "kept"), "--json"]  # fmt: skip
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cutaway"]
+    done = subprocess.run(
+        [*torchrun, *common, "--split", "features", "--out", str(tmp_path / "two")], capture_output=True, text=True,
+        timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["dictionaries"][0]["name"] == "resid_post.0-batchtopk"  # printed once
+    kept = (tmp_path / "kept" / "shards.json").read_bytes()
+    assert CliRunner().invoke(app, [*common, "--out", str(tmp_path / "one")]).exit_code == 0
+    assert (tmp_path / "kept" / "shards.json").read_bytes() == kept  # read, not written again
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    assert (one.W_dec - two.W_dec).abs().max() < 1e-3

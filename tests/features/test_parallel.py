@@ -1,4 +1,5 @@
-"""Two processes train what one does: twenty steps in float64, one threshold over the whole batch, dead features too."""
+"""Two processes train what one does, each with a share of the batch or of the features: twenty steps in float64, dead
+features too; and the trainer itself, model, checkpoints and last phase."""
 
 from __future__ import annotations
 
@@ -9,18 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from features.tiny import tiny_llama
 from safetensors.torch import load_file, save_file
 
-from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows, processes
+from cutaway.core import InputError
+from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows, processes, train
 
 RUN = """
-import sys, torch
+import pathlib, sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
 from cutaway.features import processes
 from features import test_parallel
 with processes.launched():
-    test_parallel.{what}({out!r})
+    test_parallel.{what}(pathlib.Path({out!r}))
 """
 RULES = tuple(rule for rule in ARCHITECTURES if rule != "matching_pursuit")
 
@@ -54,6 +57,25 @@ def features_shared(out):
     kept(out, fit_rows(rows(), run, split="features"))
 
 
+def trained(out, split="batch"):
+    """The trainer itself: a model's stream, a cross-layer transcoder, its last phase, a checkpoint, an SAE beside."""
+    rows = torch.randint(1, 37, (60, 12), generator=torch.Generator().manual_seed(3), dtype=torch.int32)
+    clt = DictionarySettings(name="clt", features=24, l0=3, finetune=128, dead_after=100)
+    sae = settings("jumprelu").model_copy(update={"at": "z.1"})
+    run = TrainSettings(dictionaries=(clt, sae), tokens=512, batch=64, block=300, bf16=False)
+    folder = out.parent / f"{split}{processes.world()}"
+    made = train(tiny_llama(), rows, run, folder, split=split, checkpoint_steps=3, quiet=True)
+    if processes.is_main():
+        assert len((folder / "training" / "log.jsonl").read_text().splitlines()) == 1
+        held = {f"clt.{i}.{k}": v for i, layer in enumerate(made["clt"].layers) for k, v in layer.tensors().items()}
+        held |= {f"sae.{k}": v for k, v in made["jumprelu"].tensors().items()}
+        save_file({name: value.contiguous() for name, value in held.items()}, out)
+
+
+def trained_by_features(out):
+    trained(out, "features")
+
+
 def run(out, world, what):
     out.with_suffix(".py").write_text(RUN.format(tests=str(Path(__file__).parents[1]), out=str(out), what=what))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"] if world > 1 else []
@@ -78,3 +100,43 @@ def test_two_processes_end_where_one_does(tmp_path, what):
     # They moved, so that agreeing means something.
     start = fit_rows(rows(), TrainSettings(dictionaries=(settings("batchtopk"),), tokens=64, batch=64))["batchtopk"]
     assert (one["batchtopk.W_dec"] - start.W_dec).abs().max() > 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["trained", "trained_by_features"])
+def test_the_trainer_in_two_processes_makes_what_it_makes_in_one(tmp_path, what):
+    two = run(tmp_path / "two.safetensors", 2, what)
+    trained(tmp_path / "one.safetensors")
+    for name, value in load_file(tmp_path / "one.safetensors").items():
+        torch.testing.assert_close(two[name], value, rtol=2e-3, atol=2e-3, msg=name)  # float32: forwards of other rows
+
+
+class TestRefused:
+    @pytest.fixture(autouse=True)
+    def _two_processes(self, monkeypatch):
+        """As if a second were there, for what is refused before anything is told to it."""
+        monkeypatch.setattr(processes, "active", lambda: True)
+        monkeypatch.setattr(processes, "world", lambda: 2)
+        monkeypatch.setattr(processes, "rank", lambda: 0)
+
+    def one(self, split="batch", batch=64, **change):
+        held = settings("batchtopk").model_copy(update=change)
+        return fit_rows(rows(), TrainSettings(dictionaries=(held,), tokens=64, batch=batch), split=split)
+
+    def test_resampling_draws_from_the_whole_batch(self):
+        with pytest.raises(InputError, match="resampling"):
+            self.one(resample=9)
+
+    def test_a_batch_or_features_that_do_not_divide(self):
+        with pytest.raises(InputError, match=r"65.*does not divide over 2"):
+            self.one(batch=65)
+        with pytest.raises(InputError, match=r"features.*41.*does not divide over 2"):
+            self.one("features", features=41)
+
+    def test_matching_pursuit_keeps_its_features_together(self):
+        with pytest.raises(InputError, match="split the batch"):
+            self.one("features", activation="matching_pursuit")
+
+    def test_an_unknown_split(self):
+        with pytest.raises(InputError, match="batch or features"):
+            self.one("layers")

@@ -56,7 +56,15 @@ def train(
         None, "--out", "-o", help="Folder; a killed run goes on from there. Default: where `cutaway trace` finds it."
     ),
     seed: int = typer.Option(0, help="Seed of weights, order and (with --twin) of the twin."),
-    threads: int = typer.Option(0, help="CPU threads; 0 takes all."),
+    threads: int = typer.Option(0, min=0, help="CPU threads; 0 takes all."),
+    shards: Path | None = typer.Option(
+        None,
+        "--shards",
+        metavar="DIR",
+        help="With --at: keep the activations there and train from them; where they are already, the model is not run.",
+    ),
+    shards_dtype: str = typer.Option("bfloat16", help="How they are kept: float32, bfloat16 or int8."),
+    split: str = typer.Option("batch", help="Under torchrun, what each process takes a share of: batch or features."),
     as_json: bool = JSON,
 ) -> None:
     """Train transcoders for every MLP of a model, or SAEs at points, then report how well they stand in for it.
@@ -64,6 +72,8 @@ def train(
     Example:  cutaway dictionary train --model ./checkpoint --text stories.jsonl
 
     Example:  cutaway dictionary train --model almanac --at resid_post.2 --architecture topk --l0 16
+
+    Example:  torchrun --nproc-per-node 2 -m cutaway dictionary train --model almanac --at resid_post.2 --out sae
     """
     from cutaway.organisms.dictionaries import train_dictionaries
 
@@ -80,7 +90,12 @@ def train(
         out=out,
         seed=seed,
         threads=threads,
+        shards=shards,
+        shards_dtype=shards_dtype,  # type: ignore[arg-type]  # both are checked where they are used
+        split=split,  # type: ignore[arg-type]
     )
+    if not report["dictionaries"]:  # not the first process of torchrun
+        return
     if as_json:
         print_json("cutaway.dictionaries/1", report)
         return

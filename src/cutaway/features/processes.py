@@ -38,16 +38,19 @@ def is_main() -> bool:
 
 
 @contextmanager
-def launched() -> Iterator[None]:
-    """Within it the processes that torchrun started are one group (NCCL with CUDA, else gloo); alone, nothing is."""
+def launched() -> Iterator[bool]:
+    """Within it the processes that torchrun started are one group (NCCL with CUDA, else gloo); alone, nothing is.
+
+    Gives whether this is the one that writes: what it does behind the block, it does alone.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield
+        yield is_main()
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield
+        yield is_main()
     finally:
         dist.destroy_process_group()
 

@@ -7,14 +7,15 @@
 
 and back: dL/da = W_dec[f] . g_t, dW_dec[f] = sum_t a_tf g_t, dW_enc[f] = sum_t (dL/da)_tf x_t, each over the pairs.
 Products with a sparse left factor are `embedding_bag` (one bag a row), those that fill a sparse pattern are
-`sampled_addmm`. Cost a pair: 2 d multiply-adds forward, 4 d backward; dense training pays F / k times as much.
+`sampled_addmm`; on CUDA, with Triton installed, both are kernels (triton_kernels.py). Cost a pair: 2 d multiply-adds
+forward, 4 d backward; dense training pays F / k times as much.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, cast
 
 import torch
@@ -162,6 +163,8 @@ def feature_sums(values: Tensor, active: Active) -> Tensor:
 @torch.no_grad()
 def sampled(left: Tensor, right: Tensor, active: Active) -> Tensor:
     """left[t] . right[f] at the pairs: [n, m], [F, m] -> [nnz]."""
+    if (kernels := _kernels(left)) is not None:
+        return cast(Tensor, kernels.sampled(left, right, active.tokens, active.features))
     if left.device.type in ("cpu", "cuda") and len(active):
         pattern = _csr(active, left)
         filled: Tensor = torch.sparse.sampled_addmm(pattern, left.contiguous(), right.t(), beta=0.0)
@@ -177,9 +180,25 @@ def _bags(index: Tensor, offsets: Tensor, weights: Tensor, table: Tensor) -> Ten
     """out[i] = sum over j in offsets[i] : offsets[i + 1] of weights[j] table[index[j]]."""
     if index.numel() == 0:
         return table.new_zeros(offsets.shape[0] - 1, table.shape[1])
+    if (kernels := _kernels(table)) is not None:
+        return cast(Tensor, kernels.bags(index, offsets, weights, table))
     return torch.nn.functional.embedding_bag(
         index, table.contiguous(), offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
+
+
+def _kernels(x: Tensor) -> Any:
+    """The Triton kernels where x lies on CUDA and Triton is installed; else None."""
+    return _triton() if x.is_cuda else None
+
+
+@cache
+def _triton() -> Any:
+    try:
+        from cutaway.features import triton_kernels
+    except ImportError:
+        return None
+    return triton_kernels
 
 
 def _csr(active: Active, like: Tensor) -> Tensor:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.files import refuse_foreign
 from cutaway.core.registry import NULL, trained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cutaway.features import SAE, Report, SAEReport, TrainSettings
+    from cutaway.features import SAE, Report, SAEReport, Transcoders
+    from cutaway.features.parallel import Split
     from cutaway.features.replacement import Task
+    from cutaway.features.shards import Shards, Stored
     from cutaway.model import Model
 
 OWN_TEXT = ("almanac", "almanac-1l")  # models whose text this project makes
@@ -67,6 +70,9 @@ def train_dictionaries(
     out: str | Path | None = None,
     seed: int = 0,
     threads: int = 0,
+    shards: str | Path | None = None,
+    shards_dtype: Stored = "bfloat16",
+    split: Split = "batch",
 ) -> dict[str, Any]:
     """Train transcoders for every MLP of `model`, or SAEs at the points `at`, and judge them on rows kept apart.
 
@@ -74,12 +80,15 @@ def train_dictionaries(
     text: .txt or .jsonl files; a shipped model has text of its own. A twentieth of the rows is held out. features, l0,
     tokens: the recipe's where None; a shipped model's recipe makes what ships. twin: on the re-randomised model, the
     null. out: one dictionary's folder, or with several kinds their parent; by default the user's cache, where
-    `cutaway trace` looks. Raises InputError for wrong kinds, text or folders.
+    `cutaway trace` looks. shards: a folder of activations at `at`, written there first unless they are, and trained on
+    instead of the model. Under torchrun every process calls this (`split`: features/parallel.py); all but the first get
+    an empty report. Raises InputError for wrong kinds, text or folders.
     """
     import torch
 
     import cutaway as cw
     from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, Transcoders, package, train
+    from cutaway.features.processes import launched
 
     if unknown := [name for name in architectures if name not in ARCHITECTURES]:
         raise UnknownName("architecture of a dictionary", unknown[0], ARCHITECTURES)
@@ -88,6 +97,10 @@ def train_dictionaries(
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"a dictionary of kind {kind!r} is unknown; there are: {', '.join(KINDS)}.")
+    if l0 is not None and features is not None and l0 > features:
+        raise InputError(f"{l0} active features a token were asked for, of {features} in all.")
+    if out is not None:
+        refuse_foreign(out, "training")
     if threads:
         torch.set_num_threads(threads)
     ending = NULL if twin else ""
@@ -138,13 +151,20 @@ def train_dictionaries(
         if out is None and len(wanted) > 1:
             raise InputError("several SAEs are written to a folder of their run: name it with --out DIR.")
         folder = Path(out) if out is not None else sae_folder(fingerprint) / settings.dictionaries[0].name
-        return _train_saes(model, loaded, rows, held_out, settings, folder, twin)
+        with launched() as main:
+            data = rows if shards is None else _kept(loaded, rows, at, budget, shards, shards_dtype, seed)
+            made = train(loaded, data, settings, out=folder, split=split)
+        entries = _judged_saes(loaded, made, rows, held_out) if main else []
+        return {"model": model, "twin": twin, "tokens": budget, "dictionaries": entries}
+    if shards is not None:
+        raise InputError("shards hold activations at points: name them with --at POINT (transcoders take no shards).")
     if out is None:
         # One dictionary is written to the folder itself, several each to a folder of its name.
         out = trained_folder(fingerprint) if len(kinds) > 1 else trained_folder(fingerprint) / f"{kinds[0]}{ending}"
-    made = train(loaded, rows, settings, out=out)
+    with launched() as main:
+        sets = train(loaded, rows, settings, out=out, split=split)
     entries = []
-    for name, dictionary in made.items():
+    for name, dictionary in sets.items() if main else ():
         assert isinstance(dictionary, Transcoders)
         folder = str(dictionary.folder)
         _, report = package(
@@ -170,19 +190,36 @@ def sae_name(point: str, architecture: str) -> str:
     return f"{point.replace('/', '-')}-{architecture}"
 
 
-def _train_saes(
-    name: str, model: Model, rows: Any, held_out: Any, settings: TrainSettings, out: Path, twin: bool
-) -> dict[str, Any]:
-    from cutaway.features import SAE, evaluate_sae, train
+def _kept(
+    model: Model, rows: Tensor, points: Sequence[str], tokens: int, folder: str | Path, dtype: Stored, seed: int
+) -> Shards:  # fmt: skip
+    """The shards of a folder, written first (by one process, of as much text as has so many tokens) where they are not
+    all there."""
+    from cutaway.core import read_json
+    from cutaway.features.processes import on_main
+    from cutaway.features.shards import INDEX, open_shards, write_shards
+
+    index = Path(folder) / INDEX
+    if not (index.is_file() and read_json(index).get("finished")):
+        each = int((rows >= 0).sum()) / len(rows)
+        rows = rows[: max(1, -(-tokens // int(each)))]
+        on_main(lambda: len(write_shards(model, rows, points, folder, dtype=dtype, seed=seed)))
+    return open_shards(folder)
+
+
+def _judged_saes(
+    model: Model, made: Mapping[str, Transcoders | SAE], rows: Tensor, held_out: Tensor
+) -> list[dict[str, Any]]:  # fmt: skip
+    from cutaway.features import SAE, evaluate_sae
 
     entries = []
-    for own, dictionary in train(model, rows, settings, out=out).items():
+    for name, dictionary in made.items():
         if isinstance(dictionary, SAE) and dictionary.folder is not None:
             report = evaluate_sae(model, dictionary, held_out, fit_rows=rows[:200])
             dictionary.with_(metrics=report.to_json()).save(dictionary.folder)
             told = {"report": report.to_json(), "text": str(report)}
-            entries.append({"name": own, "folder": str(dictionary.folder), **told})
-    return {"model": name, "twin": twin, "tokens": settings.tokens, "dictionaries": entries}
+            entries.append({"name": name, "folder": str(dictionary.folder), **told})
+    return entries
 
 
 def _evaluate_sae(model: Model, sae: SAE, held_out: Any, seed: int) -> SAEReport:

@@ -142,7 +142,7 @@ def firing_levels(at: At, x: Tensor) -> Tensor:
     s, some = at.settings, x[:_BEGIN_ROWS]
     share = min(0.5, (s.l0_start or 3 * s.l0) / s.features)
     rank = max(1, min(len(some), round((1 - share) * len(some))))
-    parts = at.weight("W_enc").split(_BEGIN_FEATURES)
+    parts = torch.split(at.weight("W_enc"), _BEGIN_FEATURES)
     return torch.cat([(some @ rows.T).kthvalue(rank, dim=0).values for rows in parts])
 
 
