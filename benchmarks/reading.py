@@ -1,20 +1,24 @@
 """The cost of looking: time and memory of one forward in which something is read, beside the plain forward and peers.
 
     python benchmarks/reading.py
-    python benchmarks/reading.py --transformer-lens TL/bin/python --nnsight NN/bin/python --pyvene PV/bin/python
+    python benchmarks/reading.py --markdown --transformer-lens TL/bin/python --nnsight NN/bin/python \\
+        --pyvene PV/bin/python
 
 GPT-2's architecture with random weights, one prompt of random tokens: 4 layers of d 128 with 16 tokens (almost all
 overhead), 12 layers of d 768 with 64 tokens, and with 1,024. What is read, at every layer: nothing, the residual stream
 after each block, heads' outputs (z), neurons, all three; attention patterns at every layer, and at one; and of long
 texts the residual stream reduced to its last position.
 
-`ms`: median over repeats in which the contestants take turns, each in a process of its own; `times_hf`: median of each
-repeat's own pair with Hugging Face's plain SDPA forward (all logits computed in both, no gradients), `cpu_times_hf` the
-same of time on the processor, which other work beside disturbs less (with --threads 1). `peak_mib`: the
-most bytes of tensors alive at once during one call beyond those before it, counted with the same counter in every
-process (torch's dispatch mode), so it does not depend on the allocator; logits included. Peers read what has the same
-name in them: TransformerLens' `run_with_cache(names_filter=…)` and, as `everything`, without a filter; nnsight's
-`.save()` in one trace; pyvene's collect interventions on block outputs (it has no z, and its patterns are not tried).
+`ms`: median over repeats in which the contestants take turns, each in a process of its own; `times_hf`: median of
+each repeat's own pair with Hugging Face's plain SDPA forward (all logits computed in both, no gradients),
+`cpu_times_hf` the same of time on the processor, which other work beside disturbs less (with --threads 1).
+`peak_mib`: the most bytes of tensors alive at once during one call beyond those before it, counted with the same
+counter in every process (torch's dispatch mode), so it does not depend on the allocator; logits included. Peers read
+what has the same name in them: TransformerLens' `run_with_cache(names_filter=…)` and, as `everything`, without a
+filter; nnsight's `.save()` in one trace; pyvene's collect interventions on block outputs and neurons (collecting at a
+module's input, where z is, raises in it). "torch's kernels" is ours without the faster matrix product
+(`model.kernels.on = False`): what looking costs where both sides compute alike. A contestant that takes longer than
+--limit seconds for an answer is ended.
 """
 
 from __future__ import annotations
@@ -28,8 +32,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contestant import Contestant
+from contestant import Contestant, table
 
+HUGGING_FACE = "Hugging Face"
 COMMON = r"""
 import json, sys, time, warnings, weakref
 warnings.filterwarnings("ignore")
@@ -73,7 +78,8 @@ def serve(jobs):
             answer = {"peak_mib": count.peak / 2**20}
             del held
         else:
-            job()
+            if asked["warm"]:
+                job()
             begun, cpu = time.perf_counter(), time.process_time()
             for _ in range(asked["times"]):
                 job()
@@ -95,6 +101,7 @@ OURS = (
     + r"""
 import cutaway as cw
 model = cw.load(case + "/model")
+model.kernels.on = sys.argv[3] == "ours"
 middle = model.facts.n_layers // 2
 serve({
     "nothing": lambda: model.run(ids),
@@ -211,38 +218,61 @@ def make_case(folder: Path, layers: int, d: int, heads: int, tokens: int, vocabu
 
 
 def measure(contestants: dict[str, Contestant], repeats: int, times: int) -> list[dict]:
-    plain = contestants["Hugging Face"]
+    plain = contestants[HUGGING_FACE]
     rows = []
     for job in dict.fromkeys(job for contestant in contestants.values() for job in contestant.ready["jobs"]):
         who = {name: c for name, c in contestants.items() if job in c.ready["jobs"] and c is not plain}
         taken: dict[str, list[dict]] = {name: [] for name in who}
         base = []
-        for _ in range(repeats):
-            base.append(plain.ask(job="nothing", times=times, memory=False))
+        for turn in range(repeats):
+            ask = {"times": times, "memory": False, "warm": turn == 0 or times > 1}
+            base.append(plain.ask(job="nothing", **ask))
             for name, contestant in who.items():
-                taken[name].append(contestant.ask(job=job, times=times, memory=False))
+                if (found := contestant.try_ask(job=job, **ask)) is not None:
+                    taken[name].append(found)
         for name, contestant in who.items():
-            rows.append(
-                {
-                    "read": job,
-                    "who": name,
-                    "ms": round(1e3 * statistics.median(t["seconds"] for t in taken[name]), 3),
-                    "times_hf": ratio(taken[name], base, "seconds"),
-                    "cpu_times_hf": ratio(taken[name], base, "cpu"),
-                    "peak_mib": round(contestant.ask(job=job, times=1, memory=True)["peak_mib"], 2),
-                }
-            )
+            rows.append({"read": job, "who": name, **row(contestant, job, taken[name], base)})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if job == "nothing":
-            peak = round(plain.ask(job=job, times=1, memory=True)["peak_mib"], 2)
+            peak = round(plain.ask(job=job, times=1, memory=True, warm=True)["peak_mib"], 2)
             ms = round(1e3 * statistics.median(b["seconds"] for b in base), 3)
-            rows.append({"read": job, "who": "Hugging Face", "ms": ms, "peak_mib": peak})
+            rows.append({"read": job, "who": HUGGING_FACE, "ms": ms, "times_hf": 1.0, "peak_mib": peak})
     return rows
+
+
+def row(contestant: Contestant, job: str, taken: list[dict], base: list[dict]) -> dict:
+    """Time beside the plain forward's, and memory; {"out": why} for one that was ended."""
+    memory = contestant.try_ask(job=job, times=1, memory=True, warm=True)
+    if memory is None or len(taken) < len(base):
+        return {"out": contestant.out}
+    return {
+        "ms": round(1e3 * statistics.median(t["seconds"] for t in taken), 3),
+        "times_hf": ratio(taken, base, "seconds"),
+        "cpu_times_hf": ratio(taken, base, "cpu"),
+        "peak_mib": round(memory["peak_mib"], 2),
+    }
 
 
 def ratio(mine: list[dict], base: list[dict], what: str) -> float:
     """The median of each repeat's own ratio."""
     return round(statistics.median(m[what] / b[what] for m, b in zip(mine, base)), 3)
+
+
+def markdown(report: dict) -> str:
+    """The tables of docs/performance.md: for each size time over Hugging Face's, and the peak in MiB."""
+    parts = [report["machine"]]
+    for size, rows in report["sizes"].items():
+        who = list(dict.fromkeys(row["who"] for row in rows if row["who"] != HUGGING_FACE))
+        found = {(row["read"], row["who"]): row for row in rows}
+        plain = found["nothing", HUGGING_FACE]
+        for title, key, form in (("time", "times_hf", "{:.2f}"), ("peak MiB", "peak_mib", "{:.1f}")):
+            lines = [[f"read at every layer ({title})", *who]]
+            for read in dict.fromkeys(row["read"] for row in rows):
+                line = [found.get((read, name), {"out": "–"}) for name in who]
+                lines.append([read, *(form.format(r[key]) if key in r else r["out"] for r in line)])
+            parts.append(f"{size}: the plain forward takes {plain['ms']:.4g} ms, {plain['peak_mib']:.1f} MiB")
+            parts.append(table(lines))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -251,36 +281,41 @@ def main() -> None:
     parser.add_argument("--nnsight", help="python of an environment with nnsight 0.8")
     parser.add_argument("--pyvene", help="python of an environment with pyvene 0.1")
     parser.add_argument("--sizes", nargs="+", type=int, default=[0, 1, 2], choices=[0, 1, 2])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", nargs=3, type=int, default=[9, 5, 3], help="of each size")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=120, help="seconds that a contestant may take for one answer")
+    parser.add_argument("--markdown", action="store_true", help="print tables in place of JSON")
     args = parser.parse_args()
-    peers = {
-        "TransformerLens": (args.transformer_lens, TRANSFORMER_LENS),
-        "nnsight": (args.nnsight, NNSIGHT),
-        "pyvene": (args.pyvene, PYVENE),
-    }
     report: dict = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start, "
-        f"{args.threads} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start",
         "sizes": {},
     }
     for number in args.sizes:
         name, size = list(SIZES.items())[number]
         with tempfile.TemporaryDirectory() as folder:
             make_case(Path(folder), *size)
-            threads = str(1 if size[1] < 256 else args.threads)
-            common = (folder, threads)
+            threads = 1 if size[1] < 256 else args.threads
             contestants = {
-                "Hugging Face": Contestant(sys.executable, HF, *common),
-                "cutaway": Contestant(sys.executable, OURS, *common),
+                who: Contestant(python, code, folder, str(threads), *more, limit=args.limit)
+                for who, (python, code, *more) in players(args).items()
+                if python
             }
-            for peer, (python, code) in peers.items():
-                if python:
-                    contestants[peer] = Contestant(python, code, *common)
-            report["sizes"][f"{name}, {threads} threads"] = measure(contestants, args.repeats, (200, 5, 1)[number])
+            named = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+            report["sizes"][named] = measure(contestants, args.repeats[number], (200, 4, 1)[number])
             for contestant in contestants.values():
                 contestant.end()
-    print(json.dumps(report, indent=2))
+    print(markdown(report) if args.markdown else json.dumps(report, indent=2))
+
+
+def players(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    return {
+        HUGGING_FACE: (sys.executable, HF),
+        "cutaway": (sys.executable, OURS, "ours"),
+        "cutaway, torch's kernels": (sys.executable, OURS, "torch"),
+        "TransformerLens": (args.transformer_lens, TRANSFORMER_LENS),
+        "nnsight": (args.nnsight, NNSIGHT),
+        "pyvene": (args.pyvene, PYVENE),
+    }
 
 
 if __name__ == "__main__":

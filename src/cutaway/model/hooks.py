@@ -6,7 +6,6 @@ At a place the order is: stored or detached values, interventions in list order,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +36,10 @@ class Station:
     shifted: bool = False  # a resid_mid before it moved, and so must this output
     held: list[tuple[Site, Tensor | None]] = field(default_factory=list)  # frozen: at a value, or without gradient
     sources: list[Site] = field(default_factory=list)  # what an intervention elsewhere is computed from
+
+    @property
+    def only_read(self) -> bool:
+        return not (self.ops or self.leaves or self.shifted or self.held or self.sources)
 
 
 class _Stop(Exception):
@@ -100,7 +103,9 @@ class Forward:
 
     def _at(self, module: nn.Module, key: str) -> Station:
         key = "output:0" if key == "output" else key
-        return self._stations.setdefault((id(module), key), Station(module, key))
+        if (found := self._stations.get((id(module), key))) is None:
+            found = self._stations[id(module), key] = Station(module, key)
+        return found
 
     # ---- running
 
@@ -159,26 +164,35 @@ class Forward:
 
     def run(self, call: Callable[[], Any]) -> Any:
         """The module's output, or None where the forward stopped early."""
+        hooked = []
         for station in self._stations.values():
             if station.via.startswith("attention"):
                 self._tap(station.module)
-        with ExitStack() as stack:
-            # A norm's own arithmetic comes before what is read from or done to its output.
-            for station in sorted(self._stations.values(), key=lambda s: s.via != "norm"):
-                if not station.via.startswith("attention"):
-                    stack.callback(self._hook(station).remove)
+            else:
+                hooked.append(station)
+        # A norm's own arithmetic comes before what is read from or done to its output.
+        hooked.sort(key=lambda station: station.via != "norm")
+        handles = []
+        try:
+            for station in hooked:
+                handles.append(self._hook(station))
             if self.stop is not None:
-                stack.callback(self.stop.register_forward_hook(_stop).remove)
-            stack.enter_context(tapped(self.taps, self.configs))
-            try:
+                handles.append(self.stop.register_forward_hook(_stop))
+            if not self.taps:
                 return call()
-            except _Stop:
-                return None
+            with tapped(self.taps, self.configs):
+                return call()
+        except _Stop:
+            return None
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _hook(self, station: Station) -> Any:
         if station.via == "norm":
             return station.module.register_forward_hook(lambda m, args, out: self._norm(station, args[0], out))
         element = int(station.via.partition(":")[2] or 0)
+        only_read = station.only_read and not self.compare
         if station.via.startswith("input"):
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -202,6 +216,10 @@ class Forward:
                     self.errors |= {site.address: reason for site in station.reads}
                     return None
                 raise InputError(f"{reason}, and cannot be read.")
+            if only_read:  # the usual case, kept short: a small model's forward is a millisecond
+                for site in station.reads:
+                    self._keep(site, site.take(raw, self.batch))
+                return None
             new = self._visit(station, raw)
             if new is raw:
                 return None
@@ -290,7 +308,7 @@ class Forward:
 
     def _keep(self, site: Site, x: Tensor) -> None:
         x = self.leaves.get(site.address, x)
-        x = x if self.keep_graph else x.detach()
+        x = x.detach() if x.requires_grad and not self.keep_graph else x
         if (small := self.reduced.get(site.address)) is not None:
             x = small(x, site, self.layout)
             self.read[site.address] = x if small.to is None else small.stored(site.address, x)

@@ -18,7 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Multiply-adds of a product below which oneDNN's set-up (8 microseconds) costs more than it saves.
+Swap = tuple[dict[str, Any], Callable[..., Tensor]]
+"""A module's own attributes, and what becomes its `forward` among them."""
+
+# Multiply-adds of a product below which oneDNN's set-up (8 microseconds) costs more than it saves. A forward that has
+# none above it is equal to Hugging Face's own to the bit.
 WORTH = 2_000_000
 
 
@@ -29,29 +33,33 @@ class Kernels:
     """
 
     def __init__(self, root: nn.Module) -> None:
-        self.swaps: list[tuple[dict[str, Any], Callable[..., Tensor]]] = []
-        self.largest = 0  # weight of a product, in entries
         self.on = True
-        if not _available():
-            return
+        self.activations: list[Swap] = []
+        self.products: list[tuple[int, Swap]] = []  # with the number of the weight's entries
+        if any(getattr(m, "_compiled_call_impl", None) is not None or hasattr(m, "_orig_mod") for m in root.modules()):
+            return  # compiled: its graph is its own
         for module in root.modules():
-            if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-                self.swaps = []  # compiled: its graph is its own
-                return
-            if (forward := _faster(module)) is not None and "forward" not in vars(module):
-                self.swaps.append((vars(module), forward))
-                self.largest = max(self.largest, _size(module))
+            own = vars(module)
+            if "forward" in own:  # another library's
+                continue
+            if (forward := _activation(module)) is not None:
+                self.activations.append((own, forward))
+            elif (product := _product_of(module)) is not None and _available():
+                self.products.append((module.weight.numel(), (own, product)))  # type: ignore[operator]
+
+    def chosen(self, tokens: int) -> list[Swap]:
+        """The products worth it in a forward of so many tokens, and activations with them; nothing under autograd."""
+        if not self.on or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return []
+        products = [swap for size, swap in self.products if tokens * size >= WORTH]
+        return products + self.activations if products else []
 
     @contextmanager
     def during(self, tokens: int) -> Iterator[None]:
-        """Inside, the modules use them: if `tokens` are enough for it, and autograd is off."""
-        enough = self.on and self.swaps and tokens * self.largest >= WORTH
-        if not enough or torch.is_grad_enabled() or _autocast():
-            yield
-            return
+        """Inside, the modules use them, as far as a forward of `tokens` is worth it."""
         put = []
         try:
-            for own, forward in self.swaps:
+            for own, forward in self.chosen(tokens):
                 if "forward" not in own:  # a run within a run has them already
                     own["forward"] = forward
                     put.append(own)
@@ -61,21 +69,27 @@ class Kernels:
                 del own["forward"]
 
 
-def _faster(module: nn.Module) -> Callable[..., Tensor] | None:
+def _activation(module: nn.Module) -> Callable[..., Tensor] | None:
     kind = type(module)
-    if kind is nn.Linear:
-        return partial(_linear, module, False)
-    if kind.__module__.startswith("transformers."):
-        if kind.__name__ == "Conv1D":
-            return partial(_linear, module, True)
-        # 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
-        if kind.__name__ in ("NewGELUActivation", "FastGELUActivation"):
-            return partial(F.gelu, approximate="tanh")
+    # 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+    if kind.__module__ == "transformers.activations" and kind.__name__ in ("NewGELUActivation", "FastGELUActivation"):
+        return partial(F.gelu, approximate="tanh")
     return None
 
 
+def _product_of(module: nn.Module) -> Callable[..., Tensor] | None:
+    """y = x W^T + b, W [out, in], by the other kernel; GPT-2's Conv1D holds W^T."""
+    kind = type(module)
+    transposed = kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
+    if kind is not nn.Linear and not transposed:
+        return None
+    weight = module.weight
+    if type(weight) is not nn.Parameter or weight.dtype is not torch.float32 or not weight.is_cpu:
+        return None
+    return partial(_linear, module, transposed)
+
+
 def _linear(module: Any, transposed: bool, x: Tensor) -> Tensor:
-    """y = x W^T + b, W [out, in]; GPT-2's Conv1D holds W^T."""
     weight, bias = module.weight, module.bias
     plain = (
         type(weight) is nn.Parameter and weight.dtype is torch.float32 and x.dtype is torch.float32 and x.is_cpu
@@ -91,16 +105,6 @@ def _linear(module: Any, transposed: bool, x: Tensor) -> Tensor:
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
-
-
-def _size(module: nn.Module) -> int:
-    weight = getattr(module, "weight", None)
-    plain = isinstance(weight, Tensor) and weight.is_cpu and weight.dtype is torch.float32
-    return weight.numel() if plain else 0  # type: ignore[union-attr]
-
-
-def _autocast() -> bool:
-    return bool(torch.is_autocast_enabled("cpu"))
 
 
 @cache

@@ -55,8 +55,20 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        first = next(iter(self.hf.parameters()), None)
-        return torch.device("cpu") if first is None else first.device
+        if self._first is None:
+            return torch.device("cpu")
+        parameters, name = self._first
+        found: torch.device = parameters[name].device
+        return found
+
+    @cached_property
+    def _first(self) -> tuple[dict[str, Any], str] | None:
+        """Where the first parameter is kept: walking to it costs more than all else that a small run adds."""
+        for module in self.hf.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    return module._parameters, name
+        return None
 
     @cached_property
     def fingerprint(self) -> str:
