@@ -107,9 +107,9 @@ class GraphYield:
 def graph_yield(
     model: Model, dictionary: Any, rows: Any, n_prompts: int = 100, *, seed: int = 0, null: Any = None, name: str = ""
 ) -> GraphYield:
-    """Trace pieces of `rows` (token ids [row, position]) and count which pass. `null` is a dictionary that was trained on
-    the twin, which is drawn again by the seed that its training records. Raises InputError: rows shorter than a piece.
-    """
+    """Trace pieces of `rows` (token ids [row, position]) and count which pass. `null` is a dictionary that was
+    trained on the twin, which is drawn again by the seed that its training records. Raises InputError: rows shorter
+    than a piece. """
     from cutaway.evidence import rerandomise
 
     pieces = _pieces(np.asarray(rows), n_prompts, seed)
