@@ -1,8 +1,12 @@
-"""The verbs, in the order in which one meets them."""
+"""The verbs, by what one wants to do, in the order in which one meets them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from cutaway import __version__
 from cutaway.cli import (
@@ -32,7 +36,60 @@ from cutaway.cli import (
     visualise,
 )
 
+# Heading -> verb -> (what runs, one line of help).
+VERBS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
+    "Begin": {
+        "models": (models.models, "Models that ship; which points a model of yours has."),
+        "tasks": (tasks.tasks, "Tasks, their items, how well a model does them."),
+        "trace": (trace.trace, "What a model did on one prompt, tested."),
+        "view": (view.view, "Open what any verb wrote, in the browser."),
+    },
+    "Read": {
+        "lens": (lens.lens, "What each layer would say next."),
+        "heads": (heads.heads, "What each attention head looks at."),
+        "probe": (probe.probe, "What can be read from each layer."),
+        "patchscope": (patchscope.patchscope, "What a state says, put into another prompt."),
+    },
+    "Change": {
+        "sweep": (sweep.sweep, "Which parts carry a behaviour: each by itself."),
+        "circuit": (circuit.circuit, "Which heads and edges carry a task."),
+        "repair": (repair.repair, "What makes up for a head taken away."),
+        "steer": (steer.steer, "Push a model along a direction."),
+        "function-vector": (function_vector.function_vector, "Add what heads write after examples."),
+        "align": (align.align, "Does a network run this algorithm?"),
+    },
+    "Dictionaries of features": {
+        "dictionary": (dictionary.app, "Train, judge, describe, search, convert them."),
+        "classify": (classify.classify, "Classify texts from features, and from less."),
+    },
+    "Training": {
+        "develop": (develop.develop, "What was learnt when."),
+    },
+    "Pictures": {
+        "neurons": (neurons.neurons, "What neurons of a vision model stand for."),
+        "visualise": (visualise.visualise, "Make pictures that drive a neuron."),
+        "attack": (attack.attack, "Write words on pictures; what a model says."),
+    },
+    "Exact truth, and learning": {
+        "exam": (exam.exam, "A room's methods beside exact truth."),
+        "toy": (toy.toy, "Subjects whose truth is exact, checked."),
+        "exercise": (exercise.exercise, "Functions to write oneself, marked."),
+        "organism": (organism.app, "Make the shipped models again from a seed."),
+    },
+}
+
+
+class _Grouped(TyperGroup):
+    """`--help` with the verbs under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for heading, verbs in VERBS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:<15}", about) for name, (_, about) in verbs.items()])
+
+
 app = typer.Typer(
+    cls=_Grouped,
     help="Open a neural network, see what it did to produce its output, and how far to believe what you see.",
     epilog='Start with:  cutaway trace "36 + 59 =" --open',
     no_args_is_help=True,
@@ -58,27 +115,9 @@ def _root(
     del version, debug
 
 
-app.command("trace", short_help="Show what a model did, and test it.")(trace.trace)
-app.command("view")(view.view)
-app.command("lens", short_help="What each layer would say next.")(lens.lens)
-app.command("sweep", short_help="Which parts carry a behaviour: change each by itself.")(sweep.sweep)
-app.command("heads", short_help="What each attention head looks at.")(heads.heads)
-app.command("patchscope", short_help="What a state says, put into another prompt.")(patchscope.patchscope)
-app.command("probe", short_help="What can be read from each layer.")(probe.probe)
-app.command("steer", short_help="Push a model along a direction.")(steer.steer)
-app.command("repair", short_help="What makes up for a head that is taken away.")(repair.repair)
-app.command("function-vector", short_help="Add what heads write after examples.")(function_vector.function_vector)
-app.command("circuit", short_help="Which heads and edges carry a task.")(circuit.circuit)
-app.command("neurons", short_help="What neurons of a vision model stand for.")(neurons.neurons)
-app.command("visualise", short_help="Make pictures that drive a neuron.")(visualise.visualise)
-app.command("attack", short_help="Write words on pictures, and see what a model says.")(attack.attack)
-app.command("align", short_help="Does a network run this algorithm?")(align.align)
-app.command("develop", short_help="Follow a model through its training.")(develop.develop)
-app.command("models", short_help="List the models that ship.")(models.models)
-app.command("tasks", short_help="List the tasks, show one for a model, say how well it does.")(tasks.tasks)
-app.add_typer(dictionary.app, name="dictionary")
-app.command("classify", short_help="Classify texts from features, and from simpler things.")(classify.classify)
-app.add_typer(organism.app, name="organism")
-app.command("exam")(exam.exam)
-app.command("toy", short_help="Make subjects whose truth is exact, and check them.")(toy.toy)
-app.command("exercise", short_help="Functions to write oneself, marked.")(exercise.exercise)
+for _verbs in VERBS.values():
+    for _name, (_run, _about) in _verbs.items():
+        if isinstance(_run, typer.Typer):
+            app.add_typer(_run, name=_name, short_help=_about)
+        else:
+            app.command(_name, short_help=_about)(_run)
