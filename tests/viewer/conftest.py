@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.viewer.hand_made import write_hand_made
 from tests.viewer.real_study import write_study
 from tests.viewer.sample_study import Sizes, write_sample
 
@@ -75,6 +76,14 @@ class Running:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small result of each room that has a page, of the shipped model; no test writes to it."""
     return write_study(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The results made by hand, served."""
+    running = Running(write_hand_made(tmp_path_factory.mktemp("made")))
+    yield running
+    running.stop()
 
 
 @pytest.fixture

@@ -7,33 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import write_json
+from tests.viewer.hand_made_tables import TABLES, estimate, evidence
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-
-def estimate(name: str, value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    interval = None if low is None else {"low": low, "high": high, "level": 0.95, "method": "Wilson"}
-    return {"name": name, "value": value, "interval": interval, "n": 40, "unit": "", "note": ""}
-
-
-def evidence(claim: str) -> dict[str, Any]:
-    return {
-        "claim": claim,
-        "effect": estimate("effect", 0.9, 0.8, 0.95),
-        "how": "by hand",
-        "seeds": [0],
-        "settings": {},
-        "nulls": [{"estimate": estimate("the null", 0.5, 0.4, 0.6), "difference": None}],
-        "baselines": [],
-        "residual_tail": [],
-        "not_done": [],
-        "second_data": None,
-        "paraphrase": None,
-        "verdict": "distinguishable from null",
-        "verdict_text": "distinguishable from null",
-    }
 
 
 CAUSAL = {
@@ -326,13 +304,18 @@ HAND_MADE: dict[str, tuple[dict[str, Any], str]] = {
     "attack": (ATTACK, "rates"),
     "ioi": (IOI, "measured"),
     "cards/0050": (NEURON, "unit"),
+    **TABLES,
 }
 
 
 def write_hand_made(folder: Path) -> Path:
     """One file each; the neuron's card in a folder of its own, with its pictures."""
     for name, (body, _) in HAND_MADE.items():
-        write_json(folder / (f"{name}/card.json" if "/" in name else f"{name}.json"), body)
+        file = "cards/0050/card.json" if name == "cards/0050" else f"{name}.json"
+        write_json(folder / file, body)
     for picture in ("top.png", "words.png"):
         (folder / "cards" / "0050" / picture).write_bytes(PIXEL)
+    for picture in ("visualisation", "shaded", *(f"{row}-{i}" for row in ("picture", "null") for i in range(2))):
+        (folder / "seen" / f"{picture}.png").write_bytes(PIXEL)
+    (folder / "toy.png").write_bytes(PIXEL)
     return folder

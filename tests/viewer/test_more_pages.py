@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,10 @@ import pytest
 from cutaway.core import InputError, write_json
 from cutaway.viewer import page as page_of
 from tests.viewer.conftest import Open, Running, until
-from tests.viewer.hand_made import HAND_MADE, write_hand_made
+from tests.viewer.hand_made import HAND_MADE
 from tests.viewer.test_pages import HOSTILE, READY, said
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(write_hand_made(tmp_path_factory.mktemp("made")))
-    yield running
-    running.stop()
 
 
 def visit(opened: Open, made: Running, state: str) -> Any:
