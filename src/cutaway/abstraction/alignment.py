@@ -17,6 +17,7 @@ from cutaway.abstraction.nonlinear import Nonlinear
 from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import Attribute, Score
 from cutaway.core import Estimate, Evidence, InputError, atomic_path, read_json, write_json, write_text
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ DORMANT = 0.1  # of the average direction's activity
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Alignment:
+class Alignment(Drawn):
     """Made by `align`. Prints as a table; `iia`, `cause`, `isolate` are on held-out items.
 
     featurizers: [seed][variable]. score.hits [seed, item]; loss [seed, item], -log P(what the causal model says).

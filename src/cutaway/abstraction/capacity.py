@@ -20,6 +20,7 @@ from cutaway.abstraction.places import Place
 from cutaway.abstraction.score import beside, share
 from cutaway.abstraction.train import Training, train
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.model import Model
 
@@ -42,7 +43,7 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Capacity:
+class Capacity(Drawn):
     """Made by `capacity_curve`. rows: linear maps by their dimensions; nonlinear: the same with a learned map that is
     not linear; idle: IIA with nothing exchanged."""
 

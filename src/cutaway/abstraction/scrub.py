@@ -28,6 +28,7 @@ from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
 from cutaway.abstraction.written import loss, right
 from cutaway.core import Comparison, Estimate, Evidence
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, proportion
 
@@ -40,7 +41,7 @@ SCHEMA = "cutaway.scrubbing/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scrubbed:
+class Scrubbed(Drawn):
     """Made by `scrub`. rows: what was resampled, its mean loss, the share of loss recovered, the accuracy kept.
 
     partners: share of items for which another item has the same value of every variable.

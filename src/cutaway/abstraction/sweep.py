@@ -25,6 +25,7 @@ from cutaway.abstraction.places import Place, subspace, whole
 from cutaway.abstraction.score import Score, beside, share
 from cutaway.abstraction.train import Training, train
 from cutaway.core import Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.model import Model
 
@@ -32,7 +33,7 @@ SCHEMA = "cutaway.alignment-sweep/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AlignmentSweep:
+class AlignmentSweep(Drawn):
     """Made by `align_sweep`. hits, null [layer, position, item] on held-out items (hits are means over seeds).
 
     `best`: (layer, position) with the largest IIA. failures: items that fail there.

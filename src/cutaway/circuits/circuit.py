@@ -13,6 +13,7 @@ from torch import Tensor
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.show import render
 from cutaway.core import Evidence, InputError, read_json, write_json
+from cutaway.core.drawing import Drawn
 
 SCHEMA = "cutaway.circuit/1"
 By = Literal["absolute", "signed"]
@@ -20,7 +21,7 @@ Level = Literal["edge", "node"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Circuit:
+class Circuit(Drawn):
     """Scores and members are [source, destination]; a score estimates what the metric loses when the edge is ablated.
 
     `level` "node": a source has one score, the same for all its edges, and is in with all of them or none.

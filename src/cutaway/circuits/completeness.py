@@ -21,6 +21,7 @@ from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, emptied, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap
 from cutaway.model import Model
@@ -44,7 +45,7 @@ class Knockout:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Completeness:
+class Completeness(Drawn):
     """`knockouts`, with the worst first. `whole`: F(M) - F(empty), what gaps are a share of."""
 
     knockouts: tuple[Knockout, ...]

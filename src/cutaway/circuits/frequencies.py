@@ -12,12 +12,13 @@ from cutaway.circuits.circuit import By, Circuit, top_members
 from cutaway.circuits.judge import stability
 from cutaway.circuits.units import units
 from cutaway.core import Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import wilson
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Frequencies:
+class Frequencies(Drawn):
     """`share` [source, destination]: of the resamples, those that choose the edge. `members`: the circuit's own."""
 
     names: tuple[str, ...]  # units that were chosen at all, the most frequent first

@@ -28,6 +28,7 @@ from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import equivalence, exceeds_share, holm, hsic, proportion
 from cutaway.model import Model
@@ -62,7 +63,7 @@ class CircuitTest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CircuitTests:
+class CircuitTests(Drawn):
     """The five tests. `idle`: parts that minimality finds no better than random ones, with their adjusted p-values."""
 
     tests: tuple[CircuitTest, ...]

@@ -23,6 +23,7 @@ from cutaway.circuits.masked import opened
 from cutaway.circuits.units import Units, emptied, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, holm, wilson
 from cutaway.model import Model
@@ -48,7 +49,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Minimality:
+class Minimality(Drawn):
     """`parts`: of the circuit, the largest score first; `others`: parts of the model outside it, the null."""
 
     parts: tuple[Part, ...]

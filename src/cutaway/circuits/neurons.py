@@ -21,6 +21,7 @@ from cutaway.circuits.methods import check_task
 from cutaway.circuits.senders import chunks
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, UnknownName
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns as table
 from cutaway.evidence import bootstrap, correlation
 from cutaway.evidence.statistics import spearman
@@ -32,7 +33,7 @@ Ablation = Literal["resample", "mean", "zero"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NeuronScores:
+class NeuronScores(Drawn):
     """`scores` [layer, neuron]: what the metric is estimated to lose. `layers`: their numbers. `measured`: (layer,
     neuron) -> the loss when that neuron is ablated for real, for the largest and a random sample."""
 

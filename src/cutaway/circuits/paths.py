@@ -16,6 +16,7 @@ from cutaway.circuits.methods import check_task
 from cutaway.circuits.senders import Senders, ablated, chunks, record
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, UnknownName
+from cutaway.core.drawing import Drawn
 from cutaway.evidence import bootstrap
 from cutaway.model import Model
 from cutaway.model.taps import at_site, tapped
@@ -24,7 +25,7 @@ Through = Literal["mlps", "residual"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PathEffect:
+class PathEffect(Drawn):
     """What the metric loses: `effect` [item] = m(clean) - m(path patched)."""
 
     senders: tuple[str, ...]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.development.chains import Floats
 
 
@@ -30,7 +31,7 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EssentialDynamics:
+class EssentialDynamics(Drawn):
     """scores [T, k] in the principal components, explained [k] shares of the variance, null [k] the same with each
     output's checkpoints shuffled by itself, forms."""
 

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from cutaway.core import Estimate, InputError, Interval
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.development.chains import Floats
 from cutaway.development.llc import LLC
 
 
 @dataclass(frozen=True, repr=False)
-class LambdaFit:
+class LambdaFit(Drawn):
     """`estimate`: lambda, with a bootstrap interval over chains. `points`: (n beta, lambda hat, fitted)."""
 
     estimate: Estimate

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Estimate, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.development.chains import Floats, Setting, sample
 from cutaway.development.loss import Loss
 from cutaway.evidence import bootstrap
 
 
 @dataclass(frozen=True, eq=False)
-class Influence:
+class Influence(Drawn):
     """bif and correlation [items, items], over all chains' draws; losses [chains, draws, items]."""
 
     bif: Floats

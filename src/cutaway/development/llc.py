@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core import Comparison, Estimate, Evidence, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.development.chains import Draws, Floats, Observe, Setting, sample
 from cutaway.development.loss import Loss
@@ -34,7 +35,7 @@ class Check:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LLC:
+class LLC(Drawn):
     """An estimate with what it stands on. `estimate.value` is as measured, never clipped; `refused` says why it is not
     to be believed (empty: nothing was found against it). `per_chain` [chains]."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutaway.core import Estimate, Evidence, InputError, atomic_path, read_json, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.core.protocols import Measure
 from cutaway.development.changepoints import Changepoints, Kind, changepoints
 from cutaway.development.checkpoints import Checkpoints, shapes
@@ -38,7 +39,7 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Timeline:
+class Timeline(Drawn):
     """series: name -> a Point a checkpoint. arrays: name -> [T, …]. found: changepoints of series."""
 
     name: str

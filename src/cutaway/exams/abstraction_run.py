@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cutaway.core.drawing import Drawn
 from cutaway.exams.abstraction_cases import Case, opened
 
 SCHEMA = "cutaway.abstraction-case/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CaseResult:
+class CaseResult(Drawn):
     """What `run_case` gives. `sweep`, `scrubbed` and `capacity` are None where they were not made."""
 
     case: Case

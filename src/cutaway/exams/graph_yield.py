@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core import Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.evidence import proportion
 from cutaway.graphs import AttributionGraph
 from cutaway.model import Model
@@ -61,7 +62,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class GraphYield:
+class GraphYield(Drawn):
     """The outcomes on the model, and on its twin (empty where it has none), by prompt."""
 
     model: str

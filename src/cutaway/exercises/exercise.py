@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from cutaway.core import CutawayError, UnknownName
+from cutaway.core.drawing import Drawn
 from cutaway.core.own_file import run_own, where
 
 Answer = Callable[..., Any]
@@ -124,7 +125,7 @@ class Exercise:
 
 
 @dataclass(frozen=True)
-class Marked:
+class Marked(Drawn):
     """How an answer did."""
 
     exercise: str

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Estimate
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import proportion
 from cutaway.features.probing import direction
@@ -49,7 +50,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Absorption:
+class Absorption(Drawn):
     """letters of the dictionary; null: the rate of the same in random directions at the same L0."""
 
     letters: tuple[Letter, ...]

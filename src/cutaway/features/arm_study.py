@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import ARMS, arm, bootstrap, explained_variance, matched_gaussian
 from cutaway.features.fit_rows import fit_rows
@@ -66,7 +67,7 @@ class ArmFigures:
 
 
 @dataclass(frozen=True)
-class ArmStudy:
+class ArmStudy(Drawn):
     """The table of all arms, and what it says of the trained one."""
 
     model: str

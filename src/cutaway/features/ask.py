@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core import Comparison, CutawayError, Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import shown
 from cutaway.evidence import bootstrap
 from cutaway.features.describe import Described
@@ -57,7 +58,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asked(Drawn):
     """labels: feature -> what the model called it. scores: question -> balanced accuracy over features, beside the
     same with shuffled labels (of intruder: .25 is chance)."""
 

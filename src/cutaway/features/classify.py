@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import arm, bootstrap, bootstrap_difference
 from cutaway.features.components import random_dictionary
@@ -44,7 +45,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifyTable:
+class ClassifyTable(Drawn):
     """accuracy[representation][regime], each with a bootstrap interval over the texts tested on; evidence a regime."""
 
     data: str

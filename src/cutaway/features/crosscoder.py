@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import explained_variance, proportion
 from cutaway.features.fit_rows import fit_rows
@@ -132,7 +133,7 @@ def fit_crosscoder(sources: Mapping[str, Tensor], settings: TrainSettings) -> Cr
 
 
 @dataclass(frozen=True)
-class Diff:
+class Diff(Drawn):
     """Two models by one crosscoder. shares: histogram (10 bins from 0, the first alone, to 1, the second alone)."""
 
     names: tuple[str, str]

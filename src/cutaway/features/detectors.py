@@ -23,6 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 from cutaway.core import Estimate, Evidence
+from cutaway.core.drawing import Drawn
 from cutaway.core.evidence import Comparison
 from cutaway.core.table import columns
 from cutaway.evidence import auroc, bootstrap, correlation
@@ -59,7 +60,7 @@ class Detected:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class Coverage(Drawn):
     """All concepts, the most frequent first."""
 
     source: str

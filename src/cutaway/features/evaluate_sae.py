@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.features.components import ica, neurons, pca, random_dictionary
 from cutaway.features.controls import Controls, trained_controls
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SAEReport:
+class SAEReport(Drawn):
     """What `evaluate_sae` measured: the dictionary first, then what it stands beside."""
 
     dictionary: str

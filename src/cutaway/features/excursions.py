@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, random_directions
 from cutaway.features.components import random_dictionary
@@ -49,7 +50,7 @@ class LatentRow:
 
 
 @dataclass(frozen=True)
-class LatentDifferences:
+class LatentDifferences(Drawn):
     """rows: the features that differ most, a dictionary each; told[point]: features with p < .05, and of as many random
     directions at the same L0."""
 
@@ -140,7 +141,7 @@ def _flipped(d: Floats, seed: int) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True)
-class Controllability:
+class Controllability(Drawn):
     """Of one feature: at each multiple of `unit` the metric, KL to the unchanged model, and the share of items whose
     top token is still one of the two answers; the same for a random direction of the same length."""
 

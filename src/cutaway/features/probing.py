@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Estimate
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import auroc as scored
 from cutaway.evidence import bootstrap
@@ -25,7 +26,7 @@ ROWS = 3000
 
 
 @dataclass(frozen=True)
-class SparseProbing:
+class SparseProbing(Drawn):
     """Mean held-out AUROC over concepts: table[what][k], k in SIZES, and `whole`: of the probe on all coordinates."""
 
     n_concepts: int

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import InputError, UnknownName, atomic_folder, read_json, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.core.files import content_hash
 from cutaway.core.table import columns
 from cutaway.features.describe import Described
@@ -86,7 +87,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Drawn):
     """Features that a search found, best first."""
 
     folder: str

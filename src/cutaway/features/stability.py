@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.evidence import random_directions
 
 CLOSE = 0.7
@@ -99,7 +100,7 @@ def _by_chance(other: Tensor, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Splitting:
+class Splitting(Drawn):
     """Dictionaries of one point from narrow to wide. parents[i] [F_{i+1}]: the feature of width i that each feature of
     the next lies closest to, -1 where no closer than chance; cosines alike."""
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from cutaway.core import Evidence, InputError, UnknownName, atomic_path, read_json, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.graphs import nodes as kinds
 from cutaway.graphs.nodes import Nodes
 
@@ -24,7 +25,7 @@ SCHEMA = "cutaway.graph/1"
 
 
 @dataclass(frozen=True)
-class AttributionGraph:
+class AttributionGraph(Drawn):
     """Nodes, and direct effects between them.
 
     `edges` is sparse [N, N] with targets as rows: edges[t, s] is what s adds to the pre-activation of t on this prompt.

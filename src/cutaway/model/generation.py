@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.model.interventions import Intervention
 from cutaway.model.run import Fired
 from cutaway.model.tokens import Batch
@@ -20,7 +21,7 @@ SCHEMA = "cutaway.generation/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Generation:
+class Generation(Drawn):
     """What `model.generate` gives. `batch` holds prompts and new tokens, padded on the left (and after a row's end).
 
     `logits` [batch, new, vocab]: what each new token was chosen from. `generation["resid_post.3"]` [batch, position, …]

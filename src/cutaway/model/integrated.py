@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.model.freeze import Frozen
 from cutaway.model.interventions import Intervention, patch
 from cutaway.model.tokens import Batch
@@ -23,7 +24,7 @@ SCHEMA = "cutaway.integrated_gradients/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IntegratedGradients:
+class IntegratedGradients(Drawn):
     """`attributions` in the shape of the point; `change` [row] is of(clean) less of(clean with the baseline at the
     point), which the attributions of a row sum to in the limit of many steps; `error` [row] is by how much they do
     not. With an `of` that gives one number for all rows there is one entry."""

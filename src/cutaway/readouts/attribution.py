@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone
 from cutaway.core.answers import one_token
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap_difference, correlation, rerandomise
 from cutaway.evidence.statistics import spearman
@@ -36,7 +37,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DirectEffects:
+class DirectEffects(Drawn):
     """direct [n, components]: what each adds to the difference, in logits. total [m, components]: how much the
     difference falls when it is set to zero and all later ones react, on the first m prompts; None where not run."""
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import rerandomise
 from cutaway.model import Model
@@ -31,7 +32,7 @@ KINDS = ("Q", "K", "V")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Composition:
+class Composition(Drawn):
     """scores[kind] [heads, heads]: the later head's row, the earlier head's column; zero where not earlier.
 
     draws[kind] [n]: the largest score over all pairs in each random draw. `expected` = 1 / sqrt(d_model).

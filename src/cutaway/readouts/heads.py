@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, rerandomise
 from cutaway.model import Model
@@ -42,7 +43,7 @@ _CELLS = 50_000_000  # numbers of all patterns of a forward: 200 MB
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HeadScores:
+class HeadScores(Drawn):
     """scores[kind] [heads, sequences]; `copying` [heads], NaN where the weights cannot be read.
 
     `threshold[kind]`: the largest score of any head of the re-randomised models; a head above it is named.

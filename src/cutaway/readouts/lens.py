@@ -15,6 +15,7 @@ import torch
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
 from cutaway.core.answers import one_token
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
@@ -33,7 +34,7 @@ LOGIT = "logit lens"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Lens:
+class Lens(Drawn):
     """A lens on one or more prompts. `reading` holds every point and token; it prints the first prompt's table."""
 
     model: str

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
 from cutaway.model import Model
 from cutaway.model.observed import linear_map
@@ -25,7 +26,7 @@ SCHEMA = "cutaway.head-circuit/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HeadCircuit:
+class HeadCircuit(Drawn):
     """left @ right.T, [vocab, vocab], never formed: left, right [vocab, d_head].
 
     QK: rows ask, columns are asked. OV: rows are logits, columns the tokens attended to.

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference
 from cutaway.model import Model, patch
@@ -36,7 +37,7 @@ LENS = "logit lens at the same point"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Patchscope:
+class Patchscope(Drawn):
     """agreement, surprisal, lens, null [points, sources]: of the patchscope, agreement of the lens and of the null.
 
     said[p][i]: the target's top token with source i's state of point p; `own` what the model says after each source.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import permuted, rerandomise
 from cutaway.model import Model
@@ -56,7 +57,7 @@ class PointScore:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Probe:
+class Probe(Drawn):
     """`best` is the point chosen on validation items; `classifier` its probe, whose `.direction` may steer."""
 
     model: str

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import LogitDifference, Model, Run, patch, plan
@@ -38,7 +39,7 @@ NORM = "the final norm alone"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SelfRepair:
+class SelfRepair(Drawn):
     """direct, total, norm [heads, items], in logits; `chosen` the heads that evidence is about."""
 
     model: str

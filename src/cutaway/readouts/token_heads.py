@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
 from cutaway.evidence import proportion, rerandomise
 from cutaway.model import Model
@@ -69,7 +70,7 @@ Hits = dict[str, NDArray[np.bool_]]  # kind -> [heads, tokens]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenHeads:
+class TokenHeads(Drawn):
     """hits[kind] [heads, tokens of that kind]; `threshold[kind]` the best share of any head of the null."""
 
     model: str

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
@@ -55,7 +56,7 @@ class Dose:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DoseResponse:
+class DoseResponse(Drawn):
     """`chosen` is ready for use: model.run(prompt, interventions=found.chosen.interventions)."""
 
     model: str

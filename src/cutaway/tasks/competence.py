@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.evidence import bootstrap, bootstrap_difference, proportion, rerandomise
 from cutaway.model import Model
 from cutaway.model.tokens import Batch
@@ -26,7 +27,7 @@ Does = Literal["yes", "partly", "no"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Competence:
+class Competence(Drawn):
     """What `task.check(model)` gives. Prints as a table; `evidence` has each row with its null and interval.
 
     clean, counterfactual: the metric of each item [n]. correct, correct_counterfactual: whether the likeliest token is

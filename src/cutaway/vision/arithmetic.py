@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import proportion
 from cutaway.model import Intervention, add
@@ -61,7 +62,7 @@ class Sum:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Arithmetic:
+class Arithmetic(Drawn):
     """Each label's sum, and whether boosting it on a blank picture gives the label."""
 
     tower: str

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, proportion
 from cutaway.evidence.statistics import bootstrap_difference
@@ -81,7 +82,7 @@ class Rates:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bench:
+class Bench(Drawn):
     """The attacks on one tower. Only pictures that are seen rightly without letters are counted, and their number is
     `kept` of `n`. `stroop` is None for names that are no colours."""
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, atomic_folder, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import auroc, bootstrap, proportion
 from cutaway.model import add, zero
@@ -39,7 +40,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Card:
+class Card(Drawn):
     """One unit. `quantiles`: name -> rows of pictures (the strongest, then those about a quantile); `words`: each word
     with its mean activation in SDs; `facets`: AUROC for the concept within a kind of picture; `captions`: text that
     boosting the unit makes likelier, by the change of its logit; `serves`: classes of the sparse probe and weights."""

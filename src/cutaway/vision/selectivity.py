@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import auroc, proportion
 from cutaway.evidence.statistics import bootstrap_difference
@@ -45,7 +46,7 @@ def _from_ranks(ranks: Floats, shows: Bools) -> Floats:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Selectivity:
+class Selectivity(Drawn):
     """Of one tower's point: AUROC of every unit for every concept, in pictures and in words.
 
     `pictures`, `words` [unit, concept] are over all items. `chosen` [unit] is the concept whose smaller AUROC of the

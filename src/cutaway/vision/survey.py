@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import proportion
 from cutaway.vision.pictures import Pictures
@@ -25,7 +26,7 @@ RATINGS = ("one concept", "two concepts", "none")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Survey:
+class Survey(Drawn):
     """One point of a tower on pictures and on rendered words. `values` [n, unit] are of the pictures, then the words.
 
     `ratings` of a random sample of live units, by rule; `other_ratings` the same of the re-randomised tower.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone, atomic_path
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap
 from cutaway.evidence.statistics import bootstrap_difference
@@ -170,7 +171,7 @@ def _resumed(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Shown:
+class Shown(Drawn):
     """A visualisation, the same on the re-randomised tower, and what the objective reaches on real pictures."""
 
     trained: Visualisation

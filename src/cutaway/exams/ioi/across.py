@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.exams.ioi.classes import CLASSES
 from cutaway.exams.ioi.result import IOICase
@@ -27,7 +28,7 @@ OFF_TASK = ("previous token", "duplicate token", "prefix matching", "first token
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Across:
+class Across(Drawn):
     """`jaccard`, `classes` [pair]: of circuits under the matching; share of matched circuit heads with a class in
     common. `p`: of each mean, by permutation."""
 

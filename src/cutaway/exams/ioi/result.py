@@ -9,6 +9,7 @@ import numpy as np
 
 from cutaway.circuits import Circuit, Faithfulness
 from cutaway.core import Estimate
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap
 from cutaway.exams.ioi.behaviours import Behaviours
@@ -40,7 +41,7 @@ class Criterion:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IOICase:
+class IOICase(Drawn):
     """`circuit` holds the scores' parts and evidence; `heads` are in it; `named` has the classes; `behaviours` what
     every head of the model was measured to do. `flipped`: faithfulness where S2 becomes IO, not searched under."""
 

@@ -24,6 +24,7 @@ from cutaway.core import (
     read_json,
     write_json,
 )
+from cutaway.core.drawing import Drawn
 from cutaway.model.sweeps.grid import Axes, Kind
 from cutaway.model.sweeps.intervals import effects, intervals, resampled
 
@@ -32,7 +33,7 @@ METHOD = "percentile bootstrap over items"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
+class Sweep(Drawn):
     """Made by `sweep`. Prints as a table; `effect` [*axes] is the mean over items.
 
     values: [*axes, item] the metric with one part changed; NaN where an item has no such position.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from typing import Any
 
+from cutaway.core.drawing import Drawn
 from cutaway.toys.rasp.language import Value
 from cutaway.toys.rasp.program import CompiledProgram
 
@@ -14,7 +15,7 @@ ROWS = 2048  # inputs a forward
 
 
 @dataclass(frozen=True)
-class Checked:
+class Checked(Drawn):
     """How many inputs were run, and on how many the model and the interpreter differ.
 
     `wrong`: inputs with a wrong output at some position. `wrong_variables`: (input, variable) pairs in which a

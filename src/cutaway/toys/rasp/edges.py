@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.toys.rasp.plan import POSITIONS, TOKENS
 
 INPUT = "input"  # both embeddings as one source
@@ -26,7 +27,7 @@ KINDS = ("exists", "structural", "causal")
 
 
 @dataclass(frozen=True, eq=False)
-class Edges:
+class Edges(Drawn):
     """Edges as matrices [source, destination] of booleans.
 
     Names are those of circuits: sources `tokens`, `positions`, `a0.h1`, `m0`; destinations `a1.h0<q>`, `a1.h0<k>`,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from cutaway.core import InputError
+from cutaway.core.drawing import Drawn
 from cutaway.toys.rasp.check import Checked, check
 from cutaway.toys.rasp.interpreter import interpret
 from cutaway.toys.rasp.language import Value
@@ -37,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Drawn):
     """All programs. Prints as a Markdown table."""
 
     rows: tuple[Row, ...]
@@ -118,7 +119,7 @@ def _row(compiled: CompiledProgram, exhaustive: bool) -> Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Shown(Drawn):
     """One compiled program: its source, size, variables, true edges, a traced input and the check."""
 
     program: Program

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import Comparison, Evidence, NotDone, atomic_folder, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.toys.rasp import CompiledProgram
 from cutaway.toys.rasp.save import save_model
 from cutaway.toys.siit.lessons import lessons
@@ -20,7 +21,7 @@ UNTRAINED, ANSWERS = "untrained network", "trained on the answers alone"
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Drawn):
     """One network trained to be a program. Passes when behaviour, IIA (also where the answer changes) and strictness
     are all at least .99 on fresh pairs."""
 

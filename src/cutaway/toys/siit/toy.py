@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.drawing import Drawn
 from cutaway.toys.rasp import compile_program, program, program_names
 from cutaway.toys.registry import Asked
 from cutaway.toys.siit.report import Report, make
@@ -31,7 +32,7 @@ _OPTIONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Reports:
+class Reports(Drawn):
     """Several trained programs."""
 
     reports: tuple[Report, ...]

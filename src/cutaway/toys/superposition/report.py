@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutaway.core import Estimate, Evidence, atomic_path, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 
 Rule = Literal["equal", "at least", "at most"]
@@ -51,7 +52,7 @@ class Check:
 
 
 @dataclass(frozen=True, eq=False)
-class Experiment:
+class Experiment(Drawn):
     """One experiment of the paper, made again. `data` holds what the figure draws, as plain lists and numbers.
 
     `evidence` compares with the null: the linear network, or features without the property asked about.
@@ -122,7 +123,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, eq=False)
-class Experiments:
+class Experiments(Drawn):
     """Several experiments."""
 
     done: Sequence[Experiment]

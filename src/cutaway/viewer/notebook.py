@@ -1,0 +1,45 @@
+"""A result as a page by itself, and in a frame for a notebook. See `cutaway.core.drawing`."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cutaway.core import write_json
+from cutaway.viewer.page import page
+
+HEIGHT = 640  # pixels
+LARGEST = 8 * 1024 * 1024  # bytes of a page that a notebook is given to keep
+
+
+def document(result: Any) -> str:
+    """The viewer's page of a result (a value with `to_json()`, or an attribution graph) as one HTML document."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder) / _name(result)
+        if hasattr(result, "save_tensors"):  # an attribution graph is a folder
+            from cutaway.study import write_trace
+
+            write_trace(result, place)
+        else:
+            place = place.with_suffix(".json")
+            write_json(place, result.to_json())
+        return page(place)
+
+
+def framed(result: Any) -> str:
+    """The page in a frame that may run its own script and nothing else; the printed table where it is too large, or
+    where the result can't be drawn."""
+    drawn = document(result)
+    if len(drawn) > LARGEST:
+        said = f"(its page takes {len(drawn) / 1e6:.0f} MB, too much for a notebook: result.page('result.html') writes it)"
+        return f"<pre>{html.escape(str(result))}\n{said}</pre>"
+    return (
+        f'<iframe srcdoc="{html.escape(drawn)}" sandbox="allow-scripts" title="{html.escape(_name(result))}" '
+        f'style="width:100%;height:{HEIGHT}px;border:1px solid #8884;border-radius:6px"></iframe>'
+    )
+
+
+def _name(result: Any) -> str:
+    return type(result).__name__.lower()
