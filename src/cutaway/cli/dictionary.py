@@ -155,7 +155,7 @@ def convert(
         ...,
         "--to",
         metavar="FORMAT",
-        help="saelens, sparsify, dictionary_learning, gemma_scope, gemma_scope_2 or circuit-tracer.",
+        help="saelens, sparsify, dictionary_learning, gemma_scope, gemma_scope_2, llamascopium or circuit-tracer.",
     ),
     out: Path = typer.Option(
         ..., "--out", "-o", metavar="DIR", help="Where to write; per-layer sets fill a folder a layer."

@@ -11,7 +11,15 @@ from cutaway.features.exchange import FORMS
 from cutaway.features.sae import SAE
 from cutaway.features.transcoders import Layer, Transcoders
 
-TARGETS = ("saelens", "sparsify", "dictionary_learning", "gemma_scope", "gemma_scope_2", "circuit-tracer")
+TARGETS = (
+    "saelens",
+    "sparsify",
+    "dictionary_learning",
+    "gemma_scope",
+    "gemma_scope_2",
+    "llamascopium",
+    "circuit-tracer",
+)
 
 
 def convert(dictionary: Transcoders | SAE, to: str, out: str | Path) -> list[Path]:
@@ -29,6 +37,8 @@ def convert(dictionary: Transcoders | SAE, to: str, out: str | Path) -> list[Pat
         circuit_tracer.write(dictionary, out)
         return [out]
     if isinstance(dictionary, SAE):
+        if dictionary.scaled and to != "llamascopium":
+            dictionary = dictionary.plain()
         FORMS[to].write(dictionary, out)
         return [out]
     folders = []
@@ -57,7 +67,7 @@ def as_transcoders(saes: Sequence[SAE]) -> Transcoders:
 
     Raises `InputError` where points are not those of layers 0, 1, …, or rules and widths differ.
     """
-    plain = [s.plain() if s.centred or s.norms or s.input_norm or s.rule == "gated" else s for s in saes]
+    plain = [s.plain() if s.centred or s.norms or s.input_norm or s.scaled or s.rule == "gated" else s for s in saes]
     if not plain or len({(sae.rule, sae.k, sae.n_features) for sae in plain}) != 1:
         raise InputError("a set of transcoders has one rule, one k and one number of features a layer.")
     names = set()

@@ -21,12 +21,13 @@ from cutaway.features.transcoders import Layer, ModelFacts, Transcoders
 
 SCHEMA = "cutaway.dictionary/1"
 SAE_FILE = "sae.safetensors"
+_USUAL = {"input_scale": 1.0, "output_scale": 1.0}
 _RULES = ("relu", "jumprelu", "topk")
 
 
 def load(path: str | Path) -> Transcoders | SAE:
     """Read a dictionary, in the precision it is stored in: ours, circuit-tracer's (PLT or CLT), SAELens's,
-    dictionary_learning's, sparsify's, Gemma Scope's.
+    dictionary_learning's, sparsify's, Gemma Scope's, llamascopium's.
 
     Raises `InputError` for a folder that is none, saying what was found; for files that are cut short, altered or do
     not fit one another.
@@ -95,7 +96,7 @@ def _sae_config(sae: SAE, files: Mapping[str, str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "sae",
         "architecture": sae.rule,
-        **{name: value for name, value in flags.items() if value},
+        **{name: value for name, value in flags.items() if value and value != _USUAL.get(name)},
         "n_features": sae.n_features,
         "d_in": sae.d_in,
         "d_out": sae.d_out,
@@ -193,8 +194,6 @@ def _what(folder: Path) -> str:
     if {"cfg.json", "config.json"} & names and not names & set(exchange.WEIGHTS):
         known = ", ".join(exchange.WEIGHTS)
         return f"a config lies there without weights that are known beside it ({known})"
-    if "params.safetensors" in names:
-        return "it looks like a Gemma Scope 2 dictionary, which is not read yet"
     if "model.safetensors" in names:
         return "it looks like a model, not a dictionary"
     if (folder / "training").is_dir() and "config.json" not in names:

@@ -8,8 +8,10 @@ gated             a = 1[pre > 0] ReLU(exp(r_mag) W_enc (x - c) + b_mag)
 matching_pursuit  r = x - c, then up to k times: f = argmax W_dec,f . r, v = ReLU(W_dec,f . r), a_f += v,
                   r -= v W_dec,f; a token stops where a step adds no feature (`stop_on_duplicate`) or |r| <
                   residual_threshold
-norms             "before": pre times |W_dec| enters act; "after": act(pre) times |W_dec|; decoding divides by it again
+norms             "before": pre times |W_dec| enters act; "after": act(pre) times |W_dec|; decoding divides by it again;
+                  "gate": act(pre |W_dec|) / |W_dec|
 input_norm        "sphere": x sqrt(d) / |x|, "layer_norm": (x - mean) / (std + 1e-5), a token; y is scaled back
+input_scale       what x is divided by; output_scale what y is multiplied by
 
 What the file formats of others say is kept as they say it (no arithmetic on reading), so that writing gives the same
 tensors; `plain` gives the same dictionary without flags.
@@ -31,10 +33,20 @@ from cutaway.features.activations import Inference, above, activate
 from cutaway.features.sparse import Active, decode
 from cutaway.features.transcoders import ModelFacts
 
-Norms = Literal["before", "after"] | None
+Norms = Literal["before", "after", "gate"] | None
 InputNorm = Literal["sphere", "layer_norm"] | None
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "r_mag", "b_mag", "W_skip")
-FLAGS = ("k", "centred", "norms", "input_norm", "residual_threshold", "stop_on_duplicate", "heads")
+FLAGS = (
+    "k",
+    "centred",
+    "norms",
+    "input_norm",
+    "input_scale",
+    "output_scale",
+    "residual_threshold",
+    "stop_on_duplicate",
+    "heads",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +73,8 @@ class SAE:
     centred: bool = False
     norms: Norms = None
     input_norm: InputNorm = None
+    input_scale: float = 1.0
+    output_scale: float = 1.0
     residual_threshold: float = 0.0
     stop_on_duplicate: bool = False
     heads: int | None = None
@@ -123,7 +137,7 @@ class SAE:
         if held.centred:
             x = x - held.b_dec
         pre = torch.nn.functional.linear(x, held.W_enc, held.b_enc)
-        if self.norms == "before":
+        if self.norms in ("before", "gate"):
             pre = pre * self.decoder_norms
         if self.rule == "gated":
             assert held.r_mag is not None
@@ -134,6 +148,8 @@ class SAE:
             a = activate(pre, self.rule, held.threshold, self.k)
             if self.rule == "jumprelu":
                 a = a.relu()  # a threshold below zero lets no negative value through
+        if self.norms == "gate":
+            return a / self.decoder_norms.clamp_min(1e-30)
         return a * self.decoder_norms if self.norms == "after" else a
 
     def decode(self, a: Tensor, x: Tensor | None = None) -> Tensor:
@@ -158,12 +174,17 @@ class SAE:
         """[n, d_in] -> y_hat [n, d_out] and what was active; decoding touches active pairs alone."""
         active, values = self.sparse(x)
         held = self.working
-        if self.norms is not None:
+        if self._lengthened:
             values = values / self.decoder_norms[active.features]
         return self._leave(decode(values, held.W_dec, active) + held._written_bias, x, flat=True), active
 
     def _scaled(self, a: Tensor) -> Tensor:
-        return a if self.norms is None else a / self.decoder_norms.clamp_min(1e-30)
+        return a / self.decoder_norms.clamp_min(1e-30) if self._lengthened else a
+
+    @property
+    def _lengthened(self) -> bool:
+        """Whether activations carry their decoder's length, so that decoding divides by it."""
+        return self.norms in ("before", "after")
 
     def _enter(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x flat and normalised, with the shift and scale [..., 1] that were taken out."""
@@ -174,7 +195,7 @@ class SAE:
                 f"this dictionary{f' of {self.point}' if self.point else ''} reads {self.d_in} numbers a token; "
                 f"{list(x.shape)} were given."
             )
-        x = x.to(self.working.W_dec.dtype)
+        x = x.to(self.working.W_dec.dtype) / self.input_scale
         if self.input_norm == "sphere":
             scale = x.norm(dim=-1, keepdim=True) / self.d_in**0.5
             return x / scale, None, scale
@@ -195,6 +216,7 @@ class SAE:
                 y = y + entered @ held.W_skip.T
             if scale is not None and self.output_point is None:
                 y = y * scale if shift is None else y * scale + shift
+        y = y * self.output_scale
         if self.heads and not flat and self.output_point is None:
             return y.view(*y.shape[:-1], self.heads, y.shape[-1] // self.heads)
         return y
@@ -249,10 +271,16 @@ class SAE:
                     "TopK chosen before its decoder norms are multiplied in cannot be folded into weights."
                 )
         rule: Inference = "jumprelu" if self.rule == "gated" else self.rule
+        W_skip = None if held.W_skip is None else held.W_skip * self.output_scale / self.input_scale
         return replace(
-            held, rule=rule, W_enc=W_enc, b_enc=b_enc, W_dec=W_dec, threshold=threshold, r_mag=None, b_mag=None,
-            centred=False, norms=None, extra={},
+            held, rule=rule, W_enc=W_enc / self.input_scale, b_enc=b_enc, W_dec=W_dec * self.output_scale,
+            b_dec=held.b_dec * self.output_scale, threshold=threshold, r_mag=None, b_mag=None, W_skip=W_skip,
+            centred=False, norms=None, input_scale=1.0, output_scale=1.0, extra={},
         )  # fmt: skip
+
+    @property
+    def scaled(self) -> bool:
+        return (self.input_scale, self.output_scale) != (1.0, 1.0)
 
     def centred_form(self) -> SAE:
         """The same function with b_dec taken from the input: b_enc + W_enc b_dec. For formats that always do so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from cutaway.features.exchange import dictionary_learning, gemma_scope, gemma_scope_2, saelens, sparsify
+from cutaway.features.exchange import dictionary_learning, gemma_scope, gemma_scope_2, llamascopium, saelens, sparsify
 from cutaway.features.sae import SAE
 
 
@@ -16,6 +16,7 @@ class Form(Protocol):
 
 
 FORMS: dict[str, Form] = {
+    "llamascopium": llamascopium,  # before SAELens, whose weights have the same name
     "saelens": saelens,
     "sparsify": sparsify,
     "dictionary_learning": dictionary_learning,

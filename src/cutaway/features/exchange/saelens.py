@@ -109,7 +109,7 @@ def write(sae: SAE, folder: str | Path) -> None:
     config = sae.extra.get(EXTRA)
     transcoder = sae.output_point is not None
     if config is None:
-        if sae.norms == "after" or (sae.norms and sae.rule != "topk") or (transcoder and sae.rule == "gated"):
+        if sae.norms in ("after", "gate") or (sae.norms and sae.rule != "topk") or (transcoder and sae.rule == "gated"):
             sae = sae.plain()
         if transcoder and sae.rule not in ("relu", "jumprelu"):
             raise InputError(f"SAELens has transcoders with ReLU and JumpReLU; this one's rule is {sae.rule}.")
