@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli.findings import claim, sealed, told_where
+from cutaway.cli.findings import MODEL_HELP, claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 
 
@@ -23,7 +23,7 @@ def _cases(on: bool) -> None:
 def align(
     case: str = typer.Argument(..., help="A case (--cases lists them), or SPEC.py, which is run."),
     model: str | None = typer.Option(
-        None, "--model", "-m", help="Another network than the case's: a shipped name, a folder or a hub id."
+        None, "--model", "-m", "--module", help=f"Another network than the case's. {MODEL_HELP}"
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items and steps, one seed, no sweep, no trained nulls."),
     capacity: bool = typer.Option(

@@ -14,8 +14,8 @@ def models(
     name: str | None = typer.Argument(
         None, help="One model in full: a shipped name, a folder, a hub id or FILE.PY:FACTORY."
     ),
-    module: str | None = typer.Option(
-        None, "--module", help="A module of one's own, as file.py:factory. The file is run.", metavar="FILE.PY:FACTORY"
+    option: str | None = typer.Option(
+        None, "--model", "-m", "--module", help="The same as an option, as in other verbs."
     ),
     as_json: bool = JSON,
 ) -> None:
@@ -23,18 +23,16 @@ def models(
 
     A folder or hub id is loaded, and what is printed is which points hold in it, how exactly, and why others do not.
 
-    With --module FILE.PY:FACTORY it is a module of one's own; what is no known family is read by its module paths.
+    FILE.PY:FACTORY is a module of one's own (the file is run); what is no known family is read by its module paths.
 
     Example:  cutaway models almanac
     """
     from cutaway.core import InputError, UnknownName
     from cutaway.core.registry import shipped_models
 
-    if module is not None:
-        if name is not None:
-            raise InputError("give a model's name or --module, not both.")
-        _loaded(module, as_json)
-        return
+    if option is not None and name is not None:
+        raise InputError("give a model's name or --model, not both.")
+    name = name if option is None else option
     found = shipped_models()
     if name is not None and name not in found:
         if "/" not in name and ".py:" not in name and not Path(name).exists():
@@ -102,7 +100,7 @@ def _render(row: dict[str, Any], *, full: bool) -> str:
         return "\n".join([*lines, f"  cutaway neurons {row['name']}", f"  cutaway attack {row['name']}"])
     lines = [
         f"{row['name']}",
-        f"  {row['architecture']}, {row['layers']} layers, d_model {row['d_model']}, "
+        f"  {row['architecture']}, {row['layers']} layer{'s' * (row['layers'] != 1)}, d_model {row['d_model']}, "
         f"vocabulary {row['vocabulary']}, context {row['context']}",
         f"  dictionaries: {', '.join(row['dictionaries']) or 'none'}",
     ]
@@ -111,5 +109,6 @@ def _render(row: dict[str, Any], *, full: bool) -> str:
     if full:
         lines.append(f"  folder: {row['folder']}")
     examples = row["examples"] if full else row["examples"][:3]
-    lines += [f'  cutaway trace "{e["prompt"]}" --model {row["name"]}    ({e["behaviour"]})' for e in examples]
+    verb = "trace" if row["dictionaries"] else "lens"  # a trace needs a dictionary
+    lines += [f'  cutaway {verb} "{e["prompt"]}" --model {row["name"]}    ({e["behaviour"]})' for e in examples]
     return "\n".join(lines)

@@ -17,10 +17,12 @@ from cutaway.cli.output import say, step, warn
 if TYPE_CHECKING:
     from cutaway.vision import Pictures, Tower
 
-MODEL = typer.Argument(None, help="A shipped name (primer), a local Hugging Face folder or a hub id. None: primer.")
-MODULE = typer.Option(
-    None, "--module", help="A module of one's own, as file.py:factory. The file is run.", metavar="FILE.PY:FACTORY"
+MODEL = typer.Argument(
+    None,
+    help="A shipped name (primer), a Hugging Face folder, a hub id, or a module of one's own as FILE.PY:FACTORY (the "
+    "file is run). None: primer.",
 )
+MODULE = typer.Option(None, "--model", "-m", "--module", help="The same as an option, as in other verbs.")
 PICTURES = typer.Option(
     None, "--pictures", "-p", help="A folder with a subfolder a class (or labels.csv). A shipped model has its own."
 )
@@ -29,19 +31,18 @@ TWIN = typer.Option([], "--twin", help="Another model looked at alike, as a null
 N_PICTURES = 1200
 
 
-def tower_of(name: str | None, module: str | None, side: int | None) -> Tower:
-    """The tower that was named. Raises InputError for both or a model without one."""
+def tower_of(name: str | None, option: str | None, side: int | None) -> Tower:
+    """The tower that was named, as an argument or an option. Raises InputError for both, or a model without one."""
     from cutaway.core import InputError
 
-    if name is not None and module is not None:
-        raise InputError("give a model's name or --module, not both.")
-    with step(f"Loading {module or name or 'primer'}"):
+    if name is not None and option is not None:
+        raise InputError("give a model's name or --model, not both.")
+    wanted = name or option or "primer"
+    with step(f"Loading {wanted}"):
         from cutaway.model import load_module
         from cutaway.vision import look
 
-        if module is None:
-            return look(name or "primer", side=side)
-        return look(load_module(module), side=side)
+        return look(load_module(wanted) if ".py:" in wanted else wanted, side=side)
 
 
 def pictures_of(tower: Tower, folder: Path | None, n: int, seed: int, *, subjects: bool = False) -> Pictures:

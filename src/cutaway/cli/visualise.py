@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def visualise(
-    model: str = typer.Argument(..., help="A shipped name (primer), a folder, a hub id; with --module, the point."),
+    model: str = typer.Argument(
+        ..., help="A shipped name (primer), a folder, a hub id, FILE.PY:FACTORY; with --model, the point."
+    ),
     point: str | None = typer.Argument(None, help="The point: path.neurons, mlp_act.3 … The model's usual by default."),
     unit: int | None = typer.Option(None, "--unit", "-u", min=0, help="Of the point: a channel, a neuron."),
     says: str | None = typer.Option(None, "--says", help="In place of a unit: what the model should say it sees."),

@@ -288,7 +288,7 @@ def _surroundings(whole: Any, folder: Path | None, side: int | None, name: str) 
     if isinstance(known, (tuple, list)):
         known = known[0]
     if not known:
-        raise InputError(f"the size of picture that {name} sees is not known: give side=, or an image_size on it.")
+        raise InputError(f"the size of picture that {name} sees is not known: give side= (--side), or an image_size on it.")
     return {"side": int(known), "mean": tuple(mean or (0.0,) * 3), "std": tuple(std or (1.0,) * 3)}
 
 
