@@ -47,13 +47,21 @@ def almanac() -> Any:
 
 
 def family(kind: str) -> Any:
-    """A random network of two blocks and 24 tokens: GPT-2, a Llama with grouped queries, NeoX with parallel blocks."""
+    """A random network of two blocks and 24 tokens: GPT-2, a Llama with grouped queries, NeoX with parallel
+    blocks, Mixtral with experts."""
     import transformers as t
 
     torch.manual_seed(0)
     if kind == "gpt2":
         config: Any = t.GPT2Config(
-            vocab_size=24, n_embd=16, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0
+            vocab_size=24,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            n_positions=16,
+            bos_token_id=0,
+            eos_token_id=0,
+            initializer_range=0.3,
         )
         return cw.load(t.GPT2LMHeadModel(config))
     sizes: dict[str, Any] = {
@@ -62,7 +70,10 @@ def family(kind: str) -> Any:
     }  # fmt: skip
     if kind == "llama":
         return cw.load(t.LlamaForCausalLM(t.LlamaConfig(**sizes, num_key_value_heads=2)))
+    if kind == "mixtral":
+        experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 2}
+        return cw.load(t.MixtralForCausalLM(t.MixtralConfig(**sizes, **experts)))
     return cw.load(t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**sizes, use_parallel_residual=True)))
 
 
-FAMILIES = ("gpt2", "llama", "neox")
+FAMILIES = ("gpt2", "llama", "mixtral", "neox")

@@ -71,9 +71,10 @@ def test_a_whole_swap_at_every_position_of_the_input_is_the_sources_run(kind: st
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_gradients_through_a_restart_are_those_through_the_whole_forward(kind: str) -> None:
-    d = data(kind, ("resid_post.0", "mlp_act.1"))
+    points = ("resid_post.0", "mlp_out.1" if kind == "mixtral" else "mlp_act.1")  # experts have no single mlp_act
+    d = data(kind, points)
     rows = torch.arange(6)
-    for point in ("resid_post.0", "mlp_act.1"):
+    for point in points:
         spot = d.spot(whole(point, ["first", "answer"]), 0)
         found = []
         for replay in (d.continuation.replay, None):
@@ -211,6 +212,86 @@ def test_scrubbing_an_idle_hypothesis_recovers_nothing_it_did_not_keep(almanac: 
     assert rows["nothing (the network)"].value == pytest.approx(1)
     assert rows["the whole places, at random"].value == pytest.approx(0)
     assert rows["both"].value == pytest.approx(1, abs=1e-6)
+
+
+# ---- other networks
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_aligned_and_swept(kind: str) -> None:
+    """Exchanging the vector that enters at a token is exchanging the token: the network says what it says of that."""
+    model = family(kind)
+    rows = torch.tensor([[1, first, other, 2, 3] for first in range(4, 24) for other in range(4, 24)])
+    said = model.run(rows).logits[:, -1].argmax(-1).reshape(20, 20).tolist()
+    causal = CausalModel(
+        {"first": range(4, 24), "other": range(4, 24)},
+        {"held": lambda first: first, "says": lambda held, other: said[held - 4][other - 4]},
+        prompt=lambda v: torch.tensor([1, v["first"], v["other"], 2, 3]),
+        answer=int,
+        positions={"first": 1, "other": 2},
+    )
+    found = align(model, causal, {"held": whole("resid_pre.0", "first")}, n=32, n_test=64)
+    assert found.iia.value == 1.0
+    swept = align_sweep(model, causal, "held", ["resid_pre.0", "resid_post.*"], n=32, n_test=32)
+    assert swept.addresses[swept.best[0]] == "resid_pre.0"
+    assert swept.iia[0, 0] == 1.0
+    assert swept.iia[0, 2] == 0.5  # the last token is the same in both: nothing is exchanged
+    learned = align(model, causal, {"held": subspace("resid_post.0", "first", dims=2)}, n=64, n_test=32, training=SHORT)
+    assert any("untrained" in c.estimate.name for c in learned.evidence[0].nulls)
+
+
+def test_a_module_of_ones_own_is_aligned() -> None:
+    """Neither a language model nor an nn.Sequential: run whole, by module path."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+            self.out = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(torch.relu(self.inner(x)))
+
+    net = Two()
+    with torch.no_grad():
+        for layer in (net.inner, net.out):
+            layer.weight.copy_(torch.eye(2))
+            layer.bias.zero_()
+    causal = CausalModel(
+        {"bit": (0, 1), "size": range(1, 60)},
+        {"held": lambda bit: bit, "out": lambda held: held},
+        prompt=lambda v: torch.tensor([1.0 - v["bit"], float(v["bit"])]) * v["size"],
+        answer=int,
+    )
+    found = align(cw.load(net), causal, {"held": whole("path.inner")}, n=32, n_test=32)
+    assert found.iia.value == 1.0
+    learned = align(cw.load(net), causal, {"held": subspace("path.inner", dims=1)}, n=64, n_test=64)
+    assert learned.iia.value > 0.9  # the difference of the two units
+
+
+def test_a_trained_model_of_others_is_aligned() -> None:
+    folder = Path(__file__).parents[3] / "shared" / "data" / "stories260k"
+    if not folder.is_dir():
+        pytest.skip("the third-party model stories260k is not here")
+    model = cw.load(str(folder))
+    names = ("Lily", "Tom", "Ben", "Sam", "Tim", "Mia", "Max", "Sue", "Amy", "Bob")
+    prompts = [f"Once upon a time, there was a little girl named {name}. One day" for name in names]
+    tokens = [model.tokens(p)[0].tolist() for p in prompts]
+    lengths = {len(t) for t in tokens}
+    kept = [i for i, t in enumerate(tokens) if len(t) == min(lengths)] if len(lengths) > 1 else list(range(len(names)))
+    ids = torch.tensor([tokens[i] for i in kept])
+    at = int((ids != ids[0]).any(0).nonzero()[0])
+    causal = CausalModel(
+        {"row": range(len(kept)), "cut": range(at + 1, ids.shape[1])},
+        {"prefix": lambda row: row, "says": lambda prefix, cut: said[prefix][cut]},
+        prompt=lambda v: ids[v["row"], : v["cut"] + 1],
+        answer=int,
+    )
+    said = model.run(ids).logits.argmax(-1).tolist()
+    if len(kept) < 3:
+        pytest.skip("too few names of one length")
+    whole_run = align(model, causal, {"prefix": whole("resid_post.4", "answer")}, n=32, n_test=32, only_right=True)
+    assert whole_run.iia.value == 1.0
 
 
 # ---- bad input

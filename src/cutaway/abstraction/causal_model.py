@@ -74,6 +74,8 @@ class CausalModel:
         if both := set(self.inputs) & set(self.mechanisms):
             raise InputError(f"{self.name}: {', '.join(sorted(both))} is both an input and a mechanism.")
         known = [*self.inputs, *self.mechanisms]
+        if empty := [name for name, one in self.variables.items() if one.domain == ()]:
+            raise InputError(f"{self.name}: the domain of {empty[0]} is empty; it has no value to take.")
         for name in self.domains:
             if name not in self.mechanisms:
                 raise UnknownName(f"mechanism of {self.name} to give a domain", name, self.mechanisms)

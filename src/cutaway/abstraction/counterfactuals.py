@@ -114,10 +114,12 @@ def counterfactuals(
     what = ", ".join(variables)
     if not drawer.total and drawer.left_out:
         raise InputError(f"exchanging {what} never has a meaning: {drawer.why}")
+    if not drawer.total:
+        raise InputError(f"{model.name}: its inputs have too few values to hold any pair of them out.")
     if balance and not drawer.count(True):
         raise InputError(
-            f"{model.name}: exchanging {what} never changed {model.out} in {drawn} pairs, so no network could show "
-            "that it does. Exchange a variable that matters, or give draw= inputs on which it does."
+            f"{model.name}: exchanging {what} never changed {model.out} in {drawn} pairs{drawer.constant()}, so no "
+            "network could show that it does. Exchange a variable that matters, or give draw= inputs on which it does."
         )
     chosen = drawer.balanced(n) if balance else drawer.in_order[:n]
     rate = drawer.count(True) / max(1, drawer.total)
@@ -212,6 +214,15 @@ class _Drawer:
             if not sizes or min(sizes) < wanted // len(sizes):
                 return False
         return True
+
+    def constant(self) -> str:
+        """In words, a variable that has the same value in all candidates; or nothing."""
+        model, variables = self.hypotheses[0]
+        for name in variables:
+            values = {repr(model.run(base)[name]) for base, _, _ in self.in_order[:200]}
+            if len(values) == 1:
+                return f" ({name} was {values.pop()} in all of them)"
+        return ""
 
     def count(self, changes: bool) -> int:
         return sum(len(items) for key, items in self.found.items() if key[0] == changes)

@@ -45,6 +45,10 @@ def written(model: Model, causal: CausalModel, inputs: Sequence[Values]) -> Writ
             prompts.append(causal.prompt(values))
         except Exception as error:
             raise InputError(f"{causal.name}: prompt= fails on {values}: {type(error).__name__}: {error}") from error
+    if odd := [p for p in prompts if not isinstance(p, (str, list, tuple, Tensor))]:
+        raise InputError(
+            f"{causal.name}: prompt= gives text, a list of token ids, or a tensor; given {odd[0]!r} for {inputs[0]}."
+        )
     return Written(model.batch(_stacked(prompts)), tuple(inputs), tuple(prompts))
 
 
@@ -85,7 +89,16 @@ def _own(model: Model, causal: CausalModel, rows: Written, position: Any, what: 
     given: list[Any]
     if isinstance(position, str) and position in causal.positions:
         said = causal.positions[position]
-        given = [said(values) for values in rows.inputs] if callable(said) else [said] * n
+        try:
+            given = [said(values) for values in rows.inputs] if callable(said) else [said] * n
+        except Exception as error:
+            raise InputError(
+                f"{causal.name}: the position {position} fails: {type(error).__name__}: {error}"
+            ) from error
+        if odd := [p for p in given if isinstance(p, bool) or not isinstance(p, (int, str))]:
+            raise InputError(
+                f"{causal.name}: the position {position} is a number or the text of a token; given {odd[0]!r}."
+            )
     elif position == "answer":
         given = [-1] * n
     elif isinstance(position, str):
@@ -127,7 +140,12 @@ def tokens(model: Model, causal: CausalModel, outputs: Sequence[Any]) -> Tensor:
 
 
 def _ids(model: Model, causal: CausalModel, value: Any) -> list[int]:
-    said = value if causal.answer is None else causal.answer(value)
+    try:
+        said = value if causal.answer is None else causal.answer(value)
+    except Exception as error:
+        raise InputError(
+            f"{causal.name}: answer= fails on {causal.out} = {value!r}: {type(error).__name__}: {error}"
+        ) from error
     several = list(said) if isinstance(said, (list, tuple, set, frozenset, range)) else [said]
     if not several:
         raise InputError(f"{causal.name}: answer= names no token for {causal.out} = {value!r}.")

@@ -13,6 +13,8 @@ from typing import Any
 
 from cutaway.core import InputError, UnknownName
 
+NUMBERS = ("n", "n_test", "steps", "batch")
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -123,9 +125,33 @@ def from_file(path: str) -> Case:
         raise InputError(f"{path} defines no causal_model, a cutaway.abstraction.CausalModel.")
     if not isinstance(names.get("places"), dict) or not names["places"]:
         raise InputError(f'{path} defines no places, as places = {{"carry": cw.subspace("resid_post.2", dims=4)}}.')
-    kept = ("model", "rivals", "n", "n_test", "steps", "batch", "sweep")
-    more = {key: names[key] for key in kept if key in names}
+    more = {key: names[key] for key in ("model", "rivals", *NUMBERS, "sweep") if key in names}
+    _checked(path, more)
     return Case(Path(path).stem, f"from {Path(path).name}", names["causal_model"], names["places"], **more)
+
+
+def _checked(path: str, more: Mapping[str, Any]) -> None:
+    """Raise InputError where what a file says beside its causal model and places is of the wrong kind."""
+    from cutaway.abstraction import CausalModel
+
+    for name in NUMBERS:
+        value = more.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{path}: {name} is a number, at least 1; given {value!r}.")
+    rivals = more.get("rivals", {})
+    if not isinstance(rivals, dict) or not all(
+        isinstance(r, tuple) and len(r) == 2 and isinstance(r[0], CausalModel) for r in rivals.values()
+    ):
+        kinds = {n: type(r).__name__ for n, r in rivals.items()} if isinstance(rivals, dict) else type(rivals).__name__
+        raise InputError(f"{path}: rivals is {{name: (a CausalModel, its variable)}}; given {kinds}.")
+    sweep = more.get("sweep")
+    if sweep is not None and not (
+        isinstance(sweep, tuple) and len(sweep) == 3 and (sweep[2] is None or isinstance(sweep[2], int))
+    ):
+        raise InputError(
+            f"{path}: sweep is (variable, points, dims), dims None for whole vectors, as "
+            f'("carry", "resid_post.*", 8); given {sweep!r}.'
+        )
 
 
 def opened(found: Case, model: str | None = None) -> Any:
