@@ -149,3 +149,17 @@ def test_bad_options_are_refused(llama):
 
     with pytest.raises(InputError, match=r"no nn\.Embedding"):
         control(cw.load(NoEmbedding()))
+
+
+def test_a_convolution_is_drawn_as_one_matrix():
+    """Drawn kernel by kernel each would keep its own mean: which channel feeds which."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 5))
+    with torch.no_grad():
+        module[0].weight += 3 * torch.randn(16, 8, 1, 1)
+    drawn = rerandomise(cw.load(module), seed=1).hf[0].weight
+    trained = module[0].weight
+    means = torch.stack([trained.mean((2, 3)).flatten(), drawn.mean((2, 3)).flatten()])
+    assert torch.corrcoef(means)[0, 1].abs() < 0.3
+    assert (drawn.mean() - trained.mean()).abs() < 0.1 * trained.std()
+    assert (drawn.std() / trained.std() - 1).abs() < 0.1

@@ -35,6 +35,7 @@ NULL = against(0.1, 0.0, 0.2, "random directions")
         (ev(EFFECT), "no null was run", "no null was run"),
         (ev(EFFECT, [NULL]), "distinguishable from null", "distinguishable from null"),
         (ev(EFFECT, [NULL, against(0.65, 0.5, 0.75, "twin")]), "not distinguishable from null", "(twin)"),
+        (ev(EFFECT, [NULL, against(0.95, 0.92, 0.97, "twin")]), "worse than null", "(twin): the opposite is the case"),
         (ev(EFFECT, [NULL], [against(0.95, 0.92, 0.97, "neurons")]), "beaten by a baseline", "beaten by neurons"),
         (ev(EFFECT, [NULL], [against(0.85, 0.8, 0.9)]), "distinguishable from null", "distinguishable from null"),
         (ev(est(math.nan), [NULL]), "undefined", "undefined"),
@@ -58,7 +59,8 @@ def test_a_paired_difference_decides_over_the_intervals():
 def test_lower_can_be_better():
     small, large = est(0.1, 0.05, 0.15), against(0.8, 0.7, 0.9)
     assert ev(small, [large], better="lower").verdict == "distinguishable from null"
-    assert ev(small, [large]).verdict == "not distinguishable from null"
+    assert ev(small, [large]).verdict == "worse than null"
+    assert ev(large.estimate, [against(0.1, 0.05, 0.15)], better="lower").verdict == "worse than null"
     assert ev(small, [large], [against(0.01, 0, 0.02)], better="lower").verdict == "beaten by a baseline"
 
 

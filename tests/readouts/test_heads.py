@@ -146,7 +146,8 @@ def test_almanac_has_induction_heads_and_its_one_layer_sibling_none(almanac: cw.
     assert causal.claim.startswith("Without the prefix-matching heads")
     assert causal.verdict == "distinguishable from null"
     assert flat.found("prefix matching") == flat.found("induction") == ()
-    assert "not distinguishable" in next(e for e in flat.evidence if "induction" in e.claim).verdict
+    verdict = next(e for e in flat.evidence if "induction" in e.claim).verdict
+    assert verdict in ("not distinguishable from null", "worse than null")
     drop = lambda scores: scores.loss[0] - scores.loss[1]  # noqa: E731
     assert drop(deep) > 2 > abs(drop(flat))
 

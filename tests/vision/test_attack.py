@@ -78,7 +78,7 @@ def test_who_does_not_look_is_not_fooled() -> None:
     assert row.fooled.n == 10  # those that are red
     assert row.fooled.value == row.changed.value == row.changed_by_gibberish.value == 0
     assert row.twins[0].value == 1
-    assert found.evidence[0].verdict == "not distinguishable from null"
+    assert found.evidence[0].verdict == "worse than null"
     assert str(found)
 
 

@@ -96,6 +96,7 @@ class NotDone(_Record):
 Verdict = Literal[
     "distinguishable from null",
     "not distinguishable from null",
+    "worse than null",
     "beaten by a baseline",
     "no null was run",
     "undefined",
@@ -130,12 +131,17 @@ class Evidence(_Record):
 
     @property
     def verdict(self) -> Verdict:
-        """In words. A difference counts when its interval excludes zero; without one, when the intervals are apart."""
+        """In words. A difference counts when its interval excludes zero; without one, when the intervals are apart.
+
+        "worse than null": a null does surely better, so that the opposite of the claim is what was found.
+        """
         defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
         if not math.isfinite(self.effect.value) or (self.nulls and not defined):
             return "undefined"
         if not defined:
             return "no null was run"
+        if any(self._beaten_by(null) for null in defined):
+            return "worse than null"
         if not all(self._exceeds(null) for null in defined):
             return "not distinguishable from null"
         if any(self._beaten_by(baseline) for baseline in self.baselines):
@@ -148,6 +154,10 @@ class Evidence(_Record):
         text: str = self.verdict
         if text == "beaten by a baseline":
             text = "beaten by " + ", ".join(b.estimate.name for b in self.baselines if self._beaten_by(b))
+        elif text == "worse than null":
+            text += (
+                f" ({', '.join(n.estimate.name for n in self.nulls if self._beaten_by(n))}): the opposite is the case"
+            )
         elif text == "not distinguishable from null":
             defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
             text += f" ({', '.join(n.estimate.name for n in defined if not self._exceeds(n))})"

@@ -32,17 +32,25 @@ def rerandomise(
 
     embeddings: "keep" leaves token and position embeddings and the output matrix as they are; "redraw" draws them too.
     vectors: norm weights and biases; "keep" as they are, or "redraw" each with its own mean and variance.
-    A parameter of more than two dimensions (stacked experts) is a stack of matrices, each drawn by itself. Tied weights
-    are drawn once and stay tied. Each parameter's draw depends on the seed and its name alone.
+    A parameter of more than two dimensions (stacked experts) is a stack of matrices, each drawn by itself; but a
+    convolution's weight is one matrix [out, in * places] (kernel by kernel, each would keep its mean, and with it which
+    channel feeds which). Tied weights are drawn once and stay tied. Each parameter's draw depends on the seed and its
+    name alone.
     """
     for given in (embeddings, vectors):
         if given not in ("keep", "redraw"):
             raise InputError(f"embeddings and vectors take 'keep' or 'redraw'; {given!r} was given.")
     module = copy.deepcopy(model.hf)
     kept = _embedding_parameters(module) if embeddings == "keep" else set()
+    convolutions = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if id(parameter) in kept or (parameter.ndim < 2 and vectors == "keep"):
+                continue
+            if id(parameter) in convolutions:
+                noise = torch.randn(parameter.shape, generator=_generator(seed, name.removesuffix(".weight")))
+                spread = parameter.std(correction=0)
+                parameter.copy_(parameter.mean() + spread * noise.to(parameter))
                 continue
             parameter.copy_(_matched(parameter, _generator(seed, name)))
     return _loaded(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
@@ -16,9 +15,8 @@ _MATCHED_ON = 128  # pictures
 
 
 def rerandomised(tower: Tower, seed: int = 0, pictures: Tensor | None = None) -> Tower:
-    """A copy in which every matrix is Gaussian with its own mean and variance, and every convolution's kernel as one
-    matrix [out, in * height * width] is (drawn kernel by kernel, each would keep its mean, and with it which channel
-    feeds which). The text side stays as it is.
+    """A copy in which every matrix is Gaussian with its own mean and variance (`evidence.rerandomise`). The text side
+    stays as it is.
 
     Random weights under trained biases leave most ReLUs silent, and a silent network is a null that nothing can match.
     So where `pictures` are given, batch norms take their running statistics from them, and in a network without norms
@@ -29,13 +27,6 @@ def rerandomised(tower: Tower, seed: int = 0, pictures: Tensor | None = None) ->
     """
     drawn = rerandomise(tower.model, seed=seed)
     with torch.no_grad():
-        for name, module in drawn.hf.named_modules():
-            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                trained = tower.model.hf.get_submodule(name).weight
-                digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-                generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
-                noise = torch.randn(trained.shape, generator=generator)
-                module.weight.copy_(trained.mean() + trained.std(correction=0) * noise)
         if pictures is not None:
             norms = [m for m in drawn.hf.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
             if norms:
