@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 Observe = Mapping[str, Callable[[Tensor], Tensor]]
 _BLOCK = 4_000_000  # normal numbers drawn at a time over all chains: 16 MB
 _MALA_CHECKS = 20
+_WORTH_RECORDING = 200  # steps: recording a transformer's gradient takes seconds, and saves some ms a step
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def sample(
     rule = sampler or named(setting.sampler)
     full = rule.full_batch or setting.batch is None or setting.batch >= loss.n
     posterior = Posterior(setting.n_beta, setting.localisation, loss.origin)
-    gradients = loss.gradients(shared=full, traced=traced)
+    total = (0 if after is not None else setting.burn_in) + setting.draws * setting.every
+    gradients = loss.gradients(shared=full, traced=traced and total >= _WORTH_RECORDING)
     begun = time.perf_counter()
     if after is None:
         seeds = [setting.seed * 1_000_003 + c for c in range(setting.chains)]
@@ -107,7 +109,6 @@ def sample(
     else:
         source = _Source(after.generators, loss, None if full else setting.batch)
         state, burn_in = after.last, 0
-    total = burn_in + setting.draws * setting.every
     # A check costs a gradient: one step in twenty at most.
     checks = set(range(burn_in, total, max(20, (total - burn_in) // _MALA_CHECKS)))
     whole = loss.at_origin.mean()

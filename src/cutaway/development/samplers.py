@@ -41,7 +41,8 @@ class Posterior:
 
 def square(x: Tensor) -> Tensor:
     """|x|^2 of each chain, [chains]."""
-    return torch.linalg.vector_norm(x, dim=-1).square()
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norm.square()
 
 
 @dataclass

@@ -40,7 +40,7 @@ def development_exam(
 ) -> list[dict[str, Any]]:
     """Estimates beside truth on regular models, normal crossings, reduced-rank regression and deep linear networks.
 
-    Intervals are over chains. `say` gets each row as it comes. Cost: about 5 minutes of one core; `quick` half a minute.
+    Intervals are over chains. `say` gets each row as it comes. Cost: about 5 minutes of one core; `quick` a minute.
     """
     size = QUICK if quick else FULL
     parts = [partial(regular_rows, size, quick, seed)]

@@ -208,6 +208,8 @@ def features_measure(last: Any, ids: Any, plan: Plan, name: str = "plt", born: f
     if name not in folders:
         raise InputError(f"no dictionary {name!r} of the model is here, so no features' birth.")
     dictionary = features.load(folders[name])
+    if not isinstance(dictionary, features.Transcoders):
+        raise InputError(f"the dictionary {name!r} is of one point; features' birth reads transcoders of every layer.")
 
     def activations(model: Any) -> list[Any]:
         points = [dictionary.input_point(layer) for layer in range(dictionary.n_layers)]
@@ -239,6 +241,8 @@ def bif_measure(data: Any, setting: Any, rows: int = 16) -> Any:
 
     from cutaway.core import CutawayError
     from cutaway.development import Function, bayesian_influence
+
+    rows = min(rows, len(data.tensors[0]))
 
     def measured(model: Any) -> dict[str, Any]:
         try:

@@ -7,13 +7,11 @@ a standard architecture that every tool reads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from cutaway.core import write_json
 
 
 @dataclass(frozen=True)
@@ -80,34 +78,20 @@ def train_attention_only(
     from cutaway.organisms.almanac.text import token_rows
     from cutaway.organisms.almanac.tokenizer import build_tokenizer
     from cutaway.organisms.almanac.train import save_folder
+    from cutaway.organisms.short_training import train_short
 
     recipe = recipe or AttentionOnlyRecipe()
-    out = Path(out)
-    if (out / f"step-{recipe.steps:06d}" / "config.json").exists():
-        return out
-    write_json(out / "recipe.json", asdict(recipe), indent=2)
     rows = torch.from_numpy(token_rows(recipe.steps * recipe.batch_rows, recipe.seed).astype(np.int64))
     tokenizer, model = build_tokenizer(), attention_only(recipe)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        trained, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
-    wanted = set(recipe.checkpoint_steps())
     model.train()
-    for step in range(recipe.steps + 1):
-        if step in wanted:
-            save_folder(model, tokenizer, out / f"step-{step:06d}", half=True)
-        if step == recipe.steps:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(1.0, (step + 1) / recipe.warmup)
+
+    def loss_at(step: int) -> torch.Tensor:
         batch = rows[step * recipe.batch_rows : (step + 1) * recipe.batch_rows]
         logits = model(input_ids=batch, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        if step % 100 == 0:
-            on(f"step {step}: loss {loss.item():.3f}")
-    return out
+        return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+
+    return train_short(
+        Path(out), recipe, [p for p in model.parameters() if p.requires_grad], loss_at,
+        lambda folder: save_folder(model, tokenizer, folder, half=True), set(recipe.checkpoint_steps()),
+        clip=1.0, on=on,
+    )  # fmt: skip

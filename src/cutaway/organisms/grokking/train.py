@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core import atomic_path, write_json
+from cutaway.core import atomic_path
 from cutaway.organisms.grokking.module import ModularAddition
+from cutaway.organisms.short_training import train_short
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class GrokkingRecipe:
     rate: float = 1e-3
     weight_decay: float = 1.0
     steps: int = 6000
+    warmup: int = 10
     every: int = 50
     seed: int = 0
 
@@ -48,36 +50,24 @@ def train_modular_addition(
     from safetensors.torch import save_file
 
     recipe = recipe or GrokkingRecipe()
-    out = Path(out)
-    if (out / f"step-{recipe.steps:06d}" / "model.safetensors").exists():
-        return out
-    write_json(out / "recipe.json", asdict(recipe), indent=2)
     module = ModularAddition(recipe.p, recipe.d_model, recipe.heads, recipe.d_mlp, seed=recipe.seed)
     tokens = module.pairs()
     answers = (tokens[:, 0] + tokens[:, 1]) % recipe.p
     inside, outside = split(recipe.p, recipe.share, recipe.seed)
-    optimiser = torch.optim.AdamW(
-        module.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
+
+    def save(folder: Path) -> None:
+        with atomic_path(folder / "model.safetensors") as temporary:
+            save_file({name: value.contiguous() for name, value in module.state_dict().items()}, temporary)
+
+    def told() -> str:
+        with torch.no_grad():
+            right = (module(tokens[outside]).argmax(-1) == answers[outside]).float().mean()
+        return f", accuracy on the other pairs {float(right):.3f}"
+
     # Close together at first, where memorisation takes a few dozen steps.
     early = np.unique(np.round(np.geomspace(1, recipe.every, 8)).astype(int)).tolist()
-    wanted = {0, *early, *range(0, recipe.steps + 1, recipe.every)}
-    for step in range(recipe.steps + 1):
-        if step in wanted:
-            folder = out / f"step-{step:06d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(folder / "model.safetensors") as temporary:
-                save_file({name: value.contiguous() for name, value in module.state_dict().items()}, temporary)
-        if step == recipe.steps:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(1.0, (step + 1) / 10)
-        loss = torch.nn.functional.cross_entropy(module(tokens[inside]), answers[inside])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if step % 500 == 0:
-            with torch.no_grad():
-                right = (module(tokens[outside]).argmax(-1) == answers[outside]).float().mean()
-            on(f"step {step}: training loss {loss.item():.2e}, accuracy on the other pairs {float(right):.3f}")
-    return out
+    return train_short(
+        Path(out), recipe, list(module.parameters()),
+        lambda step: torch.nn.functional.cross_entropy(module(tokens[inside]), answers[inside]),
+        save, {0, *early, *range(0, recipe.steps + 1, recipe.every), recipe.steps}, every=500, told=told, on=on,
+    )  # fmt: skip
