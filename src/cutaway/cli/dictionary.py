@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli import dictionary_arms, dictionary_describe
+from cutaway.cli import dictionary_arms, dictionary_describe, dictionary_use
 from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step
 
@@ -179,3 +179,10 @@ def convert(
 app.command("arms", short_help="The same dictionary on networks that learned nothing.")(dictionary_arms.arms)
 app.command("describe", short_help="What each feature of a dictionary is.")(dictionary_describe.describe)
 app.command("search", short_help="Find features by text, similarity or effect.")(dictionary_describe.search)
+app.command("excursions", short_help="Features that differ between paired prompts; how far one steers.")(
+    dictionary_use.excursions
+)
+app.command("crosscoder", short_help="One dictionary of several layers, or of two models.")(dictionary_use.crosscoder)
+app.command("neuronpedia", short_help="Descriptions as Neuronpedia's feature JSON, and back.")(
+    dictionary_use.neuronpedia
+)

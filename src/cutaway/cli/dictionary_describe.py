@@ -24,28 +24,43 @@ def describe(
     narrower: Path | None = typer.Option(None, metavar="DIR", help="One of fewer features: where parents are."),
     wider: Path | None = typer.Option(None, metavar="DIR", help="One of more features: where children are."),
     quick: bool = typer.Option(False, "--quick", help="Leave out effects and context spans."),
+    labels: str | None = typer.Option(
+        None,
+        "--labels",
+        metavar="URL",
+        help="Ask an OpenAI-compatible endpoint (up to /v1) for labels, and score them.",
+    ),
+    labels_model: str = typer.Option("default", help="The endpoint's model. A key is read from OPENAI_API_KEY."),
+    labels_for: int = typer.Option(20, min=2, help="So many features are asked about: those of the largest effect."),
     seed: int = typer.Option(1, help="Of the sample and the random directions."),
     as_json: bool = JSON,
 ) -> None:
     """Describe every feature: examples from all strengths, rules from tokens with held-out scores, context span,
-    logits, neighbours, and what taking it out does, beside a random direction. No language model is asked.
+    logits, neighbours, and what taking it out does, beside a random direction. No language model is asked, unless
+    --labels names one: its labels are then scored beside the same questions with another feature's label.
 
     Example:  cutaway dictionary describe ./resid_post.2-topk --model almanac --out ./described
     """
     from cutaway.core.files import refuse_foreign
 
     refuse_foreign(out, "features.parquet")
+    import os
+
+    from cutaway.features.ask import Endpoint
     from cutaway.organisms.dictionary_studies import describe_dictionary
 
-    found = describe_dictionary(
+    found, asked = describe_dictionary(
         model, dictionary, out, text=text or (), tokens=tokens, seeds=seed_of or (), narrower=narrower, wider=wider,
         effects=not quick, seed=seed, on=lambda message: say(f"{message} …"),
+        ask=None if labels is None else Endpoint(labels, labels_model, os.environ.get("OPENAI_API_KEY")),
+        ask_for=labels_for,
     )  # fmt: skip
     say(f"wrote {out}; look into it with: cutaway dictionary search {out} WORD")
     if as_json:
-        print_json("cutaway.descriptions/1", {**found.about, "folder": str(out), "text": str(found)})
+        told = {} if asked is None else {"labels": asked.to_json()}
+        print_json("cutaway.descriptions/1", {**found.about, "folder": str(out), "text": str(found), **told})
     else:
-        print(found)
+        print(found if asked is None else f"{found}\n\n{asked}")
 
 
 def search(

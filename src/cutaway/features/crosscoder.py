@@ -12,7 +12,7 @@ Trained as a dictionary of the sources laid side by side, each in its own units,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,75 @@ def diff_models(
 
 def _alive(made: Crosscoder, sources: Mapping[str, Tensor]) -> Tensor:
     return (made.encode({name: x[:8192] for name, x in sources.items()}) > 0).any(0)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What a crosscoder of several layers found. own: features of each source alone; evidence: that they span, beside
+    the same crosscoder on sources whose tokens do not go together."""
+
+    names: tuple[str, ...]
+    n_features: int
+    own: tuple[int, ...]
+    mean_share: tuple[float, ...]
+    explained: Mapping[str, float]
+    explained_null: Mapping[str, float]
+    evidence: Evidence
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": "cutaway.crosscoder/1", "names": list(self.names), "n_features": self.n_features,
+            "own": list(self.own), "own_from": OWN, "mean_share": list(self.mean_share),
+            "explained_variance": dict(self.explained), "explained_variance_null": dict(self.explained_null),
+            "evidence": self.evidence.to_json(),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        table = [["source", "explained variance", "null's", "mean share", f"alone (share over {OWN})"]]
+        for i, name in enumerate(self.names):
+            table.append([name, f"{self.explained[name]:.3f}", f"{self.explained_null[name]:.3f}",
+                          f"{self.mean_share[i]:.2f}", str(self.own[i])])  # fmt: skip
+        return "\n".join(
+            [
+                f"one dictionary of {', '.join(self.names)}: {self.n_features} features that fired",
+                *columns(table, right=range(1, 5)),
+                "  share: of a feature's decoder that lies in the source; null: the sources' tokens do not go together",
+                f"  {self.evidence.claim}: {self.evidence.verdict_text}",
+            ]
+        )
+
+    __repr__ = __str__
+
+
+def span_layers(
+    model: Model, token_rows: ArrayLike | Tensor, points: Sequence[str], settings: TrainSettings
+) -> tuple[Crosscoder, Spans]:
+    """One set of features for several points of a model, and how many of them are in more than one.
+
+    The null: the same crosscoder with each source's tokens in an order of their own, so that no feature has a reason to
+    span. Cost: a pass of the model, two crosscoders. Raises `InputError` as `fit_crosscoder`.
+    """
+    rows = as_rows(token_rows, model.facts.vocab_size)
+    places = Places.of(model, points, mlps=False)
+    at = harvest_all(places, rows, first_position=False).at
+    x = {places.address(point): at[places.address(point)] for point in points}
+    g = torch.Generator().manual_seed(settings.seed)
+    apart = {name: value[torch.randperm(len(value), generator=g)] for name, value in x.items()}
+    made, null = fit_crosscoder(x, settings), fit_crosscoder(apart, settings)
+    shares, by_chance = made.shares[_alive(made, x)], null.shares[_alive(null, apart)]
+    spans, spans_null = (proportion(int((one.amax(1) <= OWN).sum()), len(one), name=name) for one, name in
+                         ((shares, "features in several"), (by_chance, "tokens that do not go together")))  # fmt: skip
+    evidence = Evidence(
+        claim="features span the sources", effect=spans, nulls=(Comparison(estimate=spans_null),),
+        seeds=(settings.seed,), how=f"no source has more than {OWN} of the decoder's norm; features that fired",
+    )  # fmt: skip
+    explained = [
+        {name: explained_variance(held[name], back) for name, back in one.decode(one.encode(held)).items()}
+        for one, held in ((made, x), (null, apart))
+    ]
+    own = tuple(int((shares[:, i] > OWN).sum()) for i in range(len(x)))
+    mean = tuple(float(v) for v in shares.mean(0))
+    return made, Spans(tuple(x), len(shares), own, mean, explained[0], explained[1], evidence)
 
 
 def share_estimates(made: Crosscoder) -> dict[str, Estimate]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cutaway.features import SAE, ArmStudy, Concepts, Described
+    from cutaway.features.ask import Ask, Asked
+    from cutaway.features.crosscoder import Crosscoder, Diff, Spans
     from cutaway.model import Model
 
 Say = Callable[[str], None]
@@ -112,16 +114,21 @@ def judge_dictionary(
 def describe_dictionary(
     model: str, dictionary: str, out: str | Path, *, text: Sequence[str | Path] = (), tokens: int = 30_000,
     seeds: Sequence[str | Path] = (), narrower: str | Path | None = None, wider: str | Path | None = None,
-    effects: bool = True, seed: int = 1, on: Say = lambda message: None,
-) -> Described:  # fmt: skip
+    effects: bool = True, seed: int = 1, on: Say = lambda message: None, ask: Ask | None = None, ask_for: int = 20,
+) -> tuple[Described, Asked | None]:  # fmt: skip
     """Describe every feature of a dictionary of one point, and write the descriptions to `out`.
+
+    ask: a language model (features/ask.py), asked to label the `ask_for` features of the largest effect (or that fire
+    most); its labels take the place of those by rule, its scores and both labels are written to asked.json.
 
     seeds, narrower, wider: folders of dictionaries of the same point. Raises InputError where one is of another.
     """
     import torch
 
     import cutaway as cw
-    from cutaway.features import SAE, check_fit, describe, load, save_descriptions
+    from cutaway.core import write_json
+    from cutaway.features import SAE, Described, check_fit, describe, load, save_descriptions
+    from cutaway.features.ask import ask_labels
 
     loaded = cw.load(model)
     sae = check_fit(loaded, find_sae(loaded, dictionary))
@@ -146,8 +153,53 @@ def describe_dictionary(
         loaded, sae, rows, seeds=[one for one in map(other, seeds) if one is not None], narrower=other(narrower),
         wider=other(wider), effects=effects, seed=seed, on=on,
     )  # fmt: skip
-    save_descriptions(described, out)
-    return described
+    save_descriptions(described, out)  # whatever becomes of the endpoint
+    asked = None
+    if ask is not None:
+        on(f"asking for labels of {ask_for} features")
+        asked, by_rule = ask_labels(described, ask, _foremost(described, ask_for), seed), described.features["label"]
+        labels = [asked.labels.get(f, rule) for f, rule in enumerate(by_rule)]
+        described = Described({**described.features, "label": labels}, described.examples, described.about)
+        save_descriptions(described, out)
+        told = {str(f): by_rule[f] for f in asked.labels}
+        write_json(Path(out) / "asked.json", {**asked.to_json(), "labels_by_rule": told})
+    return described, asked
+
+
+def _foremost(described: Described, n: int) -> list[int]:
+    """Features with examples, those of the largest effect first (without effects, those that fire most)."""
+    held = described.features
+    size = [e if e is not None else f for e, f in zip(held["effect"], held["frequency"])]
+    enough = {f for f in range(len(size)) if sum(one["feature"] == f for one in described.examples) >= 4}
+    return sorted(enough, key=lambda f: -size[f])[:n]
+
+
+def crosscode(
+    model: str, *, at: Sequence[str], beside: str | None = None, text: Sequence[str | Path] = (),
+    architecture: str = "batchtopk", features: int | None = None, l0: int = 16, tokens: int = 200_000, seed: int = 0,
+) -> tuple[Crosscoder, Spans | Diff]:  # fmt: skip
+    """One dictionary of several points of a model, or of one point of two (`beside`). Raises InputError."""
+    import torch
+
+    import cutaway as cw
+    from cutaway.features import DictionarySettings, TrainSettings
+    from cutaway.features.crosscoder import diff_models, span_layers
+
+    if (beside is None and len(at) < 2) or (beside is not None and len(at) != 1):
+        raise InputError("a crosscoder is of two points or more (--at twice), or of one point of two models (--with).")
+    loaded = cw.load(model)
+    learn, _ = text_rows(loaded, text, rows=min(ARM_ROWS, 2 + tokens // 100), seed=seed)
+    if text:
+        learn = learn[torch.randperm(learn.shape[0], generator=torch.Generator().manual_seed(seed))]
+    learn = learn[: max(2, tokens // max(1, int((learn[:, 1:] >= 0).sum()) // learn.shape[0]))]
+    one = DictionarySettings.read(
+        {"name": "crosscoder", "kind": "sae", "at": at[0], "features": features or 8 * loaded.facts.d_model, "l0": l0,
+         "activation": architecture, "dead_after": max(5_000, tokens // 8), "seed": seed, **_suited(architecture)}
+    )  # fmt: skip
+    settings = TrainSettings(dictionaries=(one,), tokens=tokens, batch=1024, seed=seed)
+    if beside is None:
+        return span_layers(loaded, learn, at, settings)
+    return diff_models(loaded, cw.load(beside), learn, at[0], settings)
 
 
 def is_sae(model: str, dictionary: str) -> bool:
