@@ -217,15 +217,13 @@ def test_scrubbing_an_idle_hypothesis_recovers_nothing_it_did_not_keep(almanac: 
 # ---- other networks
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_every_family_is_aligned_and_swept(kind: str) -> None:
+def swaps_are_the_sources_runs(model: Any, ids: range) -> None:
     """Exchanging the vector that enters at a token is exchanging the token: the network says what it says of that."""
-    model = family(kind)
-    rows = torch.tensor([[1, first, other, 2, 3] for first in range(4, 24) for other in range(4, 24)])
-    said = model.run(rows).logits[:, -1].argmax(-1).reshape(20, 20).tolist()
+    rows = torch.tensor([[1, first, other, 2, 3] for first in ids for other in ids])
+    said = model.run(rows).logits[:, -1].argmax(-1).reshape(len(ids), len(ids)).tolist()
     causal = CausalModel(
-        {"first": range(4, 24), "other": range(4, 24)},
-        {"held": lambda first: first, "says": lambda held, other: said[held - 4][other - 4]},
+        {"first": ids, "other": ids},
+        {"held": lambda first: first, "says": lambda held, other: said[ids.index(held)][ids.index(other)]},
         prompt=lambda v: torch.tensor([1, v["first"], v["other"], 2, 3]),
         answer=int,
         positions={"first": 1, "other": 2},
@@ -238,6 +236,11 @@ def test_every_family_is_aligned_and_swept(kind: str) -> None:
     assert swept.iia[0, 2] == 0.5  # the last token is the same in both: nothing is exchanged
     learned = align(model, causal, {"held": subspace("resid_post.0", "first", dims=2)}, n=64, n_test=32, training=SHORT)
     assert any("untrained" in c.estimate.name for c in learned.evidence[0].nulls)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_aligned_and_swept(kind: str) -> None:
+    swaps_are_the_sources_runs(family(kind), range(4, 24))
 
 
 def test_a_module_of_ones_own_is_aligned() -> None:
@@ -273,25 +276,7 @@ def test_a_trained_model_of_others_is_aligned() -> None:
     folder = Path(__file__).parents[3] / "shared" / "data" / "stories260k"
     if not folder.is_dir():
         pytest.skip("the third-party model stories260k is not here")
-    model = cw.load(str(folder))
-    names = ("Lily", "Tom", "Ben", "Sam", "Tim", "Mia", "Max", "Sue", "Amy", "Bob")
-    prompts = [f"Once upon a time, there was a little girl named {name}. One day" for name in names]
-    tokens = [model.tokens(p)[0].tolist() for p in prompts]
-    lengths = {len(t) for t in tokens}
-    kept = [i for i, t in enumerate(tokens) if len(t) == min(lengths)] if len(lengths) > 1 else list(range(len(names)))
-    ids = torch.tensor([tokens[i] for i in kept])
-    at = int((ids != ids[0]).any(0).nonzero()[0])
-    causal = CausalModel(
-        {"row": range(len(kept)), "cut": range(at + 1, ids.shape[1])},
-        {"prefix": lambda row: row, "says": lambda prefix, cut: said[prefix][cut]},
-        prompt=lambda v: ids[v["row"], : v["cut"] + 1],
-        answer=int,
-    )
-    said = model.run(ids).logits.argmax(-1).tolist()
-    if len(kept) < 3:
-        pytest.skip("too few names of one length")
-    whole_run = align(model, causal, {"prefix": whole("resid_post.4", "answer")}, n=32, n_test=32, only_right=True)
-    assert whole_run.iia.value == 1.0
+    swaps_are_the_sources_runs(cw.load(str(folder)), range(260, 280))
 
 
 # ---- bad input
