@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_a_form_lies_where_an_ellipse_is_most_curved():
     sharpest = min(found.forms, key=lambda form: form.radius)
     assert sharpest.step == 20
     assert sharpest.radius == pytest.approx(0.25, rel=0.1)
+
+
+def test_every_checkpoint_has_its_circle_and_a_straight_piece_none():
+    """A curve on a circle of radius 2 in a plane of outputs, after a straight run up to it."""
+    t = np.arange(40)
+    angle = np.maximum(t - 15, 0) * 0.1
+    plane = np.stack([np.minimum(t - 15, 0) * 0.2 + 2 * np.sin(angle), 2 - 2 * np.cos(angle)], 1)
+    found = essential_dynamics(t, plane @ np.linalg.qr(np.random.default_rng(0).normal(size=(7, 2)))[0].T, 2, smooth=0)
+    (one,) = found.circles
+    assert one.centres.shape == (40, 2)
+    assert np.abs(1 / one.curvatures[20:36]) == pytest.approx(2.0, rel=0.01)
+    assert np.abs(one.curvatures[3:12]).max() < 1e-6
+    body = found.to_json()
+    assert len(body["circles"][0]["centres"]) == 40
+    json.dumps(body, allow_nan=False)
 
 
 def test_few_checkpoints_have_no_dynamics():

@@ -137,3 +137,44 @@ def test_measures_of_other_rooms_on_almanac():
         wired(("head",), found, ids, plan)
     assert set(names) <= set(MEASURES)
     assert np.isfinite(series["features born"].interval.low)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "neox"])
+def test_every_measure_by_name_on_a_training_of_ones_own(tmp_path, family):
+    """Checkpoints as the Hugging Face Trainer lays them out, and as Pythia's revisions are named."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+
+    from cutaway.development import find_checkpoints, timeline
+
+    torch.manual_seed(0)
+    if family == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=40, n_positions=24))
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 40, "max_position_embeddings": 24}
+        model = GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=1, num_attention_heads=2, **sizes))
+    for step in (1000, 100, 0):
+        folder = tmp_path / f"{'checkpoint-' if family == 'gpt2' else 'step'}{step}"
+        model.save_pretrained(folder)
+        (folder / "optimizer.pt").write_bytes(b"theirs")
+        model.get_output_embeddings().weight.data.mul_(1.1)
+    found = find_checkpoints(tmp_path)
+    assert [one.step for one in found.items] == [0, 100, 1000]
+    ids = torch.randint(0, 40, (6, 12), generator=torch.Generator().manual_seed(0))
+    names = ("loss", "llc", "rllc", "bif", "susceptibility", "norm", "trace", "essential")
+    plan = Plan(chains=2, draws=10, burn_in=4, batch=4, n_beta=20.0)
+    line = timeline(found, wired(names, found, ids, plan))
+    want = {"loss", "llc", "rllc 0.0", "rllc 0.1", "bif", "chi attention 0", "weight norm", "hessian trace"}
+    assert set(line.series) == want
+    assert line.arrays["outputs"].shape[0] == 3
+    for name in want:
+        assert np.isfinite(line.values(name)).all(), name
+
+
+def test_the_exam_says_each_row_as_it_comes(monkeypatch):
+    made = {"name": "x", "truth": 1.0, "estimate": 1.0, "passed": True}
+    for part in ("regular_rows", "crossing_rows", "zero_rows", "generic_rows", "balanced_rows"):
+        monkeypatch.setattr(exam, part, lambda *given: [made])
+    lines: list[str] = []
+    rows = exam.development_exam(quick=True, say=lines.append)
+    assert len(rows) == len(lines) == 6
+    assert lines[0].startswith("1/6 pass x")

@@ -30,15 +30,25 @@ class Form:
     radius: float
 
 
+@dataclass(frozen=True, eq=False)
+class Circles:
+    """The osculating circles of the curve in the plane of two components: centres [T, 2], signed curvatures [T]."""
+
+    plane: tuple[int, int]
+    centres: Floats
+    curvatures: Floats
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class EssentialDynamics(Drawn):
     """scores [T, k] in the principal components, explained [k] shares of the variance, null [k] the same with each
-    output's checkpoints shuffled by itself, forms."""
+    output's checkpoints shuffled by itself; the osculating circles in each plane of two components, and its forms."""
 
     steps: tuple[float, ...]
     scores: Floats
     explained: Floats
     null: Floats
+    circles: tuple[Circles, ...]
     forms: tuple[Form, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -48,6 +58,10 @@ class EssentialDynamics(Drawn):
             "scores": self.scores.tolist(),
             "explained": self.explained.tolist(),
             "null": self.null.tolist(),
+            "circles": [
+                {"plane": list(c.plane), "centres": _finite(c.centres), "curvatures": _finite(c.curvatures)}
+                for c in self.circles
+            ],
             "forms": [
                 {"step": f.step, "plane": list(f.plane), "point": list(f.point), "centre": list(f.centre),
                  "radius": f.radius}
@@ -85,12 +99,16 @@ def essential_dynamics(
     shuffled = np.random.default_rng(seed).permuted(x, axis=0)
     null = np.linalg.svd(shuffled - shuffled.mean(0), compute_uv=False) ** 2
     scores = u[:, :components] * sigma[:components]
-    forms = []
+    circles, forms = [], []
     for a in range(components):
         for b in range(a + 1, components):
-            forms += _forms(s, scores[:, [a, b]], (a, b), smooth)
+            curve = scores[:, [a, b]]
+            found = Circles((a, b), *osculating_circles(np.arange(len(s), dtype=np.float64), curve, smooth))
+            circles.append(found)
+            forms += _forms(s, curve, found)
+    shuffled_shares = (null / max(null.sum(), 1e-300))[:components]
     return EssentialDynamics(
-        tuple(s.tolist()), scores, explained[:components], (null / max(null.sum(), 1e-300))[:components], tuple(forms)
+        tuple(s.tolist()), scores, explained[:components], shuffled_shares, tuple(circles), tuple(forms)
     )
 
 
@@ -114,20 +132,27 @@ def osculating_circles(times: ArrayLike, curve: ArrayLike, smooth: float = 0.0) 
     return centres, kappa
 
 
-def _forms(steps: Floats, curve: Floats, plane: tuple[int, int], smooth: float) -> list[Form]:
+def _forms(steps: Floats, curve: Floats, circles: Circles) -> list[Form]:
     """Inner maxima of |kappa|, two checkpoints off either end, where derivatives are one-sided."""
-    centres, kappa = osculating_circles(np.arange(len(steps), dtype=np.float64), curve, smooth)
-    size = np.abs(kappa)
+    centres, size = circles.centres, np.abs(circles.curvatures)
     found = []
     for i in range(2, len(steps) - 2):
         if size[i] > size[i - 1] and size[i] > size[i + 1] and np.isfinite(centres[i]).all():
             found.append(
                 Form(
                     step=float(steps[i]),
-                    plane=plane,
+                    plane=circles.plane,
                     point=(float(curve[i, 0]), float(curve[i, 1])),
                     centre=(float(centres[i, 0]), float(centres[i, 1])),
                     radius=float(1 / size[i]),
                 )
             )
     return found
+
+
+def _finite(values: Floats) -> list[Any]:
+    """As nested lists; None where a straight piece has its centre at infinity."""
+    given = values.astype(object)
+    given[~np.isfinite(values)] = None
+    nested: list[Any] = given.tolist()
+    return nested

@@ -65,15 +65,16 @@ class Timeline(Drawn):
         from dataclasses import replace
 
         found = dict(self.found)
-        notes = list(self.notes)
+        without: dict[str, list[str]] = {}
         for name in names or self.series:
             try:
                 found[name] = changepoints(self.steps, self.values(name), kind, most=most, seed=seed)
             except InputError as error:
                 if names is not None and name not in self.series:
                     raise
-                notes.append(f"no changepoints of {name}: {error}")
-        return replace(self, found=found, notes=tuple(dict.fromkeys(notes)))
+                without.setdefault(str(error), []).append(name)
+        notes = [f"no changepoints of {', '.join(those)}: {why}" for why, those in without.items()]
+        return replace(self, found=found, notes=tuple(dict.fromkeys([*self.notes, *notes])))
 
     def stages(self, by: str) -> list[dict[str, Any]]:
         """Between the changepoints of one series: first and last step, and by how much every series changed."""

@@ -20,12 +20,12 @@ class AttentionOnlyRecipe:
     d_model: int = 128
     heads: int = 8
     context: int = 128
-    steps: int = 1500
+    steps: int = 1000
     batch_rows: int = 24
     rate: float = 3e-3
     weight_decay: float = 0.1
     warmup: int = 50
-    checkpoints: int = 80
+    checkpoints: int = 70
     seed: int = 0
 
     def checkpoint_steps(self) -> list[int]:
