@@ -1,7 +1,5 @@
 """Where each method begins to fail as superposition grows, on toy networks whose features are all known.
 
-    python -m cutaway.exams.superposition --out FOLDER
-
 The same forty equal features (density 1/20) are squeezed into fewer and fewer dimensions, h = W x and
 x' = ReLU(W^T h + b). On each network the methods of four rooms are asked what is known of it:
 
@@ -18,18 +16,16 @@ seeds; a method fails where its mean falls under .9.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core import Comparison, Estimate, Evidence, atomic_path, write_json
+from cutaway.core import Comparison, Estimate, Evidence
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap
 from cutaway.toys.superposition.data import Sparse, variance
@@ -80,7 +76,7 @@ def limits(*, quick: bool = False, seed: int = 0, on: Callable[[str], None] = la
         nulls: dict[str, list[float]] = {name: [] for name in METHODS}
         crowded = []
         for one in range(seed, seed + (1 if quick else 3)):
-            network = _network(m, one, quick)
+            network = toy_network(m, one, quick)
             there = represented(network.encoder)[0]
             crowded.append(float(there.sum()) / m)
             _measure(network, there, one, quick, values, nulls)
@@ -88,7 +84,7 @@ def limits(*, quick: bool = False, seed: int = 0, on: Callable[[str], None] = la
     return points
 
 
-def _network(m: int, seed: int, quick: bool) -> Networks:
+def toy_network(m: int, seed: int, quick: bool) -> Networks:
     density = torch.full((RESTARTS, N), DENSITY)
     start = Networks.random(RESTARTS, N, m, seed=1000 * seed + m)
     steps = 1500 if quick else 3000
@@ -111,7 +107,7 @@ def _measure(
     values["the network"] += (lost[index] < 0.5).float().tolist()
     nulls["the network"] += [0.0] * len(index)
 
-    made = _dictionary(h, seed, quick)
+    made = dictionary(h, seed, quick)
     matched, closest = _matched(made.W_dec, directions)
     values["dictionary"] += matched.tolist()
     generator = torch.Generator().manual_seed(seed + 77)
@@ -132,11 +128,11 @@ def _measure(
         nulls[name] += chance_swaps
 
 
-def _dictionary(h: Tensor, seed: int, quick: bool) -> Any:
+def dictionary(h: Tensor, seed: int, quick: bool, features: int = N, l0: int = round(N * DENSITY)) -> Any:
     from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows
 
     asked = {
-        "name": "toy", "kind": "sae", "at": "resid_post.0", "features": N, "l0": round(N * DENSITY),
+        "name": "toy", "kind": "sae", "at": "resid_post.0", "features": features, "l0": l0,
         "activation": "batchtopk", "floor": None, "dead_after": 20_000, "seed": seed,
         **dict(ARCHITECTURES["batchtopk"].recipe),
     }  # fmt: skip
@@ -222,42 +218,6 @@ def evidence(points: Sequence[Point]) -> tuple[Evidence, ...]:
     return tuple(made)
 
 
-def superposition_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows: what must hold where every feature has a dimension of its own, and where each method first fails."""
-    points = limits(quick=quick, seed=seed)
-    roomy = max(points, key=lambda p: p.m)
-    rows = []
-    for method in METHODS:
-        found, chance = roomy.mean(method), roomy.mean(method, null=True)
-        # The network and the exchange of a known direction must be right; dictionary and probe are fitted: reported.
-        law = method in ("the network", "interchange")
-        name = f"{method}, a dimension a feature"
-        rows.append(
-            _row(name, found, 1.0 if law else None, 0.05 if law else None, found.value >= 0.95 if law else None)
-        )
-        rows.append(_row(f"{method}, null ({NULLS[method]})", chance, None, None, chance.value < found.value))
-    for method in METHODS:
-        at = first_failure(points, method)
-        rows.append(
-            {
-                "name": f"{method}: features per dimension where its mean first falls under {FAILS}",
-                "truth": None, "estimate": math.inf if at is None else at, "interval": None, "n": len(points),
-                "tolerance": None, "passed": None,
-            }
-        )  # fmt: skip
-    return rows
-
-
-def _row(
-    name: str, found: Estimate, truth: float | None, tolerance: float | None, passed: bool | None
-) -> dict[str, Any]:
-    interval = None if found.interval is None else [found.interval.low, found.interval.high]
-    return {
-        "name": name, "truth": truth, "estimate": found.value, "interval": interval, "n": found.n,
-        "tolerance": tolerance, "passed": passed,
-    }  # fmt: skip
-
-
 def table(points: Sequence[Point]) -> str:
     """One line a number of dimensions: mean [interval] of each method, and the nulls in brackets."""
     rows = [["m", "features/dim", *METHODS]]
@@ -267,12 +227,8 @@ def table(points: Sequence[Point]) -> str:
     return "\n".join(columns(rows, right=(0, 1)))
 
 
-def figure(points: Sequence[Point]) -> Any:
+def draw(ax: Any, points: Sequence[Point]) -> None:
     """All methods against features per dimension, nulls dotted in the same colour."""
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(7.5, 4.2), layout="constrained", dpi=130)
-    ax = made.subplots()
     ordered = sorted(points, key=lambda p: p.per_dimension)
     x = [p.per_dimension for p in ordered]
     for k, method in enumerate(METHODS):
@@ -286,11 +242,10 @@ def figure(points: Sequence[Point]) -> Any:
     ax.set(xlabel="features per dimension", ylabel="mean over features (bands 95 %, dotted: nulls)", ylim=(-0.03, 1.03))
     ax.set_title(f"{N} features of density {DENSITY}: where each method begins to fail", fontsize=9)
     ax.legend(fontsize=7, loc="lower left")
-    return made
 
 
 def to_json(points: Sequence[Point]) -> dict[str, Any]:
-    """The points with every method's mean and null, and the evidence."""
+    """The points with every method's mean and null."""
 
     def shown(point: Point, method: str) -> dict[str, Any]:
         return {
@@ -299,7 +254,6 @@ def to_json(points: Sequence[Point]) -> dict[str, Any]:
         }
 
     return {
-        "schema": "cutaway.superposition-limits/1",
         "points": [
             {
                 "m": point.m,
@@ -308,28 +262,4 @@ def to_json(points: Sequence[Point]) -> dict[str, Any]:
             }
             for point in points
         ],
-        "evidence": [one.to_json() for one in evidence(points)],
     }
-
-
-def main() -> None:
-    import sys
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write superposition-limits.png and .json here")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    points = limits(quick=asked.quick, seed=asked.seed, on=lambda what: print(what, "…", file=sys.stderr))
-    print(table(points))
-    for one in evidence(points):
-        print(one)
-    if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(asked.out / "superposition-limits.png") as target:
-            figure(points).savefig(target, format="png")
-        write_json(asked.out / "superposition-limits.json", to_json(points))
-
-
-if __name__ == "__main__":
-    main()

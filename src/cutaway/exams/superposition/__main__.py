@@ -1,0 +1,5 @@
+"""`python -m cutaway.exams.superposition`."""
+
+from cutaway.exams.superposition.exam import main
+
+main()
