@@ -178,3 +178,27 @@ def test_the_exam_says_each_row_as_it_comes(monkeypatch):
     rows = exam.development_exam(quick=True, say=lines.append)
     assert len(rows) == len(lines) == 6
     assert lines[0].startswith("1/6 pass x")
+
+
+def test_the_singular_toys_hold_and_refuse():
+    from cutaway.toys import Asked, find
+
+    toy, item = find("deep-linear")
+    assert item == "deep-linear"
+    module = toy.open()
+    found = module.run(Asked())
+    assert found.passed
+    values = {f"{row.toy}: {row.what}": row.value for row in found.rows}
+    assert values["deep linear 5-3-5 rank 1: lambda at a generic point"] == 8.5
+    assert values["deep linear 5-3-5 rank 1: lambda at the balanced point, multiplicity 1"] == 8.0
+    assert values["normal crossing w1^2 w2^2: lambda, multiplicity 2"] == 0.5
+    other = module.run(Asked(("normal-crossing",), options={"k": "1-2"}))
+    assert [row.value for row in other.rows] == [0.25]
+    with pytest.raises(InputError, match="whole numbers"):
+        module.run(Asked(options={"dims": "5x3"}))
+    with pytest.raises(UnknownName, match="dims"):
+        module.run(Asked(options={"dim": "5"}))
+    with pytest.raises(UnknownName, match="polygons"):
+        module.run(Asked(("polygon",)))
+    with pytest.raises(InputError, match="--input"):
+        module.run(Asked(given="a"))

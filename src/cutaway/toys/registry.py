@@ -66,6 +66,9 @@ TOYS: dict[str, Toy] = {
     "superposition": Toy(
         "toy models of superposition: every experiment with theory, null and figure", "cutaway.toys.superposition.toy"
     ),
+    "singular": Toy(
+        "losses whose learning coefficient is known exactly: what development/ is examined on", "cutaway.toys.singular"
+    ),
     "siit": Toy("networks trained to be a compiled program, by interchange; minutes each", "cutaway.toys.siit.toy"),
 }
 
