@@ -51,6 +51,16 @@ def test_excursions_stand_beside_random_directions(capsys, sae):
     assert (status, "there are 48" in err) == (2, True)
 
 
+def test_attributions_stand_beside_taking_out(capsys, sae):
+    told = ("attribute", sae, "-m", "almanac", "--task", "ioi", "--n", 8, "--top", 4)
+    status, out, _ = said(capsys, *told)
+    assert status == 0
+    for word in ("attribution", "taken out", "random gradients", "by what they write"):
+        assert word in out
+    status, _, err = said(capsys, "attribute", sae, "-m", "almanac", "--task", "ioj")
+    assert (status, "ioi" in err) == (2, True)
+
+
 def test_a_crosscoder_of_layers_and_of_two_models(capsys, tmp_path):
     from cutaway.features import load
     from cutaway.features.crosscoder import Crosscoder

@@ -114,7 +114,7 @@ def test_ours_is_written_with_a_width_that_theirs_computes(tmp_path, features):
 def test_what_is_not_theirs_or_not_read_is_named(tmp_path):
     for changes, told in [
         ({"sae_type": "clt"}, "'clt' was found"), ({"use_glu_encoder": True}, "gated linear"),
-        ({"norm_activation": "batch-wise"}, "batch-wise"), ({"expansion_factor": 2}, r"W_E .* is \[8, 16\]"),
+        ({"norm_activation": "batch-wise"}, "batch-wise"), ({"expansion_factor": 2}, r"config is \[8, 16\]"),
     ]:  # fmt: skip
         write(tmp_path, **changes)
         with pytest.raises(InputError, match=f"llamascopium.*{told}"):

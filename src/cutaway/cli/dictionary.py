@@ -115,7 +115,10 @@ def evaluate(
     ),
     quick: bool = typer.Option(False, "--quick", help="Train no controls and look for no concepts (and say so)."),
     width: list[Path] = typer.Option(
-        None, "--width", metavar="DIR", help="A dictionary of the same point of another width: the splitting tree."
+        None,
+        "--width",
+        metavar="DIR",
+        help="Of the same point, of another width: the splitting tree; with two, a law over widths.",
     ),
     concepts: Path | None = typer.Option(
         None, "--concepts", metavar="FILE", help='Known concepts: .jsonl of {"text", "label"}. almanac has its own.'
@@ -181,6 +184,9 @@ app.command("describe", short_help="What each feature of a dictionary is.")(dict
 app.command("search", short_help="Find features by text, similarity or effect.")(dictionary_describe.search)
 app.command("excursions", short_help="Features that differ between paired prompts; how far one steers.")(
     dictionary_use.excursions
+)
+app.command("attribute", short_help="What each feature gives to an answer, by gradient and taken out.")(
+    dictionary_use.attribute
 )
 app.command("crosscoder", short_help="One dictionary of several layers, or of two models.")(dictionary_use.crosscoder)
 app.command("neuronpedia", short_help="Descriptions as Neuronpedia's feature JSON, and back.")(

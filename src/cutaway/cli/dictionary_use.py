@@ -1,4 +1,4 @@
-"""`cutaway dictionary excursions`, `crosscoder`, `neuronpedia`: on tasks, across layers and models, elsewhere."""
+"""`cutaway dictionary excursions`, `attribute`, `crosscoder`, `neuronpedia`: what dictionaries are used for."""
 
 from __future__ import annotations
 
@@ -53,6 +53,34 @@ def excursions(
         print(
             f"\n{steered}" if steered else "\nnone of these fires on the clean prompts: name one to steer by, --feature"
         )
+
+
+def attribute(
+    dictionary: str = typer.Argument(..., metavar="FOLDER", help="A dictionary of one point."),
+    model: str = MODEL,
+    task: str = typer.Option("ioi", "--task", "-t", help="Whose metric: a task's name (cutaway tasks), or a file."),
+    top: int = typer.Option(20, min=2, help="Features taken out: so many of the largest, and as many at random."),
+    n: int = typer.Option(32, "--n", min=4, help="Items of the task."),
+    seed: int = typer.Option(0, help="Of the items, the features at random and the random gradients."),
+    as_json: bool = JSON,
+) -> None:
+    """What each feature gives to a task's metric: activation times gradient for all of them, beside what happens when
+    one is taken out; and how well the one tells the other, beside how much a feature writes and random gradients.
+
+    Example:  cutaway dictionary attribute ./resid_post.2-topk --model almanac --task ioi
+    """
+    import cutaway as cw
+    from cutaway.features.attribution import attribute_features
+    from cutaway.organisms.dictionary_studies import find_sae, studied
+
+    loaded = cw.load(model)
+    sae = find_sae(loaded, dictionary)
+    with step(f"Taking out {2 * top} features"):
+        found = attribute_features(loaded, sae, cw.task(task, loaded, n=n, seed=seed), top=top, seed=seed)
+    if as_json:
+        print_json("cutaway.feature_attribution/1", studied(found))
+    else:
+        print(found)
 
 
 def crosscoder(

@@ -79,6 +79,7 @@ def judge_dictionary(
 
     import cutaway as cw
     from cutaway.features import SAE, check_fit, evaluate_sae, knowledge, load, splitting
+    from cutaway.features.scaling import WIDTHS, scaling
 
     loaded = cw.load(model)
     sae = find_sae(loaded, dictionary)
@@ -105,9 +106,14 @@ def judge_dictionary(
         others = [load(folder) for folder in widths]
         if any(not isinstance(other, SAE) or other.d_out != sae.d_out for other in others):
             raise InputError("--width takes dictionaries of the same point, of other widths.")
-        tree = splitting([sae.W_dec, *(other.W_dec for other in others if isinstance(other, SAE))])
+        every = [sae, *(other for other in others if isinstance(other, SAE))]
+        tree = splitting([one.W_dec for one in every])
         parts.append(tree)
         body["splitting"] = tree.to_json()
+        if len({one.n_features for one in every}) >= WIDTHS:
+            law = scaling(loaded, every, held_out, seed)
+            parts.append(law)
+            body["scaling"] = law.to_json()
     return {"model": model, "dictionary": dictionary, **body, "text": "\n\n".join(map(str, parts))}
 
 
