@@ -110,7 +110,8 @@ def graph_yield(
 ) -> GraphYield:
     """Trace pieces of `rows` (token ids [row, position]) and count which pass. `null` is a dictionary that was
     trained on the twin, which is drawn again by the seed that its training records. Raises InputError: rows shorter
-    than a piece. """
+    than a piece.
+    """
     from cutaway.evidence import rerandomise
 
     pieces = _pieces(np.asarray(rows), n_prompts, seed)
