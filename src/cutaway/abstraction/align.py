@@ -221,7 +221,7 @@ def _untrained_arm(
     data = Data(twin, found.data.causal, found.data.variables, found.data.pairs, [p.at for p in found.places])
     spots = tuple(data.spot(place, slot) for slot, place in enumerate(found.places))
     cells = [Cell(spots, data.wanted, settings.seeds[0])]
-    learned = train(data, found.places, cells, found.train, settings.training, progress)
+    learned = train(data, found.places, cells, found.train, settings.training, progress, "untrained network")
     return [Arm("untrained network, learned", measure(data, cells, learned, found.test).hits, "null")]
 
 

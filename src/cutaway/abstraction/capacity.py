@@ -191,7 +191,8 @@ class _Work:
     def _hits(self, data: Data, places: list[Place], seeds: Sequence[int]) -> Tensor:
         spots = tuple(data.spot(place, slot) for slot, place in enumerate(places))
         cells = [Cell(spots, data.wanted, s) for s in seeds]
-        learned = train(data, places, cells, self.train, self.settings.training, self.progress)
+        what = f"{places[0].dims} dimensions in {data.model.name}"
+        learned = train(data, places, cells, self.train, self.settings.training, self.progress, what)
         return measure(data, cells, learned, self.test).hits
 
 

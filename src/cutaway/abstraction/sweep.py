@@ -199,7 +199,8 @@ def align_sweep(
         places = [whole(address, p) if dims is None else subspace(address, p, dims) for p in named]
         spots = [data.spot(place, 0) for place in places]
         cells = [Cell((spot,), data.wanted, s) for spot in spots for s in tried]
-        found = train(data, places[:1], cells, rows, settings.training, progress)
+        here = f"{address} ({layer + 1} of {len(addresses)})"
+        found = train(data, places[:1], cells, rows, settings.training, progress, here)
         mine = measure(data, cells, found, test)
         by_place = mine.hits.reshape(len(named), len(tried), -1)
         hits[layer] = by_place.double().mean(1)

@@ -50,7 +50,7 @@ class Training:
 
 def train(
     data: Data, places: Sequence[Place], cells: Sequence[Cell], rows: Tensor, training: Training,
-    progress: bool | None = None,
+    progress: bool | None = None, what: str = "alignment",
 ) -> list[list[Featurizer]]:  # fmt: skip
     """Each cell's featurizers, one a variable. All cells are at the same points, and of the same sizes. Places of which
     nothing is learned are exchanged beside the others; where nothing is learned at all, nothing is run.
@@ -61,7 +61,9 @@ def train(
     """
     most = max(1, KEPT // (data.continuation.lane_kept * min(training.batch, len(rows))))
     if len(cells) > most:  # each cell ends as it does alone
-        parts = (train(data, places, cells[i : i + most], rows, training, progress) for i in range(0, len(cells), most))
+        parts = [
+            train(data, places, cells[i : i + most], rows, training, progress, what) for i in range(0, len(cells), most)
+        ]
         return [featurizers for part in parts for featurizers in part]
     groups = _groups(places, cells)
     learners = [_learner(data, places, group, cells, rows, training) for group in groups]
@@ -77,7 +79,7 @@ def train(
     wanted = torch.stack(same_width([cell.wanted for cell in cells]))  # [cell, n, s]
     count = min(training.batch, len(rows))
     drawn = batches(rows, data.continuation.answers[rows], count, SEED)
-    with torch.enable_grad(), Progress(training.steps, "alignment", "steps", progress) as shown:
+    with torch.enable_grad(), Progress(training.steps, what, "steps", progress) as shown:
         for step, items in zip(range(training.steps), drawn):
             for learner in learners:
                 learner.cool(step / max(1, training.steps - 1))

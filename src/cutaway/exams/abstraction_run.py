@@ -62,7 +62,7 @@ def run_case(
 ) -> CaseResult:  # fmt: skip
     """Sweep (where the case names one), align, scrub, and IIA against the map's capacity on the network and an
     untrained one: at 1, k/4 and k dimensions for learned subspaces of k, and k features of a nonlinear map, on one
-    seed; with `capacity` at every power of two, on three. `quick`: a third of the items and steps, one seed, no sweep,
+    seed (as the sweep is); with `capacity` at every power of two, on three. `quick`: a third of the items and steps, one seed, no sweep,
     no trained nulls, no capacity unless asked.
 
     Raises InputError and CutawayError as `cutaway.abstraction.align`.
@@ -80,7 +80,7 @@ def run_case(
         tell(f"Looking for {variable} in every layer")
         swept = align_sweep(
             network, case.causal, variable, points, dims=dims, n=64 if dims is None else n, n_test=n_test, seed=seed,
-            training=training,
+            seeds=(0,), training=training,
         )  # fmt: skip
     tell(f"Aligning {', '.join(case.places)}")
     more: dict[str, Any] = {"n": n, "n_test": n_test, "training": training, "seed": seed}
