@@ -62,8 +62,8 @@ def run_case(
 ) -> CaseResult:  # fmt: skip
     """Sweep (where the case names one), align, scrub, and IIA against the map's capacity on the network and an
     untrained one: at 1, k/4 and k dimensions for learned subspaces of k, and k features of a nonlinear map, on one
-    seed (as the sweep is); with `capacity` at every power of two, on three. `quick`: a third of the items and steps, one seed, no sweep,
-    no trained nulls, no capacity unless asked.
+    seed (as the sweep is); with `capacity` at every power of two, on three. `quick`: a third of the items and steps,
+    one seed, no sweep, no trained nulls, no capacity unless asked.
 
     Raises InputError and CutawayError as `cutaway.abstraction.align`.
     """
