@@ -133,6 +133,8 @@ def _locate(source: str | Path) -> tuple[str, str]:
     path = Path(text).expanduser()
     if path.is_dir():
         return str(path), path.resolve().name
+    if path.suffix == ".py":
+        raise InputError(f"{text} is a Python file: name the function in it that makes the module, {text}:FACTORY.")
     if path.is_file():
         raise InputError(f"{text} is a file; give the folder that holds it with its config.json.")
     if (

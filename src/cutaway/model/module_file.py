@@ -36,9 +36,12 @@ def load_own(spec: str) -> tuple[nn.Module, Any]:
     path = Path(file).expanduser()
     if not colon or not name.isidentifier() or path.suffix != ".py":
         raise InputError(f"a module is given as file.py:factory, for example net.py:make; given {spec!r}.")
-    names = vars(run_own(path, spec))
+    module = run_own(path, spec)
+    names = vars(module)
     if name not in names:
-        known = [n for n, value in names.items() if not n.startswith("_") and callable(value)]
+        own = [n for n, value in names.items() if getattr(value, "__module__", None) == module.__name__]
+        modules = [n for n, value in names.items() if isinstance(value, nn.Module)]
+        known = [*(n for n in own if not n.startswith("_") and callable(names[n])), *modules]
         raise UnknownName(f"name in {path.name}", name, known)
     made: Any = names[name]
     if not isinstance(made, nn.Module):
