@@ -65,6 +65,32 @@ def test_chains_together_are_the_chains_one_at_a_time(sampler, batch):
     assert np.allclose(together.distance[:1], alone.distance, rtol=1e-9)
 
 
+@pytest.mark.parametrize("stiffness", [0.1, 1.5])
+@pytest.mark.parametrize("sampler", ["sgld", "sgnht"])
+def test_acceptance_is_that_of_metropolis_adjusted_proposals(sampler, stiffness):
+    """On a quadratic the acceptance of MALA from the chain's own distribution can be drawn directly."""
+    loss, h = regular()
+    k = (BASE.n_beta * h + BASE.localisation).numpy()
+    eps = stiffness / k.max()
+    drawn = sample(loss, replace(BASE, sampler=sampler, eps=eps, draws=800))
+    rng = np.random.default_rng(0)
+    wider = 1 - eps * k / 4 if sampler == "sgld" else 1.0  # SGLD's own stationary variance
+    w = rng.normal(size=(100_000, len(k))) / np.sqrt(k * wider)
+    noise = rng.normal(size=w.shape)
+    new = w - eps / 2 * k * w + eps**0.5 * noise
+    back = w - new + eps / 2 * k * new
+    log = (k * (w**2 - new**2)).sum(1) / 2 + (noise**2 - back**2 / eps).sum(1) / 2
+    assert drawn.acceptance == pytest.approx(np.minimum(1, np.exp(log)).mean(), abs=0.02)
+
+
+def test_acceptance_of_preconditioned_moves_falls_with_the_step():
+    loss, _ = regular()
+    setting = replace(BASE, sampler="rmsprop", draws=400)
+    small, large = (sample(loss, replace(setting, eps=eps)).acceptance for eps in (1e-5, 1e-3))
+    assert small > 0.99
+    assert large < 0.9
+
+
 def test_going_on_is_the_same_as_never_having_stopped():
     loss, _ = regular()
     setting = Setting(100.0, 1.0, 1e-4, chains=2, draws=128, burn_in=0, batch=8)

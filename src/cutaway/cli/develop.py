@@ -19,7 +19,7 @@ def develop(
     checkpoints: Path | None = typer.Option(None, "--checkpoints", help="Of a case: these, in place of its own."),
     text: str | None = typer.Option(None, "--text", help="Held-out text (.txt, .jsonl); almanac's needs none."),
     every: int = typer.Option(1, min=1, help="Only each so-many-th checkpoint (the last always)."),
-    rows: int = typer.Option(48, min=4, help="Rows of text."),
+    rows: int = typer.Option(256, min=4, help="Rows of text, at most."),
     length: int = typer.Option(48, min=4, help="Tokens a row."),
     chains: int = typer.Option(4, min=2, help="Of the LLC."),
     draws: int = typer.Option(40, min=10, help="Of a chain, after half as many to burn in."),

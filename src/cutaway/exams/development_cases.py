@@ -17,7 +17,7 @@ CASES = {
     "grokking": "addition modulo 53: memorised first, general later",
     "polygons": "the toy model of superposition in two dimensions: losses of regular polygons, LLC across transitions",
 }
-SHORT: dict[str, Any] = {"rows": 24, "length": 32, "draws": 30, "burn_in": 20, "batch": 4, "items": 40}  # --quick
+SHORT: dict[str, Any] = {"rows": 256, "length": 32, "draws": 30, "burn_in": 20, "batch": 4, "items": 40}  # --quick
 On = Callable[[str], None]
 
 
@@ -78,10 +78,12 @@ def _beside(line: Any, event: str, against: str, seed: int) -> tuple[Any, list[s
     at = onset(line.steps, values)
     if not np.isfinite(at):
         return line, [f"{event} never rises: no onset."]
+    seen = values[np.isfinite(values)]
+    rise = f"onset of {event} (half way from {seen[0]:.3g} to {seen.max():.3g})"
     found = line.found.get(against)
     near = None if found is None else nearest(at, line.steps, line.values(against), found, seed=seed)
     if near is None:
-        return line, [f"onset of {event}: step {at:.0f}; {against} has no changepoint beyond the shuffled null."]
+        return line, [f"{rise}: step {at:.0f}; {against} has no changepoint beyond the shuffled null."]
     method = "middle 90 % of shuffles"
     null = Estimate(
         name=f"{against} with its checkpoints shuffled", value=near.null_mean, n=near.shuffles,
@@ -98,7 +100,7 @@ def _beside(line: Any, event: str, against: str, seed: int) -> tuple[Any, list[s
         f"{near.resolution:.2f} apart in log step. p = {near.p:.3f} of {near.shuffles} shuffles.",
         settings={"onset": at, "changepoint": near.changepoint, "resolution": near.resolution, "p": near.p},
     )
-    return replace(line, evidence=(*line.evidence, record)), [f"onset of {event}: {near}."]
+    return replace(line, evidence=(*line.evidence, record)), [f"{rise}: {near}."]
 
 
 def almanac_case(

@@ -34,9 +34,10 @@ class Plan:
 
     n beta: about n / log n with every token an item (1,500 of them). gamma 1e4: a weight moves by 0.01, and almanac's
     loss by a quarter of a nat; at gamma 100 its chains left every use of the model behind (5 nats) and did not agree.
+    Rows cost one forward each, since chains read `batch` of them a step; of few rows no weights are a minimum.
     """
 
-    rows: int = 48
+    rows: int = 256
     length: int = 48
     chains: int = 4
     draws: int = 40
