@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from graphs.random_case import FAMILIES, IDS, built, dictionary, path
+from model.families import module
 
 from cutaway.core import CutawayError, InputError
 from cutaway.graphs import nodes as kinds
@@ -210,3 +211,22 @@ def test_targets_outside_the_vocabulary_or_prompt_are_refused():
         targets.contrast(here, 4, 4)
     with pytest.raises(InputError, match="7 tokens"):
         targets.likely(here, position=7)
+
+
+def test_an_input_at_a_right_angle_to_a_feature_is_no_failure_of_the_sums():
+    """In float32 such a pre-activation is rounding alone, and so is the sum of its inputs: they agree in no digit."""
+    import cutaway as cw
+    from cutaway.graphs.influence import account
+
+    model = cw.load(module("gpt_neox").float())
+    x = model.run(IDS[None], read=["mlp_in.0"])["mlp_in.0"][0, 3]
+    weight, bias = (
+        model.hf.gpt_neox.layers[0].mlp.dense_h_to_4h.weight,
+        model.hf.gpt_neox.layers[0].mlp.dense_h_to_4h.bias,
+    )
+    with torch.no_grad():
+        weight -= torch.outer(weight @ x, x) / (x @ x)
+        bias.zero_()
+    graph = cw.trace(model, IDS[None], dictionary="neurons", quick=True)
+    assert graph.accounting["max_error"] < 1e-4
+    assert account(graph) == graph.accounting  # as a reader of the file will check it
