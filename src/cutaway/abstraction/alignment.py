@@ -190,7 +190,7 @@ class Alignment(Drawn):
             evidence=tuple(Evidence.from_json(e) for e in data["evidence"]),
             divergence=_estimate(data["divergence"]),
             attributes=tuple(
-                Attribute(a["name"], _estimate(a["cause"]), _estimate(a["isolate"])) for a in data["attributes"]
+                Attribute(a["name"], _estimate(a["cause"]), _estimate(a["isolate"])) for a in data.get("attributes", ())
             ),
             failures=data["failures"], how_run=data["how_run"],
         )  # fmt: skip
