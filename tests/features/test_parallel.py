@@ -25,7 +25,6 @@ from features import test_parallel
 with processes.launched():
     test_parallel.{what}(pathlib.Path({out!r}))
 """
-RULES = tuple(rule for rule in ARCHITECTURES if rule != "matching_pursuit")
 
 
 def settings(rule):
@@ -48,12 +47,13 @@ def kept(out, made):
 
 
 def batch_shared(out):
-    run = TrainSettings(dictionaries=tuple(map(settings, RULES)), tokens=20 * 64, batch=64)
+    run = TrainSettings(dictionaries=tuple(map(settings, ARCHITECTURES)), tokens=20 * 64, batch=64)
     kept(out, fit_rows(rows(), run))
 
 
 def features_shared(out):
-    run = TrainSettings(dictionaries=tuple(map(settings, RULES)), tokens=20 * 64, batch=64)
+    rules = [rule for rule in ARCHITECTURES if rule != "matching_pursuit"]  # which is refused
+    run = TrainSettings(dictionaries=tuple(map(settings, rules)), tokens=20 * 64, batch=64)
     kept(out, fit_rows(rows(), run, split="features"))
 
 
@@ -94,9 +94,9 @@ def test_two_processes_end_where_one_does(tmp_path, what):
     batch_shared(tmp_path / "one.safetensors")  # alone, nothing is shared
     one = load_file(tmp_path / "one.safetensors")
     assert one["batchtopk.W_dec"].dtype == torch.float64
-    assert set(one) == set(two)
-    for name, value in one.items():
-        assert (value - two[name]).abs().max() < 1e-8, name
+    assert {name.partition(".")[0] for name in two} >= set(ARCHITECTURES) - {"matching_pursuit"}
+    for name, value in two.items():
+        assert (value - one[name]).abs().max() < 1e-8, name
     # They moved, so that agreeing means something.
     start = fit_rows(rows(), TrainSettings(dictionaries=(settings("batchtopk"),), tokens=64, batch=64))["batchtopk"]
     assert (one["batchtopk.W_dec"] - start.W_dec).abs().max() > 1e-2

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, UnknownName, atomic_path, write_text
+from cutaway.core import InputError, UnknownName, write_text
 from cutaway.features.activations import Inference
-from cutaway.features.files import read_tensors
+from cutaway.features.files import read_tensors, write_tensors
 from cutaway.features.settings import Kind
 from cutaway.features.transcoders import Layer, ModelFacts, Transcoders
 
@@ -100,8 +99,7 @@ def write(dictionary: Transcoders, folder: str | Path) -> None:
     (folder / "config.yaml").unlink(missing_ok=True)
     for i, layer in enumerate(dictionary.layers):
         for name, tensors in (_clt_files if dictionary.kind == "clt" else _plt_files)(i, layer).items():
-            with atomic_path(folder / name) as path:
-                save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+            write_tensors(folder / name, tensors)
     config.pop("transcoders", None)
     write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, content_hash, read_json
+from cutaway.core import InputError, atomic_path, content_hash
 
 
 def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
@@ -27,9 +30,32 @@ def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; {} where the file holds another value. Raises `InputError` naming the file."""
+    """A JSON object. Raises `InputError` naming the file, where it is no object or names a field twice."""
     try:
-        found = read_json(path)
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is no JSON file: {error}.") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no JSON object.")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"it names {twice!r} twice")
+    return found
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, whole or not at all. Tensors that share memory (a tied encoder) are written each."""
+    held: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        held[name] = value.clone() if place in places else value
+        places.add(place)
+    with atomic_path(path) as temporary:
+        save_file(held, temporary)

@@ -34,8 +34,7 @@ def fit_rows(
     the point. Where `torch.distributed` is initialised, each process takes its share of every batch, or of the features
     (`split`, parallel.py); all are given the same rows, and get the same dictionaries. float64 rows are trained on in
     float64. Cost a row and dictionary: one dense encoder product and the sparse path.
-    Raises `InputError` for rows that are no finite [n, d] or are fewer than one batch's features need, and for constant
-    activations.
+    Raises `InputError` for rows that are no finite [n, d] or fewer than the features, and for constant activations.
     """
     target = x if y is None else y
     for name, value in (("x", x), ("y", target)):
@@ -49,6 +48,7 @@ def fit_rows(
         raise InputError(f"{', '.join(wrong)}: rows of activations train dictionaries of one point, kind sae.")
     if x.dtype != torch.float64:
         x, target = x.float(), target.float()
+    settings.check_rows(x.shape[0])
     check_split(split, settings.batch)
     learners = [_learner(d, x, target, settings, split) for d in settings.dictionaries]
     for step, part in enumerate(_batches(x.shape[0], settings)):

@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, atomic_path, content_hash, write_json
+from cutaway.core import InputError, content_hash, write_json
 from cutaway.features import circuit_tracer, exchange
 from cutaway.features.activations import Inference
-from cutaway.features.files import read_object, read_tensors
+from cutaway.features.files import read_object, read_tensors, write_tensors
 from cutaway.features.sae import FLAGS, SAE, TENSORS
 from cutaway.features.settings import Kind
 from cutaway.features.transcoders import Layer, ModelFacts, Transcoders
@@ -35,6 +34,15 @@ def load(path: str | Path) -> Transcoders | SAE:
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"there is no dictionary at {folder}: a folder was expected.")
+    try:
+        return _load(folder)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a field that is of another kind than it should
+        raise InputError(f"{folder}: its config lacks a field or holds a wrong one ({error}).") from error
+
+
+def _load(folder: Path) -> Transcoders | SAE:
     if (folder / "config.json").is_file() and (found := read_object(folder / "config.json")).get("schema") == SCHEMA:
         return _read_sae(folder, found) if found.get("kind") == "sae" else _read(folder, found)
     if circuit_tracer.is_one(folder):
@@ -85,8 +93,7 @@ def save(dictionary: Transcoders | SAE, folder: str | Path) -> None:
 def _write(folder: Path, files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
     """Tensors by file -> SHA-256 by file."""
     for name, tensors in files.items():
-        with atomic_path(folder / name) as path:
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+        write_tensors(folder / name, tensors)
     return {name: content_hash(folder / name) for name in files}
 
 

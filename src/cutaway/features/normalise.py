@@ -63,5 +63,6 @@ def _scale(values: Tensor, mean: Tensor, what: str, how: str) -> Tensor:
     # What rounding leaves of a constant is about 1e-7 of it.
     constant = (scale <= 1e-6 * mean.square().mean(-1).sqrt()).nonzero()[:, 0].tolist()
     if constant:
-        raise InputError(f"{what} of layers {constant} are the same for every token: nothing to learn there.")
+        where = f" of layers {constant}" if len(scale) > 1 else ""
+        raise InputError(f"{what}{where} are the same for every token: nothing to learn there.")
     return scale

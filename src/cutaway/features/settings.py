@@ -157,6 +157,15 @@ class TrainSettings(_Settings):
             raise ValueError(f"dictionaries need one name each; {names} were given")
         return self
 
+    def check_rows(self, n: int) -> None:
+        """Raises `InputError` where there are fewer tokens than features: each would learn a token by heart."""
+        for one in self.dictionaries:
+            if n < one.features:
+                raise InputError(
+                    f"{one.name}: {n:,} different tokens are fewer than the {one.features:,} features that should be "
+                    "learned from them; give more text, or ask for fewer features."
+                )
+
     @property
     def steps(self) -> int:
         return -(-self.tokens // self.batch)

@@ -121,6 +121,7 @@ class _Run:
         points = [p for d in settings.dictionaries for p in (d.at, d.to) if p is not None]
         self.places = Places.of(model, points, mlps=sets)
         self.stream = self._stream(data)
+        settings.check_rows(self.stream.tokens_an_epoch)
         self.training = out / "training" if out is not None else None
         self.step = 0
         going_on = False

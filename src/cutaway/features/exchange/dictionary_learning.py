@@ -4,9 +4,10 @@
     AutoEncoderNew          the same without taking the bias from x; decoder.bias
     GatedAutoEncoder        encoder.weight, decoder.weight, decoder_bias, r_mag, gate_bias, mag_bias;  a times |W_dec|
     JumpReluAutoEncoder     W_enc (d, F), W_dec (F, d), b_enc, b_dec, threshold (F);  a times |W_dec|, x as it is
-    AutoEncoderTopK         encoder.weight, encoder.bias, decoder.weight, b_dec, k, [threshold]:  TopK(W (x - b_dec) +
-    b_enc) BatchTopKSAE            the same with threshold:  ReLU(h) 1[ReLU(h) > threshold]; -1 is unset, and lets all
-    through MatryoshkaBatchTopKSAE  W_enc (d, F), W_dec (F, d), b_enc, b_dec, k, threshold, group_sizes: as BatchTopK
+    AutoEncoderTopK         encoder.weight, encoder.bias, decoder.weight, b_dec, k, [threshold]:
+                            TopK(W (x - b_dec) + b_enc)
+    BatchTopKSAE            the same with threshold:  ReLU(h) 1[ReLU(h) > threshold]; -1 is unset, and lets all through
+    MatryoshkaBatchTopKSAE  W_enc (d, F), W_dec (F, d), b_enc, b_dec, k, threshold, group_sizes: as BatchTopK
 
 "a times |W_dec|": encode multiplies by it, decode divides by it. ae.pt is read with `weights_only`: a pickle that
 would run code is refused.
@@ -157,6 +158,8 @@ def _state(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to read it all the same
+            first = "its pickle holds more than tensors, or is none"
         raise InputError(f"{path} is no plain state dict of dictionary_learning, and is not read: {first}") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} is no state dict of dictionary_learning: names and tensors were expected.")

@@ -13,11 +13,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, atomic_path, write_json
-from cutaway.features.files import read_object, read_tensors
+from cutaway.core import InputError, write_json
+from cutaway.features.files import read_object, read_tensors, write_tensors
 from cutaway.features.sae import SAE
 from cutaway.features.transcoders import ModelFacts
 
@@ -96,8 +95,7 @@ def write(sae: SAE, folder: str | Path) -> None:
         "type": "transcoder" if sae.output_point is not None else "sae",
     }
     folder = Path(folder)
-    with atomic_path(folder / WEIGHTS) as path:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    write_tensors(folder / WEIGHTS, tensors)
     write_json(folder / CONFIG, config, indent=1)
 
 

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, UnknownName, atomic_path, write_json
+from cutaway.core import InputError, UnknownName, write_json
 from cutaway.features.activations import Inference
 from cutaway.features.exchange.names import from_hook, to_hook
-from cutaway.features.files import read_object, read_tensors
+from cutaway.features.files import read_object, read_tensors, write_tensors
 from cutaway.features.sae import SAE
 
 EXTRA = "llamascopium"
@@ -125,8 +124,7 @@ def write(sae: SAE, folder: str | Path) -> None:
     for hook in averages or dict.fromkeys(hooks, 1.0):
         held[_NORM + hook] = torch.tensor(averages.get(hook, 1.0), dtype=sae.W_dec.dtype)
     (folder / "config.json").unlink(missing_ok=True)
-    with atomic_path(folder / WEIGHTS) as path:
-        save_file({name: value.detach().cpu().contiguous() for name, value in held.items()}, path)
+    write_tensors(folder / WEIGHTS, held)
     write_json(folder / "config.json", config)
 
 

@@ -3,8 +3,9 @@
     cfg.json                  architecture, d_in, d_sae, dtype, apply_b_dec_to_input, normalize_activations,
                               reshape_activations, k, rescale_acts_by_decoder_norm, d_out, metadata {hook_name, …};
                               before 6.0 all flat, with activation_fn(_str) and hook_point
-    sae_weights.safetensors   W_enc (d, F), W_dec (F, d), b_dec, b_enc | b_gate, r_mag, b_mag; threshold; W_skip
-    (d_out, d_in) sparsity.safetensors      optional: sparsity (F)
+    sae_weights.safetensors   W_enc (d, F), W_dec (F, d), b_dec, b_enc | b_gate, r_mag, b_mag; threshold;
+                              W_skip (d_out, d_in)
+    sparsity.safetensors      optional: sparsity (F)
 
     standard          ReLU(x' W_enc + b_enc)                       x' = norm(x) - b_dec if apply_b_dec_to_input
     topk              TopK(x' W_enc + b_enc), times |W_dec| before if rescale_acts_by_decoder_norm, divided by it after
@@ -26,13 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.core import InputError, UnknownName, atomic_path, write_json
+from cutaway.core import InputError, UnknownName, write_json
 from cutaway.features.activations import Inference
 from cutaway.features.exchange.names import from_hook, to_hook
-from cutaway.features.files import read_object, read_tensors
+from cutaway.features.files import read_object, read_tensors, write_tensors
 from cutaway.features.sae import SAE, InputNorm
 from cutaway.features.transcoders import ModelFacts
 
@@ -124,8 +124,7 @@ def write(sae: SAE, folder: str | Path) -> None:
     if "saelens_sparsity" in sae.extra:
         files["sparsity.safetensors"] = {"sparsity": torch.tensor(sae.extra["saelens_sparsity"])}
     for name, held in files.items():
-        with atomic_path(folder / name) as path:
-            save_file({key: value.detach().cpu().contiguous() for key, value in held.items()}, path)
+        write_tensors(folder / name, held)
     write_json(folder / "cfg.json", config)
 
 

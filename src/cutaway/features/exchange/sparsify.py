@@ -12,11 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from cutaway.core import InputError, atomic_path, write_json
+from cutaway.core import InputError, write_json
 from cutaway.features.exchange.names import from_module
-from cutaway.features.files import read_object, read_tensors
+from cutaway.features.files import read_object, read_tensors, write_tensors
 from cutaway.features.sae import SAE
 
 EXTRA = "sparsify"
@@ -84,7 +82,5 @@ def write(sae: SAE, folder: str | Path) -> None:
             "d_in": sae.d_in,
         }  # fmt: skip
     (folder / "cfg.json").unlink(missing_ok=True)
-    tensors = {_NAMES[name]: value.detach().cpu().contiguous() for name, value in sae.tensors().items()}
-    with atomic_path(folder / WEIGHTS) as path:
-        save_file(tensors, path)
+    write_tensors(folder / WEIGHTS, {_NAMES[name]: value for name, value in sae.tensors().items()})
     write_json(folder / "cfg.json", config)
