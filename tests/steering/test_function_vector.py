@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import cutaway as cw
 from cutaway.cli import run
 from cutaway.core import InputError
 from cutaway.steering import function_vector
-from cutaway.steering.function_vector import ICL, RANDOM, SHUFFLED, _effects, _means, _written
+from cutaway.steering.function_vector import BARE, ICL, RANDOM, SHUFFLED, _effects, _means, _written
+from cutaway.toys.rasp import Program, aggregate, compile_program, indices, select, sequence_map, tokens
 
 PROMPTS = [[5, 9, 12, 3], [7, 7, 2], [11, 4, 4, 8, 6], [30, 20, 10]]
 PAIRS = [
@@ -65,9 +67,48 @@ def test_it_stands_beside_its_nulls(almanac):
     assert ICL in text
 
 
+def learner():
+    """A compiled program that does in context what each answer shows: the shift, modulo 13, from its question."""
+    words = tuple(f"n{i}" for i in range(13))
+    value = {word: i for i, word in enumerate(words)}
+    back = select(indices, indices, lambda key, query: key == query - 1)
+
+    def shift(word, before):
+        return None if before is None else (value[word] - value[before]) % 13
+
+    def answer(word, by):
+        return None if by is None else words[(value[word] + by) % 13]
+
+    task = aggregate(back, sequence_map(shift, tokens, aggregate(back, tokens), name="shift"), name="task")
+    program = Program("shift", "", "", sequence_map(answer, tokens, task, name="answer"), vocabulary=words, longest=7)
+    return compile_program(program), words
+
+
+def test_of_a_model_that_learns_in_context_it_is_the_variable_that_holds_the_task():
+    compiled, words = learner()
+    pairs = [(word, words[(i + 5) % 13]) for i, word in enumerate(words)]
+    found = function_vector(compiled.load(), pairs, shots=3, heads=1, prompts=24, template="{x}", separator=" ", seed=0)
+    assert found.heads == ((1, 0),)  # which brings the shift of the answer before
+    means = {name: values.mean() for name, values in found.accuracy.items()}
+    assert means[ICL] == means["with the function vector"] == 1
+    assert means[BARE] == means[RANDOM] == means[SHUFFLED] == 0
+    vector = found.vector.vector.tensor
+    torch.testing.assert_close((compiled.truth["task"].basis @ vector).norm(), vector.norm())
+    assert found.evidence[0].verdict == "distinguishable from null"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"template": "no input"}, "{x}"), ({"shots": 4}, "shots"), ({"pairs": PAIRS[:5]}, "at least 12")],
+    [
+        ({"template": "no input"}, "{x}"),
+        ({"shots": 4}, "shots"),
+        ({"pairs": PAIRS[:5]}, "at least 12"),
+        ({"pairs": [(x, "low") for x, _ in PAIRS]}, "the same answer"),
+        ({"pairs": [*PAIRS[:11], (PAIRS[0][0], "deep")]}, "given 11"),
+        ({"heads": 0}, "heads="),
+        ({"prompts": 0}, "prompts="),
+        ({"strength": math.nan}, "strength="),
+    ],
 )
 def test_wrong_use_is_named(almanac, more, message):
     given = {"pairs": PAIRS, "shots": 2, **more}

@@ -14,6 +14,7 @@ random direction of equal norm, the same from shuffled examples, and the prompts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,20 +110,14 @@ def function_vector(
     """The function vector of pairs (x, y), and what it does on pairs that nothing was chosen on.
 
     template: the query, `{x}` for its input; an example is the query with a blank and the answer after it. heads: how
-    many are summed. prompts: how many the means and effects are taken over. The answer counts by its first token.
+    many are summed. prompts: how many the means and effects are taken over. The answer counts by its first token. Of an
+    input that stands twice the first pair is taken, so that none is both found and tested on.
     Costs 2 x prompts forwards, prompts x heads rows gone on with from the head's block, and (blocks + 4) x pairs.
-    Raises InputError: fewer than 12 pairs, a template without {x}, a model without a tokenizer or head outputs.
+    Raises InputError: fewer than 12 pairs, one answer for all, a template without {x}, a model without
+    a tokenizer or head outputs.
     """
-    if "{x}" not in template:
-        raise InputError(f"template= has {{x}} where the input stands; given {template!r}.")
-    if len(pairs) < LEAST:
-        raise InputError(
-            f"at least {LEAST} pairs are needed (a third each to find, choose and test); given {len(pairs)}."
-        )
-    if shots < 1 or shots >= len(pairs) // 3:
-        raise InputError(
-            f"shots= is from 1 to {len(pairs) // 3 - 1}, a third of the pairs less the query; given {shots}."
-        )
+    given, pairs = len(pairs), list(dict(reversed(pairs)).items())[::-1]
+    _refuse(pairs, shots, heads, prompts, template, strength)
     layers = [layer for layer in range(model.facts.n_layers) if model.refuses(f"z.{layer}") is None]
     if not layers:
         raise InputError(f"{model.name} has no head outputs: {model.refuses('z.*')}.")
@@ -160,8 +155,33 @@ def function_vector(
         by_layer=by_layer,
         accuracy=arms,
         shots=shots,
-        evidence=(_evidence(arms, at, seed),),
+        evidence=(_evidence(arms, at, seed, given - len(pairs)),),
     )
+
+
+def _refuse(
+    pairs: Sequence[tuple[str, str]], shots: int, heads: int, prompts: int, template: str, strength: float
+) -> None:
+    if "{x}" not in template:
+        raise InputError(f"template= has {{x}} where the input stands; given {template!r}.")
+    if len(pairs) < LEAST:
+        raise InputError(
+            f"at least {LEAST} pairs are needed (a third each to find, choose and test); given {len(pairs)}."
+        )
+    if len({y for _, y in pairs}) == 1 < len(pairs):
+        raise InputError(
+            f"every pair has the same answer, {pairs[0][1]!r}: answers that change places stay as they are, and there "
+            "is no null."
+        )
+    if shots < 1 or shots >= len(pairs) // 3:
+        raise InputError(
+            f"shots= is from 1 to {len(pairs) // 3 - 1}, a third of the pairs less the query; given {shots}."
+        )
+    for name, given in (("heads", heads), ("prompts", prompts)):
+        if given < 1:
+            raise InputError(f"{name}= is at least 1; given {given}.")
+    if not math.isfinite(strength) or strength == 0:
+        raise InputError(f"strength= is a number other than 0; given {strength}.")
 
 
 @dataclass(frozen=True)
@@ -247,7 +267,7 @@ def _hits(model: Model, items: list[tuple[str, int]], at: str, vector: Tensor | 
     return (top == torch.tensor([answer for _, answer in items])).double().numpy()
 
 
-def _evidence(arms: dict[str, Hits], at: str, seed: int) -> Evidence:
+def _evidence(arms: dict[str, Hits], at: str, seed: int, twice: int) -> Evidence:
     ours = arms["with the function vector"]
 
     def beside(name: str) -> Comparison:
@@ -264,5 +284,5 @@ def _evidence(arms: dict[str, Hits], at: str, seed: int) -> Evidence:
         seeds=(seed,),
         how=f"Heads found, block chosen and accuracy measured on three parts of the pairs. {ICL}: "
         f"{float(arms[ICL].mean()):.0%}, which a vector of this task can hardly pass.",
-        settings={"test pairs": len(ours)},
+        settings={"test pairs": len(ours), "pairs left out, whose input stands twice": twice},
     )
