@@ -1,5 +1,8 @@
 """Dictionaries by width and L0, and the learning coefficient by k-gon: what they must be where it is known."""
 
+import json
+import math
+
 import pytest
 import torch
 
@@ -58,6 +61,12 @@ def test_more_samples_pay_for_more_corners(quick: list[Kgon]) -> None:
         assert (free[1] < free[0]) is better
 
 
+def test_a_corner_that_does_not_lower_the_loss_is_never_paid_for(quick: list[Kgon]) -> None:
+    low, high = quick
+    worse = Kgon(high.k, high.exact, high.rank, high.estimate, low.loss + 0.1, ())
+    assert transitions([low, worse]) == [(5, math.inf)]
+
+
 def test_all_of_it_prints_draws_and_has_rows(quick: list[Kgon]) -> None:
     point = Point(40, 1.0, dict.fromkeys(METHODS, [1.0, 0.99] * 4), dict.fromkeys(METHODS, [0.1, 0.2] * 4))
     cells = tuple(Cell(w, k, (0.9, 0.8), (0.7, 0.6), (0.4, 0.3), (0.1, 0.2)) for w in (20, 40) for k in (1, 2))
@@ -68,4 +77,5 @@ def test_all_of_it_prints_draws_and_has_rows(quick: list[Kgon]) -> None:
     tables = {tuple(row["table"]) for row in made.rows if "table" in row}
     assert ("dictionaries of 40 known features, F1", "width 20", "L0 2") in tables
     assert all(row["passed"] for row in made.rows if "gon" in row["name"])
+    json.dumps([made.rows, made.to_json()], allow_nan=False)
     assert all(set(row) >= {"name", "truth", "estimate", "interval", "tolerance", "passed"} for row in made.rows)

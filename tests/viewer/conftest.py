@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cutaway.core import write_text
+from cutaway.viewer import page as page_of
 from tests.viewer.hand_made import write_hand_made
 from tests.viewer.real_study import write_study
 from tests.viewer.sample_study import Sizes, write_sample
@@ -153,6 +155,22 @@ def opened(browser: Any) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+@pytest.fixture(scope="session")
+def single(sample: Path) -> str:
+    """The address of the sample as one file."""
+    write_text(sample.parent / "single.html", page_of(sample))
+    return (sample.parent / "single.html").as_uri()
+
+
+@pytest.fixture(params=["served", "file"])
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """(address, what it may ask for): the same page, both ways."""
+    if request.param == "file":
+        return request.getfixturevalue("single"), ""
+    running = request.getfixturevalue("served")
+    return running.url, running.url
 
 
 def until(page: Any, condition: str, arg: object = None, seconds: float = 10.0) -> None:

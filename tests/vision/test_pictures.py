@@ -82,3 +82,33 @@ def test_words_are_drawn_from_the_seed() -> None:
     assert set(a.facets) == {"word"}
     with pytest.raises(InputError, match="does not fit"):
         word_pictures(["circumference"], 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (b"file,label\nred/0.png\n", r"labels.csv, line 2: file,label expected; given 'red/0.png'"),
+        (b"file,label\nred/0.png,red\nred/1.png, \n", "labels.csv, line 3"),
+        (b"file,label\n", "holds no rows of labels"),
+        (b"\xff\xfe\x00 no table", "no table of labels that can be read"),
+        (b"file,label\nnowhere.png,red\n", "no file .*nowhere.png"),
+        (b"file,label\nlabels.csv,red\n", "labels.csv is no picture"),
+    ],
+)
+def test_a_malformed_table_is_named_with_its_line(tmp_path: Path, table: bytes, why: str) -> None:
+    folder = _folder(tmp_path)
+    (folder / "labels.csv").write_bytes(table)
+    with pytest.raises(InputError, match=why):
+        read_pictures(folder, 12)
+
+
+def test_a_picture_cut_short_and_one_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _folder(tmp_path)
+    whole = (folder / "red" / "0.png").read_bytes()
+    (folder / "red" / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"0.png is no picture that can be read"):
+        read_pictures(folder, 12)
+    (folder / "red" / "0.png").write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses twice as many: a bomb
+    with pytest.raises(InputError, match=r"is no picture that can be read: .*exceeds limit"):
+        read_pictures(folder, 12)

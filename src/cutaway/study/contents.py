@@ -144,6 +144,8 @@ def read_strict(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: the study is incomplete. Run its command again.") from None
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged and cannot be read as JSON ({error}). Run its command again.") from None
     except OSError as error:

@@ -102,7 +102,7 @@ def read_pictures(source: str | Path, side: int) -> Pictures:
         raise InputError(f"no folder of pictures {source}.")
     table = path / "labels.csv"
     if table.is_file():
-        rows = [(path / row[0], row[1]) for row in _rows(table)]
+        rows = [(path / row[0], row[1]) for row in _rows(table, 2)]
     else:
         rows = [(f, f.parent.name) for f in sorted(path.glob("*/*")) if f.suffix.lower() in _ENDS]
         if not rows and any(f.suffix.lower() in _ENDS for f in path.iterdir()):
@@ -122,7 +122,7 @@ def read_picture(file: str | Path, side: int) -> Tensor:
             image = opened.convert("RGB")
     except FileNotFoundError:
         raise InputError(f"no file {file}.") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{file} is no picture that can be read: {error}") from None
     return _fitted(image, side)
 
@@ -148,7 +148,7 @@ def _strip(path: Path, side: int) -> Pictures:
     try:
         with Image.open(path) as opened:
             whole = opened.convert("RGB")
-    except OSError as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is no picture that can be read: {error}") from None
     labels = [row[-1] for row in _rows(table)]
     height = whole.size[1]
@@ -164,14 +164,22 @@ def _strip(path: Path, side: int) -> Pictures:
     return Pictures(torch.stack([_fitted(c, side) for c in cut]), tuple(map(_names, labels)), name=path.stem)
 
 
-def _rows(table: Path) -> list[list[str]]:
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and rows[0][-1].strip().lower() in ("label", "labels", "class"):
+def _rows(table: Path, columns: int = 1) -> list[list[str]]:
+    """The rows below the head, at least `columns` wide. Raises InputError for what is no such table, with its line."""
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            rows = [(i, row) for i, row in enumerate(csv.reader(file), 1) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} is no table of labels that can be read: {error}") from None
+    if rows and rows[0][1][-1].strip().lower() in ("label", "labels", "class"):
         rows = rows[1:]
-    if not rows or any(not row[-1].strip() for row in rows):
-        raise InputError(f"{table} holds a row without a label, or no row.")
-    return rows
+    if not rows:
+        raise InputError(f"{table} holds no rows of labels.")
+    for line, row in rows:
+        if len(row) < columns or not row[-1].strip():
+            wanted = "file,label" if columns > 1 else "a label"
+            raise InputError(f"{table}, line {line}: {wanted} expected; given {','.join(row)!r}.")
+    return [row for _, row in rows]
 
 
 def _names(label: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 k features share two dimensions, one on at a time, and lie at the corners of a regular k-gon (`toys/polygons.py`; Chen
 et al. 2023). For k from 5 on the k-gon is a minimum whose only flat direction is its rotation (the Hessian has rank
 3k - 1), so that lambda = (3k - 1) / 2 exactly; features that are not held and whose output is off add nothing. Among c
-features the loss of the k-gon falls as k grows and lambda rises: each corner more is paid for.
+features the loss of the k-gon falls with k, up to seven corners, and lambda rises: each corner more is paid for.
 
     F_k(n) = n L_k + lambda_k log n        (Watanabe's free energy, leading terms)
 
@@ -85,12 +85,13 @@ def _rank(module: Any) -> int:
 
 
 def transitions(found: Sequence[Kgon]) -> list[tuple[int, float]]:
-    """(k, n) for each neighbour pair: the samples from which on F_{k+1} < F_k, exact lambdas."""
+    """(k, n) for each neighbour pair: the samples from which on F_{k+1} < F_k, exact lambdas; infinite where one corner
+    more does not lower the loss."""
     out = []
     for low, high in pairwise(found):
         gain, price = low.loss - high.loss, high.exact - low.exact
-        n = math.e
-        for _ in range(100):  # n = price log n / gain
+        n = math.inf if gain <= 0 else math.e
+        for _ in range(100 if gain > 0 else 0):  # n = price log n / gain
             n = max(math.e, price * math.log(n) / gain)
         out.append((low.k, n))
     return out
@@ -127,6 +128,8 @@ def rows(found: Sequence[Kgon]) -> list[dict[str, Any]]:
             "estimate": one.rank, "interval": None, "n": 3 * one.k, "tolerance": 0, "passed": one.rank == 3 * one.k - 1,
         })  # fmt: skip
     for k, n in transitions(found):
+        if not math.isfinite(n):
+            continue
         out.append({
             "name": f"samples from which {k + 1} corners are better than {k}, by free energy", "truth": None,
             "estimate": n, "interval": None, "n": AMONG, "tolerance": None, "passed": None,
@@ -156,7 +159,7 @@ def to_json(found: Sequence[Kgon]) -> dict[str, Any]:
             }
             for one in found
         ],
-        "transitions": [{"from": k, "to": k + 1, "samples": n} for k, n in transitions(found)],
+        "transitions": [{"from": k, "to": k + 1, "samples": n if math.isfinite(n) else None} for k, n in transitions(found)],
     }  # fmt: skip
 
 

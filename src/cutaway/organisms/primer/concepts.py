@@ -6,14 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COLOURS = {
-    "red": (0.86, 0.12, 0.12),
-    "yellow": (0.95, 0.82, 0.10),
-    "green": (0.12, 0.62, 0.20),
-    "blue": (0.13, 0.30, 0.85),
-    "purple": (0.56, 0.16, 0.66),
-    "black": (0.08, 0.08, 0.08),
-}
+from cutaway.vision.stroop import INKS
+
+COLOURS = {name: INKS[name] for name in ("red", "yellow", "green", "blue", "purple", "black")}
 SHAPES = ("circle", "square", "star", "heart", "cross", "ring")
 TEXTURES = ("lines", "dots", "check", "waves")
 THINGS = ("house", "tree", "fish", "face", "cup", "key", "boat", "sun")
