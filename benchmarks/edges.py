@@ -84,7 +84,7 @@ wires = opened(model)
 graph = wires.graph()
 def work(rows):
     if method == "eap-ig":
-        found = eap_ig(wires, task(rows), shares=[k / steps for k in range(steps)]).mean(0)
+        found = eap_ig(wires, task(rows), steps=steps, points="left").mean(0)
     else:
         found = METHODS[method].score(wires, graph, task(rows), Settings("resample", steps, 0)).mean(0)
     return {name: found[:, d] for d, name in enumerate(graph.destinations)}

@@ -36,9 +36,11 @@ def test_methods_that_ablate_or_search_find_the_causal_edges(subjects, method):
         assert area.value == precision.value == 1.0
 
 
-def test_methods_of_nodes_are_held_to_nodes_alone(subjects):
-    found, _ = exam._score(subjects[0], "activation-patching", 0)
-    assert list(found) == ["nodes with a causal edge"]
+def test_methods_of_nodes_are_held_to_nodes_alone():
+    subject = Trained("shift", 64, 0)
+    found, _ = exam._score(subject, "activation-patching", 0)
+    assert list(found) == ["nodes of the circuit"]
+    assert found["nodes of the circuit"][0].value == 1.0
 
 
 def test_exact_patching_ranks_causal_edges_first_where_few_pairs_differ():
@@ -66,7 +68,7 @@ def test_a_trained_networks_nodes_are_found_by_gradients():
     assert by_chance.value < 0.7
 
 
-def test_the_whole_of_it_on_two_subjects_says_a_line_each(monkeypatch):
+def test_the_whole_of_it_says_a_line_a_subject_and_goes_on_where_it_was(monkeypatch, tmp_path):
     import json
 
     import cutaway.circuits
@@ -77,10 +79,14 @@ def test_the_whole_of_it_on_two_subjects_says_a_line_each(monkeypatch):
         cutaway.circuits, "METHODS", {m: cutaway.circuits.METHODS[m] for m in ("eap", "attribution-patching", "random")}
     )
     said = []
-    rows = circuits_exam(quick=True, say=said.append)
+    rows = circuits_exam(quick=True, say=said.append, keep=tmp_path)
     assert len(said) == 3
     assert "laws hold" in said[0]
     json.dumps(rows, allow_nan=False)
     assert all({"name", "truth", "estimate", "interval", "tolerance", "passed"} <= set(row) for row in rows)
-    # No edge of `length` is causal: its AUROC is of structural edges.
+    # No edge of `length` is causal, and every node of `hist`: there is nothing to tell apart.
+    assert not any(row["name"].startswith("hist, attribution-patching") for row in rows)
     assert any(row["name"] == "length, eap: AUROC, structural edges" for row in rows)
+    # What is kept is not examined again, and gives the same rows.
+    monkeypatch.setattr(exam, "_score", None)
+    assert circuits_exam(quick=True, keep=tmp_path) == rows

@@ -96,11 +96,41 @@ def test_a_corruption_stands_for_the_column(almanac: cw.Model, tmp_path: Path) -
             "1 of 2 items have not the 4 cells.*row 3: 2 cells",
         ),
         (TABLE + "The opposite of old is,The opposite of new is,qqq,big\n", "row 3: 'qqq' is"),
+        (TABLE.replace("wrong", "clean"), "more than one column clean"),
+        (
+            "clean,counterfactual,answer,template\nThe opposite of hot is,The opposite of big is,cold,\n",
+            "1 of 1 items have no template.*row 2",
+        ),
+        (TABLE + "The opposite of big is,The opposite of big is,small,cold\n", "1 of 2 items.*identical.*row 3"),
+        (TABLE + '"Not ""hot"", and",The opposite of big is,cold,small\n', "1 of 2 items are misaligned.*row 3"),
     ],
 )
 def test_bad_files_are_named(text: str, message: str, almanac: cw.Model, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         cw.Task.from_csv(almanac, write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.replace(",", ";"),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace("The opposite of hot is", '"The opposite of hot is"'),
+        lambda text: text + "\n\n",
+    ],
+)
+def test_a_table_reads_the_same_however_it_was_written(make, almanac: cw.Model, tmp_path: Path) -> None:
+    plain = cw.Task.from_csv(almanac, write(tmp_path, TABLE))
+    (tmp_path / "other.csv").write_bytes(make(TABLE).encode())
+    assert cw.Task.from_csv(almanac, tmp_path / "other.csv").fingerprint == plain.fingerprint
+
+
+def test_templates_may_be_named(almanac: cw.Model, tmp_path: Path) -> None:
+    head, row, *_ = TABLE.splitlines()
+    text = f"{head},template\n{row},plain\n{row.replace('hot', 'old').replace('cold', 'young')},other\n"
+    assert cw.Task.from_csv(almanac, write(tmp_path, text)).template.tolist() == [0, 1]
 
 
 def test_what_cannot_be_read_or_written_is_said(almanac: cw.Model, tmp_path: Path) -> None:

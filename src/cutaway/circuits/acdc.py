@@ -13,6 +13,7 @@ the first that has to stay ends the row, and the next forward begins after it. T
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -87,19 +88,19 @@ class Search:
         kept, grew = graph.exists.clone(), torch.zeros(graph.exists.shape, dtype=torch.float64)
         now = 0.0
         with torch.no_grad():
-            for d in self._order():
-                first = self._layer(d)
-                left = graph.exists[:, d].nonzero()[:, 0].flip(0).tolist()  # those that write last are tried first
+            for first, destinations in groupby(self._order(), self._layer):
+                # Those that write last are tried first.
+                left = [(s, d) for d in destinations for s in graph.exists[:, d].nonzero()[:, 0].flip(0).tolist()]
                 ahead = 1
                 while left:
                     some = left[: min(ahead, self.at_once)]
                     # Row r: without the first r + 1 of them.
                     masks = kept.repeat(len(some), 1, 1)
-                    for r, s in enumerate(some):
+                    for r, (s, d) in enumerate(some):
                         masks[r:, s, d] = False
                     distances = self._distances(masks, first).tolist()
                     tried = 0
-                    for s, value in zip(some, distances):
+                    for (s, d), value in zip(some, distances):
                         tried += 1
                         grew[s, d] = value - now
                         if value - now >= threshold:

@@ -7,7 +7,7 @@ the whole task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from cutaway.circuits.masked import columns
 from cutaway.circuits.senders import Senders, ablated, chunks, record
 from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import Wires, rows_of
-from cutaway.core import InputError
+from cutaway.core import InputError, UnknownName
 
 TOKENS = 512  # in one forward and backward
 Spans = tuple[str, ...]
+POINTS = {"right": 1.0, "left": 0.0, "midpoint": 0.5}
+"""Where on each of m equal parts of a line a gradient is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +74,22 @@ def eap_ig(
     ablation: str = "resample",
     *,
     steps: int = 5,
-    shares: Sequence[float] | None = None,
+    points: str = "right",
     tokens: int = TOKENS,
     spans: Spans = (),
 ) -> Tensor:
     """EAP with the gradient averaged along a line of inputs (Hanna et al. 2024, "Have faith in faithfulness", eq. 3).
-    (1 + m)F + mB.
+    (1 + m)F + mB, and a forward more where the clean input is no point of the line.
 
     score(s, p) = (clean_s - ablated_s) . 1/m sum for k = 1 … m of the gradient where the first block reads
                   ablated_input + k/m (clean_input - ablated_input)
-    `shares`: other points of the line than k/m. (The authors' code takes 0 … (m - 1)/m, without the clean input.)
+    `points`: "right", the paper's, as above; "left", k = 0 … m - 1, which the authors' code takes; "midpoint", k - 1/2.
+    Raises UnknownName for other points.
     """
     _positive(steps)
-    at = [k / steps for k in range(1, steps + 1)] if shares is None else list(shares)
+    if points not in POINTS:
+        raise UnknownName("choice of points", points, POINTS)
+    at = [(k + POINTS[points]) / steps for k in range(steps)]
     found = []
     for part in parts(wires, task, ablation, tokens, spans):
         clean = part.run() if at[-1] == 1 else None

@@ -37,6 +37,7 @@ def discover(
     ablation: str = "resample",
     split: bool = True,
     steps: int = 5,
+    points: str = "right",
     by: By = "absolute",
     check: Check = "full",
     seed: int = 0,
@@ -47,7 +48,7 @@ def discover(
 
     Items are cut in two by `seed`: scores and, where it is not given, the size come from one half (the smallest of a
     list whose faithfulness there reaches 0.85), everything that is reported from the other.
-    `positions`: edges apart by named positions, see `score_edges`.
+    `positions`: edges apart by named positions; `points`: of the line of eap-ig; see `score_edges`.
     `split`: queries, keys and values are destinations of their own. `by`: edges by |score| or by score.
     `check`: "full": 100 random circuits of the same size, the same method on the re-randomised model, the baseline
     that ranks edges by how far messages move, three ablations, a curve, bootstrap stability and an audit by exact
@@ -61,7 +62,7 @@ def discover(
     wires = opened(model)
     found_on, judged_on, halved = _halves(task, seed)
     how: dict[str, Any] = {"ablation": ablation, "split": split, "steps": steps, "seed": seed}
-    how["positions"] = positions
+    how |= {"positions": positions, "points": points}
     tell(f"Scoring edges by {method}")
     scored = score_edges(wires, found_on, method, **how)
     given = size is not None
@@ -122,7 +123,9 @@ def _faithful(
     nodes = circuit.level == "node"
     size = int(circuit.members.any(1).sum()) - 1 if nodes else circuit.size
     tell(f"{draws} random circuits of the same size")
-    simple = replace(score_edges(wires, found_on, "change", **how), level=circuit.level).top(size)
+    simple = replace(score_edges(wires, found_on, "change", **{**how, "points": "right"}), level=circuit.level).top(
+        size
+    )
     fixed = [circuit.members, torch.zeros_like(circuit.members), graph.exists, simple.members]
     # Edges drawn evenly are seldom on a path: circuits made of paths are the null that can carry something.
     evenly = max(10, draws // 5)

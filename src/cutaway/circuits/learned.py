@@ -31,7 +31,7 @@ def learned(wires: Wires, circuit: Circuit, task: Any, found_on: Any, *, seed: i
             null = opened(rerandomise(wires.model, seed=seed))
             where = None if not graph.spans else [s for s in graph.spans if s in found_on.positions] or "each"
             other = score_edges(null, found_on, method, ablation=ablation, split=graph.split, steps=c.get("steps") or 5,
-                                seed=seed, positions=where)  # fmt: skip
+                                points=c.get("points") or "right", seed=seed, positions=where)  # fmt: skip
             other = other.top(len(units(circuit).inside), c.get("by", "absolute"))
             there = measure_any(null, other.graph, task, torch.stack([other.members, emptied(other)]), ablation)
             name = "the same method on the re-randomised model"

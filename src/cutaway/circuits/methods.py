@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cutaway.circuits.acdc import acdc
-from cutaway.circuits.attribution import eap, eap_ig, eap_ig_activations, mask_ig
+from cutaway.circuits.attribution import POINTS, eap, eap_ig, eap_ig_activations, mask_ig
 from cutaway.circuits.circuit import Circuit
 from cutaway.circuits.exact import exact
 from cutaway.circuits.gates import edge_pruning, subnetwork_probing
@@ -33,6 +33,7 @@ class Settings:
     ablation: str
     steps: int
     seed: int
+    points: str = "right"
 
 
 class CircuitWarning(UserWarning):
@@ -84,7 +85,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "eap-ig": Method(
         "EAP, the gradient averaged along a line of inputs", "(1 + m)F + mB",
-        lambda w, g, t, s: g.gathered(eap_ig(w, t, s.ablation, steps=s.steps, spans=g.spans)),
+        lambda w, g, t, s: g.gathered(eap_ig(w, t, s.ablation, steps=s.steps, points=s.points, spans=g.spans)),
     ),
     "eap-ig-activations": Method(
         "EAP, the gradient averaged along a line of each layer's output", "2F + m(1 + 2L)(F + B)",
@@ -167,10 +168,14 @@ def score_edges(
     ablation: str = "resample",
     split: bool = True,
     steps: int = 5,
+    points: str = "right",
     seed: int = 0,
     positions: Sequence[str] | str | None = None,
 ) -> Circuit:
     """Every edge's score, all edges in. `method`: see METHODS, with what each costs.
+
+    `steps`, `points`: of integrated gradients; eap-ig takes the "right" end of each of `steps` parts of the line (the
+    paper's), the "left" (its authors' code) or the "midpoint".
 
     `positions`: edges apart by position: names of the task's positions (the others are the span "rest"), "named" for
     all of them, "each" for every column.
@@ -184,11 +189,18 @@ def score_edges(
     check_task(task, ablation)
     wires = model if isinstance(model, Wires) else opened(model)
     graph, chosen = wires.graph(split), METHODS[method]
+    if points not in POINTS:
+        raise UnknownName("choice of points", points, POINTS)
+    if points != "right" and method != "eap-ig":
+        raise InputError(f"the points of the line are chosen for eap-ig; {method} has its own.")
     if positions is not None:
         if not chosen.spans:
-            raise InputError(f"{method} scores whole nodes, at all positions together; take a method of edges.")
+            raise InputError(
+                f"{method} scores whole nodes, at all positions together. Take a method of edges, or measure nodes at "
+                'positions for real: cw.sweep(model, task, at="z.*", each=("head", "position")).'
+            )
         graph = graph.at(spans_of(task, positions))
-    per_item = chosen.score(wires, graph, task, Settings(ablation, steps, seed))
+    per_item = chosen.score(wires, graph, task, Settings(ablation, steps, seed, points))
     scores = per_item.double().mean(0)
     known = torch.where(graph.exists, scores, 0.0)
     several = len(per_item) == len(task)
@@ -228,6 +240,7 @@ def score_edges(
         "positions": list(graph.spans) or "all",
         "method": method,
         "steps": steps if "ig" in method else None,
+        "points": points if method == "eap-ig" else None,
         "cost": chosen.cost,
         "score": chosen.means,
         "seed": seed,

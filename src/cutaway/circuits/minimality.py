@@ -89,7 +89,8 @@ class Minimality(Drawn):
             needed = "yes" if part.needed else "not shown"
             rows.append((part.name, str(part.score), f"{part.p_holm:.2g}", needed, names or "-"))
         more = [f"  … and {len(self.parts) - 30} more"] if len(self.parts) > 30 else []
-        title = f"Minimality: what each part adds, as a share of F(M) - F(empty), n={self.n} items"
+        ablation = self.evidence[0].settings["ablation"]
+        title = f"Minimality: what each part adds, as a share of F(M) - F(empty), {ablation} ablation, n={self.n} items"
         return "\n".join([title, *columns(rows, right=(2,)), *more])
 
     __repr__ = __str__
@@ -206,5 +207,7 @@ def _evidence(
         "items; one-sided t-tests over items, Holm over parts at .05.",
         settings={"ablation": ablation, "level": parts.level, "parts": of, "tested": len(within)},
         residual_tail=tail[:5],
-        not_done=() if beside else (NotDone(what="parts outside the circuit", why="the circuit is the whole model"),),
+        not_done=()
+        if beside
+        else (NotDone(what="parts outside the circuit", why="none was asked for, or there is none"),),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import OUT, TRUST, claim, finish, load_model, make_task
+from cutaway.cli.findings import MODEL_HELP, OUT, TRUST, claim, finish, load_model, make_task
 from cutaway.cli.output import JSON, say, step, warn
 
 
@@ -31,13 +31,12 @@ def circuit(
     task: str = typer.Argument(
         ..., help="A task (cutaway tasks lists them), a .csv or .jsonl file of pairs, or a circuit's .json."
     ),
-    model: str | None = typer.Option(
-        None, "--model", "-m", help="A shipped name, a local Hugging Face folder or a hub id. Default: almanac."
-    ),
+    model: str | None = typer.Option(None, "--model", "-m", "--module", help=f"{MODEL_HELP} Default: almanac."),
     method: str = typer.Option("eap-ig", help="How edges are scored; --methods lists them with their costs."),
     size: int | None = typer.Option(None, min=1, help="Edges (for node methods: nodes). Default: faithful at 0.85."),
     ablation: str = typer.Option("resample", help="What edges left out carry: resample, mean, zero or optimal."),
     steps: int = typer.Option(5, min=1, help="Steps of integrated gradients."),
+    points: str = typer.Option("right", help="Of eap-ig's line: right, left (its authors' code) or midpoint."),
     whole_heads: bool = typer.Option(False, "--whole-heads", help="A head is one destination, not q, k and v apart."),
     signed: bool = typer.Option(False, "--signed", help="Take edges by score, not by its absolute value."),
     positions: str | None = typer.Option(
@@ -95,6 +94,7 @@ def circuit(
             ablation=ablation,
             split=not whole_heads,
             steps=steps,
+            points=points,
             positions=_spans(positions),
             by="signed" if signed else "absolute",
             check="quick" if quick else "full",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import typer
@@ -11,6 +12,7 @@ from cutaway.cli.findings import claim, sealed
 from cutaway.cli.output import JSON, print_json, say, step
 
 SIDE = 7  # columns of a table side by side
+PARTS = "parts"  # of the folder: what an exam that was ended goes on from
 
 
 def exam(
@@ -40,14 +42,16 @@ def exam(
         if out.is_dir():
             raise InputError(f"--out {out} is a folder; name a .json file, or a folder without that ending.")
     else:
-        claim(out, "exam")
+        claim(out, "exam", PARTS)
     with step(f"Examining {room}"):
-        result = run_exam(room, quick=quick, seed=seed, say=say)
+        keep = None if out is None or out.suffix == ".json" else out / PARTS
+        result = run_exam(room, quick=quick, seed=seed, say=say, keep=keep)
     body = {"room": room, "quick": quick, "seed": seed, **result}
     if out is not None:
         alone = out.suffix == ".json"
         write_json(out if alone else out / "exam.json", {"schema": "cutaway.exam/1", **body})
         if not alone:
+            rmtree(out / PARTS, ignore_errors=True)  # it is done: another run is a run of its own
             sealed(out, "exam", "", {"room": room, "quick": quick, "seed": seed})
     if as_json:
         print_json("cutaway.exam/1", body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 EXAMS = {
@@ -26,18 +27,27 @@ ROOMS = tuple(EXAMS)
 
 
 def run_exam(
-    room: str, *, quick: bool = False, seed: int = 0, say: Callable[[str], None] | None = None
+    room: str,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    say: Callable[[str], None] | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
-    """Examine a room, on the shipped model or on toys whose truth is exact. `say` gets a line of progress for each part
-    of an exam that takes long, where the exam tells it. Raises UnknownName."""
+    """Examine a room, on the shipped model or on toys whose truth is exact. Raises UnknownName.
+
+    Where an exam takes long it may tell `say` a line for each part, and keep what each part gave in the folder `keep`,
+    to go on from when it is run again.
+    """
     from cutaway.core import UnknownName
 
     if room not in EXAMS:
         raise UnknownName("room with an exam", room, ROOMS)
     module, _, name = EXAMS[room].partition(":")
     exam = getattr(import_module(f"{__name__}.{module}"), name)
-    tells = {"say": say} if "say" in signature(exam).parameters else {}
-    return {"rows": exam(quick=quick, seed=seed, **tells)}
+    takes = signature(exam).parameters
+    more = {key: value for key, value in {"say": say, "keep": keep}.items() if key in takes}
+    return {"rows": exam(quick=quick, seed=seed, **more)}
 
 
 __all__ = ["ROOMS", "run_exam"]

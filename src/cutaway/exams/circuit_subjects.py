@@ -4,7 +4,7 @@ whose nodes are."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +24,10 @@ class Truth(NamedTuple):
 
 
 class Subject:
-    """A model with a task, and what is known of its graph. `about`: what kind of subject it is, for a progress line."""
+    """A model with a task, and what is known of its graph. `about`: what kind of subject it is."""
 
     name: str
-    about: str
+    about: ClassVar[str]
     truths: Mapping[str, Truth]
     exists: Tensor  # the edges that can carry something
 
@@ -51,13 +51,15 @@ class Program(Subject):
     """A compiled program, whose edges are known: those by which an output can reach another component (structural), and
     those whose resampling changes an output (causal). A node is true where a causal edge leaves it."""
 
+    about = "program"
+
     def __init__(self, name: str, pairs: int, seed: int) -> None:
         from cutaway.toys.rasp import compile_program, program
 
         compiled = compile_program(program(name))
         model = compiled.load()
         super().__init__(model, pairs_of(compiled, model, pairs, seed))
-        self.name, self.about = name, "program"
+        self.name = name
         edges = compiled.truth.edges.merged()
         self.exists = self.graph.mask(edges.pairs("exists"))
         self.causal = self.graph.mask(edges.pairs("causal"))
@@ -72,6 +74,8 @@ class Trained(Subject):
     """A network trained to be a program. Its true nodes are the heads and MLPs that stand for a component of the
     program, its true edges those between them that the program has; it may have learned others."""
 
+    about = "network"
+
     def __init__(self, name: str, pairs: int, seed: int) -> None:
         from cutaway.model import load
         from cutaway.toys.siit.shipped import shipped
@@ -80,7 +84,7 @@ class Trained(Subject):
         model = load(network.model, tokenizer=compiled.tokenizer)
         model.name = f"{name}, trained"
         super().__init__(model, pairs_of(compiled, model, pairs, seed))
-        self.name, self.about = model.name, "network"
+        self.name = model.name
         self.exists = self.graph.exists
         nodes = torch.tensor([source in network.circuit for source in self.graph.sources])
         program = self.graph.mask(compiled.truth.edges.merged().pairs("structural"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutaway.core import Estimate
+from cutaway.core import Estimate, InputError, read_json, write_json
 from cutaway.exams.circuit_laws import Held, held, laws
 from cutaway.exams.circuit_subjects import Program, Subject, Trained, Truth, margin
 
@@ -19,29 +21,37 @@ QUICK_TRAINED = ("hist", "shift")
 QUICK_LEFT_OUT = ("acdc-metric", "eap-ig-activations", "edge-pruning")  # slow, and like one that is in
 PAIRS, QUICK_PAIRS = 512, 256
 SCORED = 64  # items that methods score on
-FEW = 16  # items for those that search or train: a forward an edge, or a hundred of them
+FEW = 16  # items for those that search or train: a forward an edge and threshold, or hundreds of them
+FEWER, LARGE = 8, 400  # as many items for those on graphs of more edges than this
 SLOW = ("acdc", "acdc-metric", "subnetwork-probing", "edge-pruning")
 DRAWS = 100  # random rankings
 TIED = 1e-7  # scores below this share of the largest count as equal
+SHOWN = ("exact", "acdc", "eap-ig", "eap")  # on the line of a subject
+PART = "cutaway.exam-circuits-part/1"
 FIGURES = ("AUROC", "precision at the true size")
 
 __all__ = ["Program", "Subject", "Trained", "circuits_exam", "margin"]
 
 Found = Mapping[str, tuple[Estimate, Estimate]]
-"""What was known -> (AUROC, precision at the true size) of one method on one subject."""
+"""What is known -> (AUROC, precision at the true size) of one method on one subject; no entry where nothing or
+everything is true."""
 Say = Callable[[str], None]
 
 
-def circuits_exam(*, quick: bool = False, seed: int = 0, say: Say | None = None) -> list[dict[str, Any]]:
+def circuits_exam(
+    *, quick: bool = False, seed: int = 0, say: Say | None = None, keep: Path | None = None
+) -> list[dict[str, Any]]:
     """Laws of the masked forward and of exact patching, which pass or fail; then each method's AUROC over the full
     ranking and its precision at the true size, which are reported, beside random rankings.
 
     Items: 512 pairs of inputs of one length and a position, drawn by the seed. For the laws the metric is whether the
     output is right, so that an edge scores where ablating it changes an output, as in the truth; methods are scored by
     the margin, logit(right output) - the best other logit, which has a gradient, on 64 of the items (those that search
-    or train: 16), whose counterfactual has another output wherever there are so many. Scores below 1e-7 of the largest
-    are ties. A node's score is the largest |score| of its edges, but for methods of nodes, which have no edges to rank.
-    `say` gets a line a subject. `quick`: 6 programs, 2 trained networks, 256 pairs and all but three methods.
+    or train: 16, of graphs of more than 400 edges 8), whose counterfactual has another output wherever there are so
+    many. Scores below 1e-7 of the largest are ties. A node's score is the largest |score| of its edges, but for methods
+    of nodes, which have no edges to rank.
+    `say` gets a line a subject. `keep`: a folder for what each subject gave; those that are there are not examined
+    again. `quick`: 6 programs, 2 trained networks, 256 pairs and all but three methods.
     """
     from cutaway.circuits import METHODS
     from cutaway.toys.rasp import program_names
@@ -54,13 +64,21 @@ def circuits_exam(*, quick: bool = False, seed: int = 0, say: Say | None = None)
     networks = QUICK_TRAINED if quick else trained_names()
     checked: list[Held] = []
     scored: dict[str, dict[str, dict[str, tuple[Found, float]]]] = {"program": {}, "network": {}}
-    for i, (make, name) in enumerate([*((Program, n) for n in programs), *((Trained, n) for n in networks)]):
+    everything = [*((Program, n) for n in programs), *((Trained, n) for n in networks)]
+    for i, (make, name) in enumerate(everything):
+        place = None if keep is None else keep / f"{make.about}-{name}-{pairs}-{seed}.json"
         begun = time.process_time()
-        subject = make(name, pairs, seed)
-        if isinstance(subject, Program):
-            checked.append(held(subject))
-        scored[subject.about][name] = {method: _score(subject, method, seed) for method in methods}
-        tell(_line(f"{i + 1} of {len(programs) + len(networks)}", subject, checked, scored[subject.about][name], begun))
+        if place is not None and place.is_file():
+            law, found = _read(place)
+        else:
+            subject = make(name, pairs, seed)
+            law = held(subject) if isinstance(subject, Program) else None
+            found = {method: _score(subject, method, seed) for method in methods}
+            if place is not None:
+                _write(place, law, found)
+        checked += [] if law is None else [law]
+        scored[make.about][name] = found
+        tell(_line(f"{i + 1} of {len(everything)}: {make.about} {name}", law, found, time.process_time() - begun))
     rows = laws(checked)
     for method in methods:
         for about, of in scored.items():
@@ -71,17 +89,40 @@ def circuits_exam(*, quick: bool = False, seed: int = 0, say: Say | None = None)
     return rows
 
 
-def _line(
-    which: str, subject: Subject, checked: Sequence[Held], scored: Mapping[str, tuple[Found, float]], begun: float
-) -> str:
-    law = f"laws {'hold' if checked[-1].ok else 'FAIL'}; " if subject.about == "program" else ""
-    first = next(iter(subject.truths))
-    areas = [(method, found[first][0].value) for method, (found, _) in scored.items() if first in found]
-    best = ", ".join(f"{method} {area:.2f}" for method, area in areas if area == area and method in ("exact", "eap-ig"))
-    return (
-        f"  {which}: {subject.about} {subject.name}, {int(subject.exists.sum())} edges: {law}"
-        f"AUROC of {first}: {best or 'none is true'}; {time.process_time() - begun:.0f} s"
-    )
+def _line(which: str, law: Held | None, scored: Mapping[str, tuple[Found, float]], seconds: float) -> str:
+    first = next(iter(next(iter(scored.values()))[0]))
+    areas = {method: found[first][0].value for method, (found, _) in scored.items() if first in found}
+    known = ", ".join(f"{method} {areas[method]:.2f}" for method in SHOWN if method in areas)
+    laws_ = "" if law is None else f" laws {'hold' if law.ok else 'FAIL'};"
+    return f"  {which}:{laws_} AUROC of {first}: {known}; {seconds:.0f} s"
+
+
+def _write(place: Path, law: Held | None, found: Mapping[str, tuple[Found, float]]) -> None:
+    """What one subject gave, so that an exam that is ended goes on where it was."""
+    methods = {
+        method: {
+            "seconds": seconds,
+            "found": {k: [e.model_dump(mode="json") for e in pair] for k, pair in each.items()},
+        }
+        for method, (each, seconds) in found.items()
+    }
+    write_json(place, {"schema": PART, "laws": None if law is None else asdict(law), "methods": methods})
+
+
+def _read(place: Path) -> tuple[Held | None, dict[str, tuple[Found, float]]]:
+    value = read_json(place)
+    if value.get("schema") != PART:
+        raise InputError(f"{place} is no part of an exam; name another file to write to.")
+
+    def estimates(pair: list[Any]) -> tuple[Estimate, Estimate]:
+        area, precision = (Estimate.model_validate(one) for one in pair)
+        return area, precision
+
+    found = {
+        method: ({k: estimates(pair) for k, pair in each["found"].items()}, float(each["seconds"]))
+        for method, each in value["methods"].items()
+    }
+    return None if value["laws"] is None else Held(**value["laws"]), found
 
 
 def _score(subject: Subject, method: str, seed: int) -> tuple[Found, float]:
@@ -89,6 +130,7 @@ def _score(subject: Subject, method: str, seed: int) -> tuple[Found, float]:
     from cutaway.circuits import METHODS, against_truth
 
     ranked = {n: t for n, t in subject.truths.items() if t.level == "node" or METHODS[method].level == "edge"}
+    ranked = {n: t for n, t in ranked.items() if 0 < int(t.true[t.among].sum()) < int(t.among.sum())}
     if method == "random":
         return {name: _by_chance(truth, seed) for name, truth in ranked.items()}, 0.0
     size, seconds = _sizes(subject, method, seed)
@@ -102,9 +144,9 @@ def _sizes(subject: Subject, method: str, seed: int) -> tuple[Tensor, float]:
     """(by how much each edge moves the metric, in either direction, a mean over items; CPU seconds)."""
     from cutaway.circuits import METHODS, exact
     from cutaway.circuits.methods import Settings
-    from cutaway.core import InputError
 
-    task = subject.items(FEW if method in SLOW else SCORED)
+    few = FEW if subject.graph.n_edges <= LARGE else FEWER
+    task = subject.items(few if method in SLOW else SCORED)
     begun = time.process_time()
     if method == "exact":
         scores = exact(subject.wires, subject.graph, task, edges=subject.exists, tokens=8192).nan_to_num(0)
@@ -146,11 +188,9 @@ def _means(
     from cutaway.evidence import bootstrap
 
     rows = []
-    for what in scored[0][0]:
+    for what in dict.fromkeys(kind for found, _ in scored for kind in found):
         for which, figure in enumerate(FIGURES):
-            known = [found[what][which].value for found, _ in scored if found[what][0].value == found[what][0].value]
-            if not known:
-                continue
+            known = [found[what][which].value for found, _ in scored if what in found]
             mean = bootstrap(known, name=figure, over=over, seed=seed)
             rows.append(
                 {
@@ -173,9 +213,9 @@ def _means(
 def _one(name: str, method: str, found: Found, seconds: float) -> list[dict[str, Any]]:
     """A method on one program: its causal edges; the structural ones where no edge or every edge is causal; of a method
     of nodes its nodes. No row where there is nothing to tell apart."""
-    kind = next((kind for kind, (area, _) in found.items() if area.value == area.value), None)
-    if kind is None:
+    if not found:
         return []
+    kind = next(iter(found))
     area, precision = found[kind]
     return [
         {

@@ -1,6 +1,6 @@
 """Tasks in files: a CSV of text, or JSON lines that keep the tokens too.
 
-Columns of a CSV (a header is needed; order is free):
+Columns of a CSV (a header is needed; order is free; cells parted by commas, or by tabs or semicolons):
 
 | column | what | also called |
 |---|---|---|
@@ -9,7 +9,7 @@ Columns of a CSV (a header is needed; order is free):
 | answer | the right word after the clean prompt | correct, label, target |
 | wrong | the word to compare with (optional) | incorrect, distractor |
 | counterfactual_answer | the right word after the counterfactual (optional) | |
-| template | the number of the item's template (optional) | |
+| template | the number or name of the item's template (optional) | |
 | position:NAME | a word of the prompt, or a number (optional, any) | |
 
 JSON lines take the same names as keys, "positions" as an object. Two files of Hanna et al.'s (EAP-IG) are known by
@@ -66,10 +66,13 @@ def from_csv(
     """
     place = _there(path)
     text = _text(place)
-    table = list(csv.DictReader(io.StringIO(text, newline="")))
-    header = [h for h in (next(csv.reader(io.StringIO(text, newline="")), [])) if h]
+    by = _separator(text)
+    table = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=by))
+    header = [h for h in (next(csv.reader(io.StringIO(text, newline=""), delimiter=by), [])) if h]
     if not table:
         raise InputError(f"{place} has no rows below its header ({', '.join(header) or 'none'}).")
+    if twice := sorted({h for h in header if header.count(h) > 1}):
+        raise InputError(f"{place} has more than one column {', '.join(twice)}.")
     ragged = [(i + 2, f"{sum(v is not None for v in row.values())} cells") for i, row in enumerate(table)
               if None in row or None in row.values()]  # fmt: skip
     if ragged:
@@ -206,9 +209,20 @@ def _own(
     return from_pairs(
         model, column("clean") or [], other,
         column("answer") or [], column("wrong"), counterfactual_answers=column("counterfactual_answer"),
-        positions=positions, template=None if template is None else [int(t) for t in template], numbers=list(numbers),
-        **more,
+        positions=positions, numbers=list(numbers),
+        template=None if template is None else _templates(template, numbers), **more,
     )  # fmt: skip
+
+
+def _templates(given: Sequence[Any], numbers: Sequence[int]) -> list[int]:
+    """Numbers as they are; other names of templates in the order in which they come."""
+    if bad := [(n, repr(t)) for n, t in zip(numbers, given) if t is None or not str(t).strip()]:
+        raise InputError(named(bad, len(given), "have no template, and others have"))
+    names = [str(t).strip() for t in given]
+    if all(re.fullmatch(r"\d+", name) for name in names):
+        return [int(name) for name in names]
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return [order[name] for name in names]
 
 
 def _place(value: Any) -> Any:
@@ -317,6 +331,12 @@ def _vocabulary(tokenizer: Any) -> str | None:
         return None
     listed = sorted(tokenizer.get_vocab().items(), key=lambda pair: (pair[1], pair[0]))
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
+
+
+def _separator(text: str) -> str:
+    """What parts the cells: a tab or a semicolon where the header has such and no comma, else a comma."""
+    header = text.partition("\n")[0]
+    return next((mark for mark in "\t;" if mark in header and "," not in header), ",")
 
 
 def _text(place: Path) -> str:

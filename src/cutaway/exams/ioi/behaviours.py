@@ -5,6 +5,8 @@ On the task's items (positions as in Wang et al. 2022: IO, S1, S1+1, S2, END):
     copying            share of name tokens that are among the five logits that the head's OV circuit raises most where
                        it attends to them (Wang et al., section 3.1; after the first layer); "against": lowers most
     direct effect      loss of the logit difference when the head's path to the logits is resampled (through MLPs)
+    lowers S           rise of S's logit above the mean logit when that path is resampled: the part of the direct effect
+                       that is had by holding the subject down
     through queries    the same for its path to the queries of some other heads
     total, joint       loss when it is ablated by itself, and when other heads are ablated already
 On random tokens: `cutaway.readouts.head_scores`.
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from cutaway.circuits import Graph, Wires, path_patching
 from cutaway.core import InputError
+from cutaway.evidence import rerandomise
 from cutaway.exams.ioi.search import Trials
 from cutaway.model import Model
 from cutaway.readouts import head_scores
@@ -43,7 +46,8 @@ TOP = 5  # logits among which a copied name is
 @dataclass(eq=False)
 class Behaviours:
     """Of every head, in the model's order: `attention`, `copying`, `effects` [head, item]; `scores` [head] of random
-    tokens and of weights. `null`: of each score, the best head of re-randomised models. `whole`: the mean metric."""
+    tokens and of weights. `null`: of each of these but the effects, the best head of re-randomised models. `whole`: the
+    mean metric."""
 
     heads: tuple[str, ...]
     whole: float
@@ -74,14 +78,22 @@ def behaviours(
     attention = _attention(model, task)
     copying, said = _copying(model, task)
     scores, null = _random_tokens(model, null_seeds, seed)
-    from cutaway.evidence import rerandomise
-
-    arms = [_copying(rerandomise(model, seed=s), task)[0] for s in null_seeds] if copying else []
-    null |= {name: max(float(arm[name].mean(1).max()) for arm in arms) for name in copying if arms}
+    for seed_ in null_seeds:
+        twin = rerandomise(model, seed=seed_)
+        there = {**_attention(twin, task), **(_copying(twin, task)[0] if copying else {})}
+        for name, values in there.items():
+            null[name] = max(null.get(name, 0.0), float(values.mean(1).max()))
     metric = task.metric(task.at_end(model.run(task.clean))).double().cpu()
     made = Behaviours(heads, float(metric.mean()), attention, copying, scores, null, {}, said)
     made.effects["direct effect"] = through(wires, graph, task, heads, ["logits"])
+    held_down = task.with_metric(_subject_below, name="S below the mean")
+    made.effects["lowers S"] = through(wires, graph, held_down, heads, ["logits"])
     return made
+
+
+def _subject_below(logits: torch.Tensor, target: Any) -> torch.Tensor:
+    """[item] the mean logit less that of the wrong answer, which is S."""
+    return logits.mean(-1) - logits.gather(-1, target.wrong[:, None])[:, 0]
 
 
 def through(wires: Wires, graph: Graph, task: Any, heads: Sequence[str], receivers: Sequence[str]) -> Floats:

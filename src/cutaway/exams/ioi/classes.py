@@ -1,18 +1,21 @@
-"""The classes of heads of Wang et al. (2022), each named by what was measured.
+"""The classes of heads of Wang et al. (2022), and one of our own, each named by what was measured.
 
     name mover           its direct effect on the logit difference is above LEAST of it; END looks at IO, and more than
-                         at S1 and S2 together; it copies names, above every head of the null
+                         at S2; it copies names. (It may copy S1 as well, where other heads hold S down.)
     negative name mover  the direct effect is below -LEAST of it; END looks at the names
     S-inhibition         its path to the queries of the name movers carries more than LEAST of the difference; END looks
                          at S2, and more than at IO
-    duplicate token      S2 looks at S1, and so do repeated random tokens, above every head of the null
-    previous token       S1+1 looks at S1, and so do random tokens at the one before, above every head of the null
-    induction            S2 looks at S1+1, and so do repeated random tokens at what followed, above the null
+    duplicate token      S2 looks at S1, and so do repeated random tokens
+    previous token       S1+1 looks at S1, and so do random tokens at the one before
+    induction            S2 looks at S1+1, and so do repeated random tokens at what followed
     backup name mover    no name mover; when the name movers are ablated, ablating it too costs LEAST or more, and LEAST
                          more than it costs by itself; END looks at IO
+    S-suppression        (not in the paper) its direct effect is above LEAST, at least half of it by holding S's logit
+                         down; END looks at S2, and more than at IO: it says who is *not* meant
 
-Effects are one-sided t-tests over items with Holm's correction over heads; "looks at" is a mean attention of LOOK or
-more. A head may have several classes, or none.
+"Looks at", copying and scores on random tokens are above those of every head of the re-randomised models: thresholds
+that each model and its items set for themselves. LEAST is the size below which an effect is not spoken of; effects are
+also one-sided t-tests over items with Holm's correction over heads. A head may have several classes, or none.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from scipy import stats
 from cutaway.evidence import holm
 from cutaway.exams.ioi.behaviours import Behaviours, Floats
 
-CLASSES = (
+PUBLISHED = (
     "name mover",
     "negative name mover",
     "S-inhibition",
@@ -35,8 +38,8 @@ CLASSES = (
     "induction",
     "backup name mover",
 )
+CLASSES = (*PUBLISHED, "S-suppression")
 LEAST = 0.02  # of the mean logit difference
-LOOK = 0.15  # mean attention
 ALPHA = 0.05
 
 
@@ -59,12 +62,11 @@ class Named:
 def movers(b: Behaviours) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(name movers, negative name movers) among all heads, the strongest first."""
     effect = b.effects["direct effect"]
-    to_io, to_s = b.attention["END to IO"], b.attention["END to S1"] + b.attention["END to S2"]
-    copies = _copies(b, "copying")
     raises = _above(effect, LEAST * abs(b.whole))
     lowers = _above(-effect, LEAST * abs(b.whole))
-    looks = (to_io.mean(1) >= LOOK) & (to_io.mean(1) > to_s.mean(1))
-    names = (to_io + to_s).mean(1) >= LOOK
+    looks = _looks(b, "END to IO") & _more(b, "END to IO", "END to S2")
+    names = _looks(b, "END to IO") | _looks(b, "END to S1") | _looks(b, "END to S2")
+    copies = _copies(b, "copying")
     strong = effect.mean(1)
     order = np.argsort(-np.abs(strong), kind="stable")
     move = tuple(b.heads[i] for i in order if raises[i] and looks[i] and copies[i])
@@ -77,25 +79,36 @@ def name_classes(b: Behaviours, circuit: Sequence[str]) -> Named:
     move, negative = movers(b)
     found = {"name mover": move, "negative name mover": negative}
     least = LEAST * abs(b.whole)
-    to_io, to_s2 = b.attention["END to IO"].mean(1), b.attention["END to S2"].mean(1)
+    at_s2 = _looks(b, "END to S2") & _more(b, "END to S2", "END to IO")
     queries = b.effects.get("through queries of name movers")
     told = np.zeros(len(b.heads), bool) if queries is None else _above(queries, least)
-    found["S-inhibition"] = _pick(b, told & (to_s2 >= LOOK) & (to_s2 > to_io))
+    found["S-inhibition"] = _pick(b, told & at_s2)
     for name, look, score in (
         ("duplicate token", "S2 to S1", "duplicate token"),
         ("previous token", "S1+1 to S1", "previous token"),
         ("induction", "S2 to S1+1", "prefix matching"),
     ):
-        beyond = b.scores[score] > b.null.get(score, 0.0)
-        found[name] = _pick(b, (b.attention[look].mean(1) >= LOOK) & beyond & (b.scores[score] >= LOOK))
+        found[name] = _pick(b, _looks(b, look) & (b.scores[score] > b.null.get(score, 0.0)))
     more = np.zeros(len(b.heads), bool)
     if move and "joint" in b.effects:
         more = _above(b.effects["joint"] - b.effects["alone"], least) & _above(b.effects["joint"], least)
     more &= np.array([h not in move for h in b.heads])
-    found["backup name mover"] = _pick(b, more & (to_io >= LOOK))
+    found["backup name mover"] = _pick(b, more & _looks(b, "END to IO"))
+    direct, down = b.effects["direct effect"], b.effects["lowers S"]
+    held = _above(direct, least) & _above(down, least) & (down.mean(1) >= direct.mean(1) / 2)
+    found["S-suppression"] = _pick(b, held & at_s2)
     inside = {c: tuple(h for h in found[c] if h in circuit) for c in CLASSES}
     outside = {c: tuple(h for h in found[c] if h not in circuit) for c in CLASSES}
     return Named(inside, outside)
+
+
+def _looks(b: Behaviours, way: str) -> Floats:
+    """[head] whether the mean attention is above that of every head of the null."""
+    return np.asarray(b.attention[way].mean(1) > b.null.get(way, 0.0))
+
+
+def _more(b: Behaviours, way: str, other: str) -> Floats:
+    return np.asarray(b.attention[way].mean(1) > b.attention[other].mean(1))
 
 
 def _above(values: Floats, least: float) -> Floats:

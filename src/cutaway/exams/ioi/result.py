@@ -121,10 +121,11 @@ class IOICase(Drawn):
         b = self.behaviours
         shown = [*self.heads, *(h for h in b.heads if h not in self.heads and self.named.of(h))]
         head = (
-            "head", "direct effect", "via queries", "alone", "joint", "END-IO", "END-S1", "END-S2", "S2-S1", "S2-S1+1",
-            "S1+1-S1", "copies", "prev", "dup", "ind", "class",
+            "head", "direct effect", "lowers S", "via queries", "alone", "joint", "END-IO", "END-S1", "END-S2", "S2-S1",
+            "S2-S1+1", "S1+1-S1", "copies", "prev", "dup", "ind", "class",
         )  # fmt: skip
         rows: list[tuple[str, ...]] = [head]
+        more = ("lowers S", "through queries of name movers", "alone", "joint")
         for name in shown:
             v, i = b.row(name), b.heads.index(name)
             effect = bootstrap(b.effects["direct effect"][i].tolist(), over="items")
@@ -132,7 +133,7 @@ class IOICase(Drawn):
                 (
                     name if name in self.heads else f"({name})",
                     f"{v['direct effect']:+.2f} {effect.interval}",
-                    *(f"{v.get(k, np.nan):+.2f}" for k in ("through queries of name movers", "alone", "joint")),
+                    *(f"{v.get(k, np.nan):+.2f}" for k in more),
                     *(f"{v[k]:.2f}" for k in b.attention),
                     f"{v['copying']:.2f}" if "copying" in v else "-",
                     *(f"{v[k]:.2f}" for k in ("previous token", "duplicate token", "prefix matching")),
@@ -141,12 +142,13 @@ class IOICase(Drawn):
             )
         n = len(next(iter(b.effects.values()))[0])
         note = (
-            f"Heads, n={n} items (in brackets: not in the circuit). Effects in logits lost: direct; through the\n"
-            "queries of the name movers; ablated alone; ablated when the name movers are. Mean attention from-to.\n"
+            f"Heads, n={n} items (in brackets: not in the circuit). Effects in logits lost: direct; of it, by\n"
+            "holding S down; through the queries of the name movers; ablated alone; ablated when the name movers are. "
+            "Mean\nattention from-to. "
             "copies: share of names copied. prev, dup, ind: previous token, duplicate token, prefix matching on random "
             "tokens"
         )
-        return "\n".join([note, *columns(rows, right=range(2, 15))])
+        return "\n".join([note, *columns(rows, right=range(2, 16))])
 
     def _classes(self) -> str:
         rows = [("class", "in the circuit", "other heads")]
