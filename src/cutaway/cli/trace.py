@@ -112,12 +112,14 @@ def _warn_outside_vocabulary(model: Model, prompt: str) -> None:
     """Where a prompt leaves the small world of a shipped model, say so and offer prompts that work."""
     from cutaway.core.registry import model_examples
 
-    spelled = model.spelled_out(prompt)
+    examples = model_examples(model.folder) if model.folder else []
+    spelled = (
+        model.spelled_out(prompt) if examples else []
+    )  # another tokenizer's unknown words are an error of their own
     if not spelled:
         return
     shown = ", ".join(repr(word) for word in spelled[:5]) + (" …" if len(spelled) > 5 else "")
     warn(f"{model.name} has no token for {shown}: spelled in bytes, which it has hardly seen.")
-    examples = model_examples(model.folder) if model.folder else []
     for example in examples[:4]:
         say(f'  a prompt of its world: "{example["prompt"]}"   ({example["behaviour"]})')
 

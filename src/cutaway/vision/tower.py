@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cutaway.core import InputError, read_json
+from cutaway.core.progress import without_bars
 from cutaway.core.registry import register_family, shipped_models
 from cutaway.model import Intervention, Model, Run, load
 from cutaway.vision.pictures import check
@@ -229,7 +230,6 @@ def _tensor(found: Any) -> Tensor:
 def _read(source: str | Path) -> tuple[nn.Module, str, Path | None]:
     """(the module, its name, its folder). A hub id is fetched by transformers, from its cache where that has it."""
     import transformers
-    from transformers.utils import logging
 
     shipped = shipped_models()
     place = str(shipped.get(str(source), source))
@@ -248,16 +248,11 @@ def _read(source: str | Path) -> tuple[nn.Module, str, Path | None]:
     else:
         named = ""
     kind = getattr(transformers, named, transformers.AutoModel)
-    bars = logging.is_progress_bar_enabled()
-    if folder is not None:
-        logging.disable_progress_bar()
     try:
-        module: nn.Module = kind.from_pretrained(place, dtype=torch.float32, local_files_only=folder is not None)
+        with without_bars():
+            module: nn.Module = kind.from_pretrained(place, dtype=torch.float32, local_files_only=folder is not None)
     except (OSError, ValueError) as error:
         raise InputError(f"{source} cannot be loaded: {str(error).splitlines()[0]}") from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     if hasattr(module.config, "mask_ratio"):  # a masked autoencoder hides a random part of each picture: show it all
         module.config.mask_ratio = 0.0
     return module, str(source) if folder is None or str(source) in shipped else folder.resolve().name, folder
@@ -288,7 +283,9 @@ def _surroundings(whole: Any, folder: Path | None, side: int | None, name: str) 
     if isinstance(known, (tuple, list)):
         known = known[0]
     if not known:
-        raise InputError(f"the size of picture that {name} sees is not known: give side= (--side), or an image_size on it.")
+        raise InputError(
+            f"the size of picture that {name} sees is not known: give side= (--side), or an image_size on it."
+        )
     return {"side": int(known), "mean": tuple(mean or (0.0,) * 3), "std": tuple(std or (1.0,) * 3)}
 
 

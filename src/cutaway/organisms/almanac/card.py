@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core.files import atomic_folder
+from cutaway.core.progress import without_bars
 
 from .behaviours import Score, behaviours_in, measure_behaviours
 from .recipe import Recipe
@@ -33,7 +34,8 @@ def load_half(folder: Path) -> Any:
     import torch
     from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with without_bars():
+        return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def ship(out: Path, folder: Path, *, seed: int = 1, n: int = 1000, checkpoints: int = 12) -> list[Score]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from cutaway.core.files import atomic_folder, atomic_path, refuse_foreign
+from cutaway.core.progress import without_bars
 
 from .recipe import ALMANAC, ONE_LAYER, Recipe
 
@@ -61,7 +62,8 @@ def own_state(model: Any) -> dict[str, Any]:
 
 def _write_model(model: Any, tokenizer: Any, folder: Path, half: bool) -> None:
     state = {k: v.half() if half else v.float() for k, v in own_state(model).items()}
-    model.save_pretrained(folder, state_dict=state, save_original_format=False)
+    with without_bars():
+        model.save_pretrained(folder, state_dict=state, save_original_format=False)
     config = json.loads((folder / "config.json").read_text())
     config.pop("transformers_version", None)  # the same recipe writes the same bytes
     config["dtype"] = "float32"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from cutaway.core.files import atomic_folder
+from cutaway.core.progress import without_bars
 from cutaway.organisms.primer.model import PrimerModel
 
 
@@ -13,7 +14,8 @@ def save_half(model: PrimerModel, folder: Path, card: str = "", recipe: str = ""
     """A Hugging Face folder with float16 weights, which are computed with in float32; whole or absent."""
     with atomic_folder(folder) as temporary:
         state = {name: x.half().contiguous() for name, x in model.state_dict().items()}
-        model.save_pretrained(temporary, state_dict=state)
+        with without_bars():
+            model.save_pretrained(temporary, state_dict=state)
         config = json.loads((temporary / "config.json").read_text(encoding="utf-8"))
         config.pop("transformers_version", None)  # the same recipe writes the same bytes
         config["dtype"] = "float32"

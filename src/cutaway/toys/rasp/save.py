@@ -13,23 +13,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers.utils import logging
 
 from cutaway.core import atomic_folder, write_json
+from cutaway.core.progress import without_bars
 from cutaway.toys.rasp.program import CompiledProgram
 from cutaway.toys.rasp.vocabulary import spelled
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights, config and tokenizer, without transformers' progress bar."""
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with without_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def save(compiled: CompiledProgram, folder: str | Path) -> Path:
