@@ -4,8 +4,7 @@ could do the same by chance or more simply."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,31 +12,19 @@ from torch import Tensor
 from cutaway.abstraction.alignment import Alignment
 from cutaway.abstraction.arms import Arm, Found, beside_it, failures
 from cutaway.abstraction.causal_model import CausalModel
-from cutaway.abstraction.counterfactuals import Counterfactuals, Hypothesis, check, counterfactuals
+from cutaway.abstraction.counterfactuals import Hypothesis, check
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
+from cutaway.abstraction.items import LEAST, Settings, drawn, split
 from cutaway.abstraction.measure import Cell, measure
 from cutaway.abstraction.places import Place
-from cutaway.abstraction.score import Score, attributes, balanced, share
+from cutaway.abstraction.score import Score, attributes, share
 from cutaway.abstraction.train import Training, train
 from cutaway.abstraction.written import same_width
-from cutaway.core import CutawayError, InputError
+from cutaway.core import InputError
 from cutaway.model import Model
 
 Rivals = Mapping[str, tuple[CausalModel, str | Sequence[str]]]
-LEAST = 16  # held-out items below which nothing is said
-
-
-@dataclass(frozen=True, eq=False)
-class Settings:
-    """What was asked for; with the causal model and the places, all that a result depends on."""
-
-    n: int
-    n_test: int
-    seeds: tuple[int, ...]
-    seed: int
-    only_right: bool
-    training: Training = field(default_factory=Training)
 
 
 def align(
@@ -79,7 +66,7 @@ def align(
     settings = Settings(n, n_test, tuple(seeds), seed, only_right, training or Training())
     _check(settings, places)
     hypotheses = _hypotheses(rivals or {}, causal_model, variables)
-    pairs, first_test = _pairs(causal_model, variables, settings, list(hypotheses.values()))
+    pairs, first_test = drawn(causal_model, variables, settings, list(hypotheses.values()))
     data = Data(model, causal_model, variables, pairs, [place.at for place in places.values()])
     rows, test = split(data, first_test, only_right)
     listed = list(places.values())
@@ -148,32 +135,6 @@ def _hypotheses(rivals: Rivals, model: CausalModel, variables: tuple[str, ...]) 
     return found
 
 
-def _pairs(
-    causal: CausalModel, variables: tuple[str, ...], settings: Settings, rivals: Sequence[Hypothesis]
-) -> tuple[Counterfactuals, int]:
-    """Training items and then held-out ones, and the number of the first of these."""
-    more: Any = {"seed": settings.seed, "rivals": rivals}
-    for_training = counterfactuals(causal, variables, settings.n, part="train", **more)
-    for_test = counterfactuals(causal, variables, settings.n_test, part="test", **more)
-    return for_training.plus(for_test), len(for_training)
-
-
-def split(data: Data, first_test: int, only_right: bool) -> tuple[Tensor, Tensor]:
-    """(items to train on, items to measure on), each with as many that change the answer as that do not."""
-    every = torch.arange(len(data))
-    kept = data.competent if only_right else torch.ones_like(data.competent)
-    train_rows = balanced(every[:first_test][kept[:first_test]], data.changes)
-    test_rows = balanced(every[first_test:][kept[first_test:]], data.changes)
-    if len(test_rows) < LEAST or len(train_rows) < LEAST:
-        share_right = float(data.competent.float().mean())
-        raise CutawayError(
-            f"{len(train_rows)} items to train on and {len(test_rows)} held out are left, fewer than {LEAST}: "
-            f"{data.model.name} is right on base and sources of {share_right:.0%} of {len(data)} items. "
-            "Ask for more with n= and n_test=, write the prompts as the network knows them, or pass only_right=False."
-        )
-    return train_rows, test_rows
-
-
 def _extra(
     data: Data, spots: tuple[Spot, ...], hypotheses: Mapping[str, Hypothesis], rows: Tensor, settings: Settings,
     shuffled: bool,
@@ -215,7 +176,7 @@ def _untrained_arm(
     if untrained is None:
         return [Arm("untrained network", None, "null", why="untrained=None was asked for")]
     try:
-        twin = _untrained(model, settings.seed) if isinstance(untrained, str) else untrained
+        twin = untrained_twin(model, settings.seed) if isinstance(untrained, str) else untrained
     except InputError as error:
         return [Arm("untrained network", None, "null", why=str(error))]
     data = Data(twin, found.data.causal, found.data.variables, found.data.pairs, [p.at for p in found.places])
@@ -225,7 +186,7 @@ def _untrained_arm(
     return [Arm("untrained network, learned", measure(data, cells, learned, found.test).hits, "null")]
 
 
-def _untrained(model: Model, seed: int) -> Model:
+def untrained_twin(model: Model, seed: int) -> Model:
     from cutaway.evidence import rerandomise, step0
 
     return step0(model, seed=seed) if model.architecture is None else rerandomise(model, seed=seed)

@@ -21,8 +21,8 @@ from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 
 if TYPE_CHECKING:
-    from cutaway.abstraction.align import Settings
     from cutaway.abstraction.causal_model import CausalModel
+    from cutaway.abstraction.items import Settings
     from cutaway.model import Model
 
 SCHEMA = "cutaway.alignment/1"
@@ -86,11 +86,11 @@ class Alignment(Drawn):
     def check(self, model: Model, causal_model: CausalModel) -> Score:
         """Measure again, on the same held-out items drawn anew (or on another model): the same IIA for the same model.
         Costs two forwards of the items, and one from the changed place on."""
-        from cutaway.abstraction.align import _pairs, split
         from cutaway.abstraction.data import Data
+        from cutaway.abstraction.items import drawn, split
         from cutaway.abstraction.measure import Cell, measure
 
-        pairs, first = _pairs(causal_model, self.variables, self.settings, ())
+        pairs, first = drawn(causal_model, self.variables, self.settings, ())
         data = Data(model, causal_model, self.variables, pairs, [place.at for place in self.places.values()])
         _, test = split(data, first, self.settings.only_right)
         spots = tuple(data.spot(place, slot) for slot, place in enumerate(self.places.values()))
@@ -160,7 +160,7 @@ class Alignment(Drawn):
     @classmethod
     def load(cls, folder: str | Path, dictionary: Any = None) -> Alignment:
         """What `save` wrote. `dictionary`: for alignments with a dictionary's features. Raises InputError."""
-        from cutaway.abstraction.align import Settings
+        from cutaway.abstraction.items import Settings
         from cutaway.abstraction.train import Training
 
         folder = Path(folder)

@@ -29,7 +29,7 @@ from cutaway.abstraction.written import right
 from cutaway.core import Estimate, Evidence, NotDone, TailItem
 
 if TYPE_CHECKING:
-    from cutaway.abstraction.align import Settings
+    from cutaway.abstraction.items import Settings
 
 DRAWS = 5  # random subspaces
 SHOWN = 40  # failing items that are kept

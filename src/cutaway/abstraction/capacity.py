@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from cutaway.abstraction.align import Settings, _pairs, _untrained, split
+from cutaway.abstraction.align import untrained_twin
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import check
 from cutaway.abstraction.data import Data
+from cutaway.abstraction.items import Settings, drawn, split
 from cutaway.abstraction.measure import Cell, measure
 from cutaway.abstraction.nonlinear import parameters
 from cutaway.abstraction.places import Place
@@ -135,14 +136,14 @@ def capacity_curve(
     variables = tuple(places)
     check(causal_model, variables)
     settings = Settings(n, n_test, tuple(seeds), seed, only_right, training or Training())
-    pairs, first = _pairs(causal_model, variables, settings, ())
+    pairs, first = drawn(causal_model, variables, settings, ())
     addresses = [place.at for place in places.values()]
     data = Data(model, causal_model, variables, pairs, addresses)
     rows, test = split(data, first, only_right)
     twin: Data | None = None
     if untrained is not None:
         try:
-            other = _untrained(model, seed) if isinstance(untrained, str) else untrained
+            other = untrained_twin(model, seed) if isinstance(untrained, str) else untrained
             twin = Data(other, causal_model, variables, pairs, addresses)
         except InputError:
             twin = None

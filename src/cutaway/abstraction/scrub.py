@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.abstraction.align import _pairs, split
 from cutaway.abstraction.arms import random_like
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.continuation import Edit
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer
+from cutaway.abstraction.items import drawn, split
 from cutaway.abstraction.written import loss, right
 from cutaway.core import Comparison, Estimate, Evidence
 from cutaway.core.drawing import Drawn
@@ -101,7 +101,7 @@ def scrub(model: Model, causal_model: CausalModel, alignment: Alignment, *, seed
 
     Costs two forwards of all items and 20 of the held-out ones, from the first place on. Raises InputError as `align`.
     """
-    pairs, first = _pairs(causal_model, alignment.variables, alignment.settings, ())
+    pairs, first = drawn(causal_model, alignment.variables, alignment.settings, ())
     places = list(alignment.places.values())
     data = Data(model, causal_model, alignment.variables, pairs, [place.at for place in places])
     _, test = split(data, first, alignment.settings.only_right)
@@ -109,14 +109,14 @@ def scrub(model: Model, causal_model: CausalModel, alignment: Alignment, *, seed
     work = _Work(data, spots, test, seed)
     mine = list(alignment.featurizers[0])
     generator = torch.Generator().manual_seed(seed)
-    drawn = [random_like(f, spot.width, generator) for f, spot in zip(mine, spots)]
+    chance = [random_like(f, spot.width, generator) for f, spot in zip(mine, spots)]
     found = {
         NOTHING: work.plain(),
         FEATURES: work.run(mine, features=True, rest=False),
         REST: work.run(mine, features=False, rest=True),
         BOTH: work.run(mine, features=True, rest=True),
         ALL: work.run(None, features=True, rest=True),
-        CHANCE: work.run(drawn, features=True, rest=True),
+        CHANCE: work.run(chance, features=True, rest=True),
     }
     rows = []
     for name, (losses, hits) in found.items():
@@ -164,7 +164,7 @@ class _Work:
             anyone = self._anyone()
             edits = []
             done: list[Spot] = []
-            for slot, spot in enumerate(self.spots):
+            for spot in self.spots:
                 if any(_same(spot, one) for one in done):
                     continue
                 done.append(spot)
@@ -172,7 +172,6 @@ class _Work:
                 edits.append(Edit(spot.address, spot.columns[self.test], self._change(
                     spot, together, featurizers, anyone if rest else None, features
                 ), spot.head))  # fmt: skip
-                del slot
             with torch.no_grad():
                 logits = self.data.continuation.run(self.test, edits)
             wanted = self.wanted.to(logits.device)

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.abstraction.align import LEAST, Settings, _pairs, split
 from cutaway.abstraction.arms import Found, failures
 from cutaway.abstraction.causal_model import CausalModel
 from cutaway.abstraction.counterfactuals import check
 from cutaway.abstraction.data import Data, Spot
 from cutaway.abstraction.featurizers import Featurizer, Subspace, Whole, random_subspace
+from cutaway.abstraction.items import LEAST, Settings, drawn, split
 from cutaway.abstraction.measure import Cell, Measured, measure
 from cutaway.abstraction.places import Place, subspace, whole
 from cutaway.abstraction.score import Score, beside, share
@@ -186,7 +186,7 @@ def align_sweep(
     settings = Settings(n, n_test, tuple(seeds), seed, only_right, training or Training())
     if n < LEAST or n_test < LEAST:
         raise InputError(f"n= and n_test= are at least {LEAST}; given {n} and {n_test}.")
-    pairs, first = _pairs(causal_model, (variable,), settings, ())
+    pairs, first = drawn(causal_model, (variable,), settings, ())
     data = Data(model, causal_model, (variable,), pairs, addresses)
     rows, test = split(data, first, only_right)
     tried = tuple(seeds) if dims is not None else (seed,)
