@@ -61,8 +61,8 @@ def kgons(*, quick: bool = False, seed: int = 0, on: Callable[[str], None] = lam
         module = one.place(k)
         data = Data((module.data(),), itself, "closed form")
         setting = Setting(
-            n_beta=1e4, localisation=1.0, eps=1.0, sampler="hmc", chains=6, draws=100 if quick else 300,
-            burn_in=40 if quick else 100, seed=seed,
+            n_beta=1e4, localisation=1.0, eps=1.0, sampler="hmc", chains=6, draws=120 if quick else 300,
+            burn_in=60 if quick else 100, seed=seed,
         )  # fmt: skip
         measured = llc(data.loss(module), find_step(data.loss(module), setting))
         # Each of the features that are not held costs E x^2 = 1/3 a c-th of the time.
@@ -159,7 +159,9 @@ def to_json(found: Sequence[Kgon]) -> dict[str, Any]:
             }
             for one in found
         ],
-        "transitions": [{"from": k, "to": k + 1, "samples": n if math.isfinite(n) else None} for k, n in transitions(found)],
+        "transitions": [
+            {"from": k, "to": k + 1, "samples": n if math.isfinite(n) else None} for k, n in transitions(found)
+        ],
     }  # fmt: skip
 
 
@@ -177,4 +179,4 @@ def draw(ax: Any, found: Sequence[Kgon]) -> None:
     other.plot(x, [one.loss for one in found], "s-C3", ms=3, lw=0.8)
     other.set_ylabel(f"loss among {AMONG} features", color="C3")
     ax.set_title("From one k-gon to the next: the loss falls, the learning coefficient rises", fontsize=9)
-    ax.legend(fontsize=7, loc="upper left")
+    ax.legend(fontsize=7, loc="center right")
