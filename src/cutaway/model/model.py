@@ -28,6 +28,7 @@ from cutaway.model.kernels import Kernels
 from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
 from cutaway.model.ops import refuse_idle, resolve
+from cutaway.model.placing import underivable
 from cutaway.model.points import GLOBAL, POINTS
 from cutaway.model.reduce import Kept, wanted
 from cutaway.model.run import Fired, Reads, Run, gradients
@@ -84,6 +85,10 @@ class Model:
     def kernels(self) -> Kernels:
         """Faster kernels for some modules, where the processor has them; used in forwards without autograd."""
         return Kernels(self.hf)
+
+    @cached_property
+    def _underivable(self) -> str | None:
+        return underivable(self.hf)
 
     @property
     def norms(self) -> dict[str, NormParts]:
@@ -272,6 +277,8 @@ class Model:
         leaves = self._sites(self._names(grad or ()))
         if leaves and of is None and not keep_graph:
             raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
+        if (leaves or keep_graph) and self._underivable is not None:
+            raise InputError(f"{self.name} has no gradients: {self._underivable}.")
         ops = self._ops(interventions, batch)
         frozen = Frozen.of(freeze)  # type: ignore[arg-type]
         held = self.frozen_points(frozen.parts) if frozen is not None else ()

@@ -91,6 +91,17 @@ def quantised(hf: nn.Module) -> str | None:
     return None
 
 
+def underivable(hf: nn.Module) -> str | None:
+    """Why no gradient can be taken through a module, or None."""
+    for module in hf.modules():
+        if type(module).__name__ == "Linear4bit" and all(p.device.type == "cpu" for p in module.parameters()):
+            return (
+                "on the CPU bitsandbytes computes 4-bit layers by a kernel that autograd does not know, and gradients "
+                "would be wrong without an error; load the model in 8 bits, or whole"
+            )
+    return None
+
+
 def uncompiled(hf: nn.Module) -> nn.Module:
     """A module as it was before torch.compile. Hooks that are set afterwards do not reach into compiled code, so it is
     run without (a warning says so). Raises InputError for one compiled in place, which cannot be taken back."""
