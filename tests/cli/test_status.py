@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from cutaway import cli
+from cutaway.cli.app import VERBS
 from cutaway.core import CutawayError, InputError
 
 
@@ -28,20 +30,16 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        ["trace"],
-        ["view"],
-        ["models"],
-        ["exam"],
-        ["dictionary", "train"],
-        ["dictionary", "evaluate"],
-        ["organism", "train"],
-        ["organism", "measure"],
-    ],
-    ids=" ".join,
-)
+def _every_verb() -> list[list[str]]:
+    found = []
+    for verbs in VERBS.values():
+        for name, (run, _) in verbs.items():
+            below = [one.name for one in run.registered_commands] if isinstance(run, typer.Typer) else []
+            found += [[name, str(one)] for one in below] or [[name]]
+    return found
+
+
+@pytest.mark.parametrize("verb", _every_verb(), ids=" ".join)
 def test_every_verb_has_help_with_an_example(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*verb, "--help"]) == 0
     assert f"Example:  cutaway {' '.join(verb)}" in capsys.readouterr().out
