@@ -188,7 +188,7 @@ def test_judging_holds_its_own_identities(model, rows):
     assert nothing.dead == 1
     assert nothing.explained_variance.value == pytest.approx(0, abs=1e-5)
     assert nothing.recovered_mean.value == pytest.approx(0, abs=1e-4)
-    assert report.evidence.verdict == "not distinguishable from null"
+    assert report.evidence.verdict in ("not distinguishable from null", "worse than null")
     assert {row.name for row in report.rows} == {
         "this dictionary", "PCA, 1 components", "ICA, 1 largest", "raw neurons, 1 largest", "random dictionary",
         "untrained encoder",
