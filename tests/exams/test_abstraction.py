@@ -91,6 +91,44 @@ def test_a_spec_of_ones_own_runs_from_the_command_line(tmp_path: Path, capsys: p
     assert json.loads((tmp_path / "out" / "case.json").read_text())["case"] == "spec"
 
 
+def test_a_whole_case_stands_beside_everything_that_could_do_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The printed result and the JSON hold sweep, nulls, a rival, scrubbing with its null, and the capacities."""
+    more = """
+from cutaway.abstraction import subspace
+places = {"kept": subspace("path.0", dims=1)}
+steps, batch = 150, 16
+sweep = ("kept", "path.0", None)
+rivals = {"the noise": (CausalModel({"x": range(2), "noise": range(100)}, {"small": lambda noise: noise < 50,
+    "out": lambda small, x: int(small) ^ x ^ int(small)}, prompt=causal_model.prompt, answer=int), "small")}
+"""
+    spec = tmp_path / "spec.py"
+    spec.write_text(SPEC + more)
+    assert run(["align", str(spec), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    alone = told["alignment"]["evidence"][0]
+    names = [null["estimate"]["name"] for null in alone["nulls"]]
+    for wanted in (
+        "random features",
+        "shuffled labels",
+        "rival: the noise (says otherwise of 50%)",
+        "untrained network",
+    ):
+        assert any(name.startswith(wanted) for name in names), names
+    assert {b["estimate"]["name"] for b in alone["baselines"]} == {"the whole vector exchanged", "nothing exchanged"}
+    assert told["alignment"]["iia"]["value"] == 1.0
+    assert told["sweep"]["axes"][0]["labels"] == ["path.0"]
+    assert [row["dims"] for row in told["capacity"]["rows"]] == [1]
+    assert [row["dims"] for row in told["capacity"]["nonlinear"]] == [1]
+    assert told["capacity"]["nothing_exchanged"]["value"] == 0.5
+    assert told["scrubbing"]["evidence"]["nulls"]
+    assert run(["align", str(spec)]) == 0
+    shown = capsys.readouterr().out
+    for part in ("random features", "rival: the noise", "divergence", "loss recovered", "nonlinear", "verdict"):
+        assert part in shown
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -108,7 +146,10 @@ def test_a_spec_of_ones_own_runs_from_the_command_line(tmp_path: Path, capsys: p
         (SPEC.replace("lambda x: x,", "lambda: 1,"), "kept was 1 in all of them"),
         (SPEC.replace("range(2)", "[1]"), "kept was 1 in all of them"),
         (SPEC.replace("range(2)", "[]"), "the domain of x is empty"),
-        (SPEC.replace("range(2)", "[1]").replace("range(100)", "[5]"), "too few values to hold any pair|kept was 1 in all of them"),
+        (
+            SPEC.replace("range(2)", "[1]").replace("range(100)", "[5]"),
+            "too few values to hold any pair|kept was 1 in all of them",
+        ),
         (SPEC.replace("answer=int", "answer={}.__getitem__"), "answer= fails on out = "),
         (SPEC.replace("answer=int", "answer=lambda x: 'two words'"), "not one token|has no tokenizer|tokenizer"),
         (SPEC.replace("prompt=lambda v: ", "prompt=lambda v: 3 or "), "prompt= gives text, a list of token ids"),
