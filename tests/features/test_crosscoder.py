@@ -9,7 +9,7 @@ from features.tiny import tiny_llama
 from cutaway.core import InputError
 from cutaway.evidence import explained_variance
 from cutaway.features import DictionarySettings, TrainSettings, load
-from cutaway.features.crosscoder import Crosscoder, diff_models, fit_crosscoder, share_estimates
+from cutaway.features.crosscoder import OWN, Crosscoder, diff_models, fit_crosscoder, span_layers
 
 
 def settings(features, l0, tokens, **more):
@@ -47,8 +47,7 @@ def test_shared_and_exclusive_features_are_told_apart(planted, made):
         f = int((unit(joint, dim=1) @ unit(direction, dim=0)).argmax())
         expected = 0.5 if i < 6 else 0.0 if i < 9 else 1.0
         assert float(shares[f]) == pytest.approx(expected, abs=0.2), i
-    found = share_estimates(made)
-    assert found["first"].value > 0
+    assert (made.shares > OWN).any(0).tolist() == [True, True]
 
 
 def test_it_is_saved_as_a_dictionary_and_read_back(planted, made, tmp_path):
@@ -73,6 +72,17 @@ def test_a_model_beside_itself_shares_everything_and_beside_a_random_one_little(
     assert spread > sum(n for i, n in enumerate(same.histogram) if i not in (4, 5))
     assert "alone" in str(other)
     assert other.to_json()["schema"] == "cutaway.model_diff/1"
+
+
+def test_layers_are_spanned_beside_tokens_that_do_not_go_together(rows):
+    made, found = span_layers(tiny_llama(), rows, ["resid_post.0", "resid_post.1"], settings(24, 4, 16_000))
+    assert found.names == made.names == ("resid_post.0", "resid_post.1")
+    for name in found.names:  # what goes together takes fewer features to explain
+        assert found.explained[name] > found.explained_null[name]
+    assert sum(found.own) <= found.n_features
+    assert sum(found.mean_share) == pytest.approx(1)
+    assert found.evidence.nulls[0].estimate.n > 0
+    assert "tokens do not go together" in str(found)
 
 
 def test_sources_that_do_not_go_together_are_named(planted, made):

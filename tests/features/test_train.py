@@ -18,7 +18,7 @@ from cutaway.core import InputError
 from cutaway.features import DictionarySettings, TrainSettings, evaluate, load, rows_from_text, train, untrained
 from cutaway.features.learner import Learner
 from cutaway.features.sites import Sites
-from cutaway.features.stream import RowStream, as_rows, harvest, kept_positions
+from cutaway.features.stream import RowStream, as_rows, harvest_all, kept_positions
 
 FINETUNED = TrainSettings(
     dictionaries=(
@@ -146,7 +146,8 @@ def test_the_stream_gives_each_token_once_an_epoch_and_no_padding(model):
     for i, length in enumerate((6, 5, 2, 6, 3, 1, 4)):
         rows[i, :length] = torch.arange(1, length + 1) + i
     sites = Sites.of(model)
-    x, y = harvest(sites, rows, first_position=False)
+    held = harvest_all(sites, rows, first_position=False)
+    x, y = held.x, held.y
     assert x.shape[1] == int((rows[:, 1:] >= 0).sum()) == kept_positions(rows, False).sum()
     stream = RowStream(sites, rows, batch=1, block=10**6, seed=0, first_position=False)
     batches = [next(stream) for _ in range(x.shape[1])]
@@ -220,8 +221,9 @@ def test_broken_weights_are_named_before_anything_is_written(tmp_path, rows):
     model = tiny_llama(seed=2)
     with torch.no_grad():
         next(model.hf.model.layers[1].mlp.parameters()).fill_(float("nan"))
+    settings = TrainSettings(dictionaries=(DictionarySettings(features=16, l0=2),), tokens=64)
     with pytest.raises(InputError, match="NaN"):
-        train(model, rows, TrainSettings(tokens=64), tmp_path / "out", quiet=True)
+        train(model, rows, settings, tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "config.json").exists()
 
 

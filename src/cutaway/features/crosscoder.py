@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from cutaway.core import Comparison, Estimate, Evidence, InputError
+from cutaway.core import Comparison, Evidence, InputError
 from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import explained_variance, proportion
@@ -285,12 +285,3 @@ def span_layers(
     own = tuple(int((shares[:, i] > OWN).sum()) for i in range(len(x)))
     mean = tuple(float(v) for v in shares.mean(0))
     return made, Spans(tuple(x), len(shares), own, mean, explained[0], explained[1], evidence)
-
-
-def share_estimates(made: Crosscoder) -> dict[str, Estimate]:
-    """Share of features that are each source's own."""
-    own = made.shares > OWN
-    return {
-        name: proportion(int(own[:, i].sum()), made.n_features, name=f"of {name} alone")
-        for i, name in enumerate(made.names)
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,3 @@ class Places:
         run = self.model.run(tokens, [*mlps, *(site.address for site in self.points)], logits=False)
         x, y = self.sites.stacked(run) if self.sites else (None, None)
         return x, y, {site.address: run[site.address].flatten(2) for site in self.points}
-
-
-def width(harvested: Mapping[str, Tensor], address: str) -> int:
-    return harvested[address].shape[-1]

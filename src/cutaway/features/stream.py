@@ -148,12 +148,6 @@ def _together(sites: Sites | Places, rows: Tensor, first_position: bool) -> Batc
     return Batch(processes.gathered(own.x, 1), processes.gathered(own.y, 1), at)
 
 
-def harvest(sites: Sites, rows: Tensor, first_position: bool) -> tuple[Tensor, Tensor]:
-    """MLP inputs and outputs at the kept positions of rows [rows, position]: [layers, n, d_in], [layers, n, d_out]."""
-    held = harvest_all(sites, rows, first_position)
-    return held.x, held.y
-
-
 def harvest_all(sites: Sites | Places, rows: Tensor, first_position: bool) -> Batch:
     """What `sites` reads at the kept positions of rows [rows, position]."""
     places = sites if isinstance(sites, Places) else Places(sites.model, sites, ())
