@@ -41,7 +41,7 @@ def test_every_kgon_asked_about_is_a_minimum_but_for_its_rotation(k: int) -> Non
         assert loss(at + 1e-2 * torch.randn(3 * k, generator=generator, dtype=at.dtype)) > loss(at)
     turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     turned = Polygons(turn @ module.W.detach(), module.b.detach())
-    assert float(polygon_loss(turned.W, turned.b)) == pytest.approx(loss(at), abs=1e-12)
+    assert float(polygon_loss(turned.W.detach(), turned.b.detach())) == pytest.approx(loss(at), abs=1e-12)
 
 
 def test_a_feature_that_is_not_held_costs_a_third_of_its_share(quick: list[Kgon]) -> None:

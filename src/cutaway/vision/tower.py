@@ -127,8 +127,9 @@ def look(source: str | Path | nn.Module | Tower, tokenizer: Any = None, side: in
         whole, name = source, type(source).__name__
     else:
         whole, name, folder = _read(source)
-    if isinstance(getattr(whole, "vision_model", None), nn.Module) and _reads_texts(whole):
-        _only_pixels(whole.vision_model, name)
+    eye = getattr(whole, "vision_model", None)
+    if isinstance(eye, nn.Module) and _reads_texts(whole):
+        _only_pixels(eye, name)
         return _two_towers(whole, name, folder, tokenizer, side)
     model = load(whole)
     model.name = name
