@@ -70,8 +70,12 @@ __all__ = ["__version__", *_FRONT]  # noqa: PLE0604 - strings, all of them
 def __getattr__(name: str) -> Any:
     if name in _FRONT:
         return getattr(importlib.import_module(_FRONT[name]), name)
-    raise AttributeError(f"module 'cutaway' has no attribute {name!r}; it has: {', '.join(sorted(_FRONT))}")
+    if name.startswith("__"):  # Python's own questions
+        raise AttributeError(f"module 'cutaway' has no attribute {name!r}")
+    from cutaway.core.errors import unknown
+
+    raise AttributeError(f"module 'cutaway': {unknown('name', name, _FRONT)}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_FRONT])
+    return sorted(__all__)  # what a tab completes: no imports of this file

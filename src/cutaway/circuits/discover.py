@@ -18,7 +18,7 @@ from cutaway.circuits.learned import learned
 from cutaway.circuits.masked import measure, opened
 from cutaway.circuits.methods import METHODS, CircuitWarning, score_edges
 from cutaway.circuits.wires import Wires
-from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.evidence import bootstrap, bootstrap_difference
 from cutaway.model import Model
 
@@ -56,6 +56,7 @@ def discover(
     Costs the method (see METHODS), then about 150 masked forwards of half the items in full.
     Raises UnknownName, InputError.
     """
+    refuse_name("discover", model=model, task=task)
     tell = say or (lambda _: None)
     if check not in ("full", "quick", "none"):
         raise InputError(f"check is 'full', 'quick' or 'none'; given {check!r}.")

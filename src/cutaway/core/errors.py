@@ -31,3 +31,16 @@ def unknown(what: str, given: str, valid: Iterable[str]) -> str:
         return f"no {what} {given!r}; the nearest: {', '.join(near)}."
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"no {what} {given!r}; there are: {shown or 'none'}."
+
+
+_MADE_BY = {"model": "cw.load({!r})", "task": "cw.task({!r}, model)"}
+
+
+def refuse_name(call: str, **given: object) -> None:
+    """Raise InputError where the name of a model or task stands for the thing: the commonest slip in a notebook.
+
+    refuse_name("sweep", model=model, task=task)
+    """
+    for what, value in given.items():
+        if isinstance(value, str):
+            raise InputError(f"{call} takes a {what}, not its name: give {_MADE_BY[what].format(value)}.")

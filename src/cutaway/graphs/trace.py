@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from cutaway.core import InputError
+from cutaway.core import InputError, refuse_name
 from cutaway.core.protocols import TranscoderSet
 from cutaway.features import Transcoders
 from cutaway.features.fit import placed
@@ -107,7 +107,7 @@ def _described(kind: str, found: LogitTargets, ids: list[int], strings: list[str
 
 
 def _tokens(model: Model, prompt: str | Sequence[int] | Tensor) -> Tensor:
-    tokens = model.tokens(prompt if isinstance(prompt, (str, Tensor)) else list(prompt))
+    tokens = model.tokens(list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else prompt)
     if tokens.shape[0] != 1:
         raise InputError(f"A graph is of one prompt; {tokens.shape[0]} were given.")
     return tokens[0]
@@ -153,6 +153,7 @@ def trace(
     says so in the evidence. Raises InputError: no dictionary for this model, one that does not fit it, a prompt that is
     empty or too long, a target that is not one token.
     """
+    refuse_name("trace", model=model)
     dictionary, name = resolve(model, dictionary)
     graph = graph_of(
         model,

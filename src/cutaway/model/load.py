@@ -52,6 +52,8 @@ def load(
     which its points are checked (`model.contract`). Raises InputError: nothing under that name, a folder that is no
     model, weights absent, NaN or infinite, a tokenizer larger than the vocabulary, a device that is not here.
     """
+    if isinstance(source, str) and not source.strip():
+        raise InputError("the model's name is empty.")
     wanted = dtype_named(dtype)
     folder: Path | None = None
     spec = str(source) if is_spec(source) else None

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone
+from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone, refuse_name
 from cutaway.core.answers import one_token
 from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
@@ -131,6 +131,7 @@ def direct_effects(
     Costs one forward of the prompts; `ablate` x (heads + layers) rows of forwards, as much again for each of
     `null_seeds`. Raises InputError where the family has no such points, CutawayError where the sum does not hold.
     """
+    refuse_name("direct_effects", model=model)
     _possible(model)
     batch, answers, wrongs = _asked(model, prompt, answer, wrong)
     components, direct, difference, error = decompose(model, batch, answers, wrongs)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, rerandomise
@@ -146,6 +146,7 @@ def head_scores(
     Costs sequences x (1 + len(null_seeds)) rows of forwards with every pattern formed, in blocks that fit in memory.
     Raises InputError: patterns that cannot be read, a context too short, fewer than four sequences.
     """
+    refuse_name("head_scores", model=model)
     if sequences < 4 or repeats < 2:
         raise InputError(f"at least 4 sequences and 2 repeats are needed; given {sequences} and {repeats}.")
     _possible(model)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone
+from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone, refuse_name
 from cutaway.core.answers import one_token
 from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns, shown
@@ -161,6 +161,7 @@ def lens(
     lens also the bias-only translator and the logit lens.
     Costs 1 + len(null_seeds) forwards and unembeddings of every token at every point. Raises InputError.
     """
+    refuse_name("lens", model=model)
     if is_task(prompt):
         prompt, answer = up_to_the_end(model, prompt), prompt.answers.tolist() if answer is None else answer
     batch: Batch = model.batch(prompt)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
+from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import permuted, rerandomise
@@ -180,6 +180,7 @@ def probe(
     Costs one forward of the text for all points (two with `null`), and about ten logistic regressions a point.
     Raises InputError: points with no position axis, k above the width, classes too small to split.
     """
+    refuse_name("probe", model=model)
     points = _points(model, at, dictionary)
     made = examples(model, data, where, most, seed)
     parts = split(made.label, made.group, seed)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cutaway.core import InputError, UnknownName
+from cutaway.core import InputError, UnknownName, refuse_name
 from cutaway.model import Model
 from cutaway.steering.contrast import Contrast, contrast_tokens
 from cutaway.steering.dose import BUDGET, STRENGTHS, DoseResponse, dose_response
@@ -44,6 +44,7 @@ def steer(
     Half of each list is learnt from; of the other half of `from_`, half chooses and half reports.
     Raises InputError for lists that are too short, equal, or that nothing tells apart.
     """
+    refuse_name("steer", model=model)
     if how not in ("add", "project"):
         raise UnknownName("way of steering", str(how), ("add", "project"))
     for name, items, least in (("from", from_, 8), ("to", to, 4)):

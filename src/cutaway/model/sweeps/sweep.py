@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from cutaway.core import InputError, UnknownName
+from cutaway.core import InputError, UnknownName, refuse_name
 from cutaway.model.model import Model
 from cutaway.model.sweeps.grid import KINDS, Axes, Kind, axes_of, changer, counted
 from cutaway.model.sweeps.pairs import Pairs, pairs
@@ -71,6 +71,7 @@ def sweep(
     item the blocks after the first changed one, at the positions after it; with a null by prompts twice that.
     Raises InputError, UnknownName.
     """
+    refuse_name("sweep", model=model, task=task)
     if how not in KINDS:
         raise UnknownName("way to change a part", str(how), KINDS)
     if task is None:
