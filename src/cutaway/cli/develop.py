@@ -12,6 +12,7 @@ from cutaway.cli.output import JSON, print_json, say, step
 
 
 def develop(
+    context: typer.Context,
     what: str | None = typer.Argument(
         None, metavar="CASE | CHECKPOINTS", help="A case, a folder of step-… folders, or repo@revision,revision."
     ),
@@ -55,6 +56,7 @@ def develop(
     claim(out, "timeline", "settings.json", "rows.jsonl", "timeline.json", "training", "timeline")
     result: Any
     if what in CASES:
+        _refuse_beside_a_case(context, what)
         more: dict[str, Any] = {"quick": quick, "seed": seed, "every": every, "on": say}
         if checkpoints is not None:
             if what == "polygons":
@@ -83,6 +85,19 @@ def develop(
         print(result)
     if out is not None:
         told_where(out, "timeline.json")
+
+
+def _refuse_beside_a_case(context: typer.Context, case: str) -> None:
+    """A case has chains and text of its own: what is asked of them would be passed over in silence."""
+    from cutaway.core import InputError
+
+    own = ("text", "rows", "length", "chains", "draws", "n_beta", "localisation", "changes")
+    given = [name for name in own if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} goes with a folder of checkpoints; the case {case} has its own (give its "
+            "checkpoints' folder in place of the case's name to choose them)."
+        )
 
 
 def _of_checkpoints(
