@@ -82,6 +82,20 @@ def test_eap_ig_is_eap_of_the_runs_along_the_line_with_the_messages_of_its_ends(
     torch.testing.assert_close(eap_ig(wires, task, steps=steps), expected, rtol=0, atol=1e-9)
 
 
+def test_left_and_right_points_differ_by_the_ends_of_the_line_and_the_midpoint_lies_between():
+    """Sums over k: m left + gradient at the clean end = m right + gradient at the ablated end; points of 2 m parts are
+    those of m parts and their midpoints."""
+    wires, task = opened(model_of("gpt2")), task_of()
+    m = 3
+    clean_end, ablated_end = eap_ig(wires, task, steps=1), eap_ig(wires, task, steps=1, points="left")
+    left, right = eap_ig(wires, task, steps=m, points="left"), eap_ig(wires, task, steps=m)
+    torch.testing.assert_close(m * left + clean_end, m * right + ablated_end, rtol=0, atol=1e-9)
+    middle = eap_ig(wires, task, steps=m, points="midpoint")
+    torch.testing.assert_close(middle + right, 2 * eap_ig(wires, task, steps=2 * m), rtol=0, atol=1e-9)
+    with pytest.raises(InputError, match="points"):
+        eap_ig(wires, task, points="centre")
+
+
 @pytest.mark.parametrize("family", ["gpt2", "falcon", "gemma2"])
 def test_eap_ig_activations_adds_up_to_what_patching_a_layers_output_costs(family):
     """Each source's line of integration starts at its layer's own ablation: the scores of the last MLP, whose one edge

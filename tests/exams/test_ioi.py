@@ -106,7 +106,7 @@ def test_a_head_has_the_class_of_what_it_does():
             "a2.h4": {"END to S2": 0.9},  # looks, and does nothing
             "a2.h5": {"END to IO": 0.6, "alone": -2.0, "joint": 0.0},  # harms less, and backs nothing up
             "a2.h6": {"END to S2": 0.9, "direct effect": 4.0, "lowers S": 3.5},
-            "a2.h7": {"END to S2": 0.9, "direct effect": 4.0, "lowers S": 0.5},  # does it by something else
+            "a2.h7": {"END to S2": 0.9, "direct effect": 4.0, "lowers S": -0.5},  # does it by something else
         }
     )
     named = name_classes(b, ("a0.h0", "a0.h1", "a1.h0", "a1.h1", "a2.h0", "a2.h2", "a2.h3", "a2.h4", "a2.h6"))

@@ -10,8 +10,8 @@
     induction            S2 looks at S1+1, and so do repeated random tokens at what followed
     backup name mover    no name mover; when the name movers are ablated, ablating it too costs LEAST or more, and LEAST
                          more than it costs by itself; END looks at IO
-    S-suppression        (not in the paper) its direct effect is above LEAST, at least half of it by holding S's logit
-                         down; END looks at S2, and more than at IO: it says who is *not* meant
+    S-suppression        (not in the paper) its direct effect is above LEAST, and so is what it takes from S's logit;
+                         END looks at S2, and more than at IO: it says who is *not* meant
 
 "Looks at", copying and scores on random tokens are above those of every head of the re-randomised models: thresholds
 that each model and its items set for themselves. LEAST is the size below which an effect is not spoken of; effects are
@@ -95,8 +95,7 @@ def name_classes(b: Behaviours, circuit: Sequence[str]) -> Named:
     more &= np.array([h not in move for h in b.heads])
     found["backup name mover"] = _pick(b, more & _looks(b, "END to IO"))
     direct, down = b.effects["direct effect"], b.effects["lowers S"]
-    held = _above(direct, least) & _above(down, least) & (down.mean(1) >= direct.mean(1) / 2)
-    found["S-suppression"] = _pick(b, held & at_s2)
+    found["S-suppression"] = _pick(b, _above(direct, least) & _above(down, least) & at_s2)
     inside = {c: tuple(h for h in found[c] if h in circuit) for c in CLASSES}
     outside = {c: tuple(h for h in found[c] if h not in circuit) for c in CLASSES}
     return Named(inside, outside)
