@@ -77,6 +77,12 @@ def generate(
         raise InputError(
             "freeze= holds the prompt's forward, which cache=False makes again for every token; leave one out."
         )
+    cache = cache and _keeps_keys(model)
+    if freeze is not None and not cache:
+        raise InputError(
+            f"freeze= holds the prompt's forward, which is made again for every token: {model.name} has layers that "
+            "keep no keys and values."
+        )
     batch = _left_padded(_checked(model, prompt, n))
     whens = _whens(when, interventions)
     given = [_in_the_prompt(item, model.batch(prompt)) for item in interventions]
@@ -213,8 +219,6 @@ def _checked(model: Model, prompt: Any, n: int) -> Batch:
         raise InputError(f"n is how many tokens to generate, at least 1; given {n!r}.")
     if model.architecture is None or model.facts.reads != "tokens" or not model.facts.causal:
         raise InputError(f"{model.name} is no causal language model, and generates no text.")
-    if "past_key_values" not in model._signature:
-        raise InputError(f"{model.name} takes no cache of keys and values.")
     batch = model.batch(prompt)
     longest, limit = max(batch.layout.lengths) + n, model.facts.max_positions
     if limit is not None and longest > limit:
@@ -337,6 +341,12 @@ def _choose(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tenso
     return torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)[:, 0].clamp(
         max=logits.shape[-1] - 1
     )
+
+
+def _keeps_keys(model: Model) -> bool:
+    """Whether all that a text leaves behind is keys and values: state-space and linear attention keep a state."""
+    layers = range(model.facts.n_layers)
+    return "past_key_values" in model._signature and all(model.refuses(f"attn_probs.{i}") is None for i in layers)
 
 
 def _new_cache(model: Model) -> Any:

@@ -203,11 +203,10 @@ class Architecture:
             if name in ("q_rot", "k_rot"):
                 return site(attention, "attention", heads=self._heads(name[0], layer), head_major=True)
             return site(attention, "attention")
-        wrapped = layer is not None and self.attention(layer) is not self.arch.attn_module(layer)
-        if (name in ("q", "k") or (name == "value" and wrapped)) and layer is not None:
+        if layer is not None and (name in ("q", "k") or (name == "value" and self._wrapped(layer))):
             module, columns = self._projection(name, layer)
             return site(module, columns=columns, heads=self._heads(name, layer))
-        if name == "z" and wrapped and layer is not None:
+        if name == "z" and layer is not None and self._wrapped(layer):
             return site(
                 self._module(getattr(self.attention(layer), "out_proj", None)), "input", heads=self._heads("z", layer)
             )
@@ -234,6 +233,9 @@ class Architecture:
         if name == "resid_mid" and layer is not None:
             more["follows"] = self.block(layer)
         return site(module, via, **more)
+
+    def _wrapped(self, layer: int) -> bool:
+        return self.attention(layer) is not self.arch.attn_module(layer)
 
     def _open_attention(self, layer: int) -> nn.Module:
         if self.arch.is_linear_attention_layer(layer):

@@ -165,6 +165,8 @@ def lens(
     if is_task(prompt):
         prompt, answer = up_to_the_end(model, prompt), prompt.answers.tolist() if answer is None else answer
     batch: Batch = model.batch(prompt)
+    if (reason := model.refuses("lm_head")) is not None:
+        raise InputError(f"{model.name} has no unembedding that is known, so it has no lens: {reason}")
     if top < 1 or top > model.facts.vocab_size:
         raise InputError(f"top is between 1 and the vocabulary of {model.facts.vocab_size}; given {top}.")
     last = f"resid_post.{model.facts.n_layers - 1}"
