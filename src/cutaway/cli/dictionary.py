@@ -10,7 +10,7 @@ from cutaway.cli import dictionary_arms, dictionary_describe, dictionary_use
 from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step
 
-app = typer.Typer(help="Train dictionaries (transcoders) for a model, and judge them.", no_args_is_help=True)
+app = typer.Typer(help="Sparse dictionaries: train, judge, describe, use, exchange.", no_args_is_help=True)
 
 MODEL = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP)
 TEXT = typer.Option(
@@ -22,7 +22,7 @@ TEXT = typer.Option(
 )
 
 
-@app.command("train", short_help="Train transcoders for every MLP of a model.")
+@app.command("train", short_help="Train transcoders for every MLP of a model, or SAEs at points.")
 def train(
     model: str = MODEL,
     text: list[Path] = TEXT,
@@ -55,7 +55,7 @@ def train(
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Folder; a killed run goes on from there. Default: where `cutaway trace` finds it."
     ),
-    seed: int = typer.Option(0, help="Seed of weights, order and (with --twin) of the twin."),
+    seed: int = typer.Option(0, min=0, help="Seed of weights, order and (with --twin) of the twin."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 takes all."),
     shards: Path | None = typer.Option(
         None,
@@ -123,7 +123,7 @@ def evaluate(
     concepts: Path | None = typer.Option(
         None, "--concepts", metavar="FILE", help='Known concepts: .jsonl of {"text", "label"}. almanac has its own.'
     ),
-    seed: int = typer.Option(1, help="Seed of the sample and the controls."),
+    seed: int = typer.Option(1, min=0, help="Seed of the sample and the controls."),
     as_json: bool = JSON,
 ) -> None:
     """Judge a dictionary on held-out text, beside everything that should be worse.

@@ -1,12 +1,13 @@
 """The exam of `features/`: dictionaries on synthetic activations whose features are known.
 
 Laws pass or fail: the generator's frequencies and hierarchy, the scorers on the true dictionary, every architecture on
-features that are as easy as can be, every architecture against random directions on features that are not. How well
-each does on the hard ones, and PCA and ICA beside them, is reported.
+features that are as easy as can be, every architecture against random directions, and at the L0 that was asked for, on
+features that are not. How well each does on the hard ones, and PCA and ICA beside them, is reported.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ def features_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]
     scores = {name: [_trained(hard, name, one) for one in seeds] for name in ARCHITECTURES}
     chance = beside["random dictionary"][0]["mcc"]
     rows += [_beats(name, scores[name], chance) for name in scores]
+    rows += [_reaches(name, scores[name], hard.l0) for name in scores]
     for name, found in {**scores, **beside}.items():
         rows += [_reported(name, measure, [one[measure] for one in found]) for measure in MEASURES]
     return rows
@@ -124,6 +126,16 @@ def _beats(name: str, found: Sequence[dict[str, float]], chance: float) -> dict[
         "name": f"{name}: worst MCC over {len(found)} seeds, above random directions' by .05", "truth": None,
         "estimate": worst, "interval": None, "n": len(found), "tolerance": 0.05, "null": chance,
         "passed": worst >= chance + 0.05,
+    }  # fmt: skip
+
+
+def _reaches(name: str, found: Sequence[dict[str, float]], asked: int) -> dict[str, Any]:
+    """The L0 furthest from what was asked, in ratio: penalties have to find it, the k kinds have it."""
+    worst = max((one["l0"] for one in found), key=lambda l0: abs(math.log(max(l0, 1e-9) / asked)))
+    return {
+        "name": f"{name}: L0 within a factor of two of what was asked, worst of {len(found)} seeds", "truth": asked,
+        "estimate": worst, "interval": None, "n": len(found), "tolerance": asked,
+        "passed": asked / 2 <= worst <= 2 * asked,
     }  # fmt: skip
 
 
