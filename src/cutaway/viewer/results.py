@@ -126,7 +126,7 @@ def _summary(path: Path, stamp: int) -> dict[str, str]:
     model = body.get("model") or next(
         (body[key].get("model") for key in ("choices", "about") if isinstance(body.get(key), dict)), ""
     )
-    titles = (first.get("claim"), *(body.get(key) for key in ("title", "claim", "label", "dictionary")))
+    titles = (first.get("claim"), *(body.get(key) for key in ("title", "claim", "label", "dictionary", "room")))
     return {
         "schema": _schema(body),
         "title": next((said for said in titles if isinstance(said, str) and said), ""),

@@ -51,11 +51,18 @@ export function neuronCardPage({ result }: Context): Page {
         card.curve.length ? chart({ label: "Conditional probability", xTitle: "activation, SD", yTitle: `P(${card.concept})`, yRange: [0, 1], names: new Map(spans.map((name, i) => [i, name])), series: [{ name: `share that is “${card.concept}”, 95 % interval`, tone: "up", spots: card.curve.map((bin, x) => ({ x, y: bin.p.value, low: bin.p.interval?.low ?? null, high: bin.p.interval?.high ?? null })) }] }).element : null,
         card.facets.length ? h("div", {}, h("h3", {}, "AUROC by kind of picture"), forest(card.facets.map((row) => ({ estimate: { ...row.auroc, name: row.facet }, role: "part" as const })), "AUROC by facet")) : null,
       ),
-      section(
-        "What it is for",
-        "captions that boosting it makes likelier; classes whose probe reads it",
-        h("div", { class: "two" }, dataTable([{ name: "caption", value: (row) => row.caption }, { name: "change of logit", value: (row) => row.change_of_logit, draw: (row) => signed(row.change_of_logit) }], card.captions, { caption: "Captions" }), dataTable([{ name: "class", value: (row) => row.class }, { name: "weight", value: (row) => row.weight, draw: (row) => signed(row.weight) }], card.serves, { caption: "Classes it serves" })),
-      ),
+      card.captions.length || card.serves.length
+        ? section(
+            "What it is for",
+            "captions that boosting it makes likelier; classes whose probe reads it",
+            h(
+              "div",
+              { class: "two" },
+              card.captions.length ? dataTable([{ name: "caption", value: (row) => row.caption }, { name: "change of logit", value: (row) => row.change_of_logit, draw: (row) => signed(row.change_of_logit) }], card.captions, { caption: "Captions" }) : h("p", { class: "note" }, "The model reads no captions."),
+              card.serves.length ? dataTable([{ name: "class", value: (row) => row.class }, { name: "weight", value: (row) => row.weight, draw: (row) => signed(row.weight) }], card.serves, { caption: "Classes it serves" }) : h("p", { class: "note" }, "No class’s probe reads it."),
+            ),
+          )
+        : section("What it is for", "", h("p", { class: "note" }, "No class’s probe reads it, and the model reads no captions: what it is for is not known from these pictures.")),
     ],
   };
 }

@@ -61,7 +61,7 @@ function details(one: EvidenceRow, name: ItemName): HTMLElement {
   if (interval) facts.push(["interval", `${Math.round(interval.level * 100)}%, ${interval.method}`]);
   if (one.seeds.length) facts.push([one.seeds.length > 1 ? "seeds" : "seed", one.seeds.join(", ")]);
   for (const [key, value] of Object.entries(one.settings))
-    if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? (Number.isInteger(value) ? String(value) : number(value)) : typeof value === "string" ? value : JSON.stringify(value)]);
+    if (value !== null) facts.push([key.replace(/_/g, " "), typeof value === "number" ? (Number.isInteger(value) ? String(value) : number(value)) : typeof value === "string" ? value : said(value)]);
   const reasons = [...new Set(one.not_done.map((item) => item.why))];
   return h(
     "div",
@@ -72,6 +72,14 @@ function details(one: EvidenceRow, name: ItemName): HTMLElement {
       : null,
     one.residual_tail.length ? tail(one, name) : null,
   );
+}
+
+/** A setting that is a list or a record of plain values, in words. */
+function said(value: unknown): string {
+  const plain = (one: unknown) => (typeof one === "number" ? (Number.isInteger(one) ? String(one) : number(one)) : typeof one === "string" ? one : JSON.stringify(one));
+  if (Array.isArray(value)) return value.map(plain).join(", ");
+  if (typeof value === "object" && value !== null) return Object.entries(value).map(([key, one]) => `${key.replace(/_/g, " ")} ${plain(one)}`).join(", ");
+  return plain(value);
 }
 
 /** The items where the explanation fails, worst first. */
