@@ -86,11 +86,18 @@ def _product_of(module: nn.Module) -> Callable[..., Tensor] | None:
     weight = module.weight
     if type(weight) is not nn.Parameter or weight.dtype is not torch.float32 or not weight.is_cpu:
         return None
-    return partial(_linear, module, transposed)
+    return partial(_conv1d if transposed else _linear, module)
 
 
-def _linear(module: Any, transposed: bool, x: Tensor) -> Tensor:
-    weight, bias = module.weight, module.bias
+def _linear(module: Any, input: Tensor) -> Tensor:
+    return _by_onednn(module, input, module.weight, False)
+
+
+def _conv1d(module: Any, x: Tensor) -> Tensor:
+    return _by_onednn(module, x, module.weight, True)
+
+
+def _by_onednn(module: Any, x: Tensor, weight: Tensor, transposed: bool) -> Tensor:
     plain = (
         type(weight) is nn.Parameter and weight.dtype is torch.float32 and x.dtype is torch.float32 and x.is_cpu
         and weight.is_cpu and x.ndim > 1 and x.numel() * weight.numel() >= WORTH * x.shape[-1]
@@ -99,7 +106,7 @@ def _linear(module: Any, transposed: bool, x: Tensor) -> Tensor:
     if not plain:
         found: Tensor = type(module).forward(module, x)
         return found
-    return _product(x, weight.t() if transposed else weight, bias)
+    return _product(x, weight.t() if transposed else weight, module.bias)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
