@@ -1,5 +1,7 @@
 """Faster kernels: the same numbers to rounding, only while a forward lasts, and only where they are exact."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import (
@@ -119,3 +121,12 @@ def test_what_has_a_forward_of_its_own_is_left_alone(ids):
     model.run(ids)
     assert calls == [1]
     assert swapped(hf) == [module]
+
+
+def test_runs_of_several_threads_leave_the_module_as_it_was(hf, ids):
+    model = cw.load(hf, tokenizer=None)
+    expected = model.run(ids).logits
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: model.run(ids).logits, range(12)))
+    assert all((x - expected).abs().max() <= 1e-5 * expected.abs().max() for x in found)
+    assert swapped(hf) == []

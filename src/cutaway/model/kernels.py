@@ -66,7 +66,7 @@ class Kernels:
             yield
         finally:
             for own in put:
-                del own["forward"]
+                own.pop("forward", None)  # another thread's run may have been first
 
 
 def _activation(module: nn.Module) -> Callable[..., Tensor] | None:
