@@ -151,7 +151,7 @@ def random_like(like: Featurizer, width: int, generator: torch.Generator) -> Fea
 
 
 def _simple_arms(found: Found) -> list[Arm]:
-    """The whole vector exchanged, and nothing exchanged."""
+    """The whole vector exchanged; and nothing, a null: an exchange that changes nothing is no success."""
     data, test = found.data, found.test
     arms = []
     if not all(place.how == "whole" for place in found.places):
@@ -159,7 +159,7 @@ def _simple_arms(found: Found) -> list[Arm]:
         hits = measure(data, [Cell(found.spots, data.wanted)], whole, test).hits
         arms.append(Arm("the whole vector exchanged", hits, "baseline"))
     alone = right(data.continuation.logits[test.to(data.continuation.logits.device)], data.wanted[test]).cpu()[None]
-    arms.append(Arm("nothing exchanged", alone, "baseline"))
+    arms.append(Arm("nothing exchanged", alone, "null"))
     return arms
 
 

@@ -67,14 +67,17 @@ class Capacity(Drawn):
     @property
     def evidence(self) -> Evidence:
         point = self.enough
-        null = () if point.untrained is None else (point.untrained,)
-        not_done = () if null else (NotDone(what="untrained network", why="none was given or could be made"),)
+        null = (Comparison(estimate=self.idle), *(() if point.untrained is None else (point.untrained,)))
+        not_done = (
+            ()
+            if point.untrained is not None
+            else (NotDone(what="untrained network", why="none was given or could be made"),)
+        )
         return Evidence(
             claim=f"{point.dims} linear dimensions of {', '.join(self.places)} are enough in {self.model}, and not in "
             "a network that learned nothing",
             effect=point.iia,
             nulls=null,
-            baselines=(Comparison(estimate=self.idle),),
             seeds=self.seeds,
             how="Learned maps of growing capacity, each trained on the network and on the untrained one (one seed), on "
             "the same items. Intervals are Wilson's over held-out items.",

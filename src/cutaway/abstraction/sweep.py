@@ -90,8 +90,7 @@ class AlignmentSweep(Drawn):
             claim=f"{self.variable} of {self.causal['name']} is at {self.addresses[layer]}, {self.positions[position]} "
             f"(the best of {cells} places)",
             effect=share(mine, "IIA of the best place"),
-            nulls=(beside(mine, theirs, f"{self.null_name}, same place"),),
-            baselines=(beside(mine, alone, "nothing exchanged"),),
+            nulls=(beside(mine, theirs, f"{self.null_name}, same place"), beside(mine, alone, "nothing exchanged")),
             second_data=second,
             seeds=self.seeds,
             how=f"{self.what} exchanged at each of {cells} places, on {mine.shape[1]} held-out items, half of which "
