@@ -69,3 +69,11 @@ def test_two_hop_is_decoded_before_the_lens_shows_it(almanac):
     assert result.agreement[middle].mean() > result.lens[middle].mean()
     assert "logit lens" in str(result)
     assert result.to_json()["schema"] == "cutaway.patchscope/1"
+
+
+def test_one_source_has_no_other_to_stand_beside_it(almanac):
+    found = patchscope(almanac, "Mary went home because")
+    assert found.to_json()["null"] is None
+    assert len(found.to_json()["said"]) == len(found.points)
+    table = found.table().splitlines()
+    assert table[3].split()[-1] == "-"

@@ -30,7 +30,7 @@ def align(
         False, "--capacity", help="IIA against the map's capacity at every power of two, on three seeds."
     ),
     cases: bool = typer.Option(False, "--cases", is_eager=True, callback=_cases, help="List the cases."),
-    seed: int = typer.Option(0, help="Of the items, random subspaces and, in equality, the network."),
+    seed: int = typer.Option(0, min=0, help="Of the items, random subspaces and, in equality, the network."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write case.json, the subspaces and the drawing here."),
     as_json: bool = JSON,
 ) -> None:

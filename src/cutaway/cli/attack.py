@@ -27,7 +27,7 @@ def attack(
     side: int | None = SIDE,
     twin: list[str] = TWIN,
     n: int = typer.Option(560, "--n", min=1, help="Pictures of a shipped model's own world."),
-    seed: int = typer.Option(0, help="For pictures, words, places and gibberish."),
+    seed: int = typer.Option(0, min=0, help="For pictures, words, places and gibberish."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write attack.json and examples.png here."),
     as_json: bool = JSON,
 ) -> None:

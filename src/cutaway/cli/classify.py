@@ -27,7 +27,7 @@ def classify(
     text_column: str = typer.Option("text", help="The column of the text."),
     label_column: str = typer.Option("label", help="The column of the label."),
     out: Path | None = typer.Option(None, "--out", "-o", metavar="DIR", help="Also write classify.json there."),
-    seed: int = typer.Option(0, help="Of splits, draws, noise, the dictionary trained here and the controls."),
+    seed: int = typer.Option(0, min=0, help="Of splits, draws, noise, the dictionary trained here and the controls."),
     as_json: bool = JSON,
 ) -> None:
     """Classify texts from a dictionary's features, the hidden state, words, PCA, a dense autoencoder, random directions

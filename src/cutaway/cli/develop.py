@@ -30,7 +30,7 @@ def develop(
     quick: bool = typer.Option(False, "--quick", help="A case with shorter chains (and shorter training)."),
     listed: bool = typer.Option(False, "--list", help="List cases and measures, and what each measure costs."),
     out: Path | None = typer.Option(None, "--out", "-o", help="A row a checkpoint as it comes; killed, it goes on."),
-    seed: int = typer.Option(0, help="Of data, chains, shuffles."),
+    seed: int = typer.Option(0, min=0, help="Of data, chains, shuffles."),
     as_json: bool = JSON,
 ) -> None:
     """Follow any metric over a model's training: loss, learning coefficient, heads, circuits, features, behaviours.
@@ -109,13 +109,13 @@ def _of_checkpoints(
     from cutaway.core import InputError
     from cutaway.development import find_checkpoints, timeline
     from cutaway.exams.development_cases import finished, small_world_rows
-    from cutaway.exams.timeline_measures import wired
+    from cutaway.exams.timeline_measures import reads_small_world, wired
 
     found = find_checkpoints(what, every=every)
     with step(f"Opening the last of {len(found)} checkpoints"):
         last = found.open(found.items[-1])
     ids: Any
-    if text is None and _small_world(last):
+    if text is None and reads_small_world(last):
         ids = small_world_rows(plan.rows, plan.length)
     elif text is None and set(names) - {"norm", "heads"}:
         raise InputError(
@@ -131,16 +131,6 @@ def _of_checkpoints(
     line = timeline(found, wired(names, found, ids, plan, say), out, on=say)
     event = "head: prefix matching" if "heads" in names else None
     return finished(line, kind=changes, event=event, seed=plan.seed)
-
-
-def _small_world(model: Any) -> bool:
-    """Whether the model reads almanac's words, so that almanac's text will do."""
-    if model.tokenizer is None:
-        return False
-    from cutaway.tasks.small_world.vocabulary import token_ids
-
-    same: bool = model.tokenizer.get_vocab() == token_ids()
-    return same
 
 
 def _list(cases: dict[str, str], measures: dict[str, str], as_json: bool) -> None:

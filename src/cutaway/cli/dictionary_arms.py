@@ -24,7 +24,7 @@ def arms(
     tokens: int = typer.Option(100_000, min=1000, help="Tokens each dictionary is trained on."),
     seeds: int = typer.Option(3, min=1, help="Seeds: of the arm, the dictionary and the order of its rows."),
     out: Path | None = typer.Option(None, "--out", "-o", metavar="DIR", help="Also write arms.json there."),
-    seed: int = typer.Option(0, help="The first of the seeds."),
+    seed: int = typer.Option(0, min=0, help="The first of the seeds."),
     as_json: bool = JSON,
 ) -> None:
     """Train the same dictionary on a model and on four networks that learned nothing, and score them alike.

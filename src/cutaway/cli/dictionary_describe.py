@@ -32,7 +32,7 @@ def describe(
     ),
     labels_model: str = typer.Option("default", help="The endpoint's model. A key is read from OPENAI_API_KEY."),
     labels_for: int = typer.Option(20, min=2, help="So many features are asked about: those of the largest effect."),
-    seed: int = typer.Option(1, help="Of the sample and the random directions."),
+    seed: int = typer.Option(1, min=0, help="Of the sample and the random directions."),
     as_json: bool = JSON,
 ) -> None:
     """Describe every feature: examples from all strengths, rules from tokens with held-out scores, context span,

@@ -20,7 +20,7 @@ def exam(
         ..., help="The room: abstraction, circuits, development, features, graphs, ioi, superposition, vision."
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items."),
-    seed: int = typer.Option(0, help="What is drawn at random: items, pairs, null directions."),
+    seed: int = typer.Option(0, min=0, help="What is drawn at random: items, pairs, null directions."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the rows here: a folder, or a .json file."),
     as_json: bool = JSON,
 ) -> None:

@@ -32,6 +32,21 @@ def load_model(name: str, trust_remote_code: bool) -> Model:
         return cw.load(name, trust_remote_code=trust_remote_code)
 
 
+def warn_outside_vocabulary(model: Model, prompts: list[str]) -> None:
+    """Where a prompt leaves the small world of a shipped model, say so and offer prompts that work. (Words unknown to
+    another model's tokenizer are an error of their own.)"""
+    from cutaway.core.registry import model_examples
+
+    examples = model_examples(model.folder) if model.folder else []
+    spelled = list(dict.fromkeys(word for prompt in prompts for word in model.spelled_out(prompt))) if examples else []
+    if not spelled:
+        return
+    shown = ", ".join(repr(word) for word in spelled[:5]) + (" …" if len(spelled) > 5 else "")
+    warn(f"{model.name} has no token for {shown}: spelled in bytes, which it has hardly seen.")
+    for example in examples[:4]:
+        say(f'  a prompt of its world: "{example["prompt"]}"   ({example["behaviour"]})')
+
+
 def make_task(
     name: str,
     model: Model,

@@ -25,7 +25,7 @@ def function_vector(
     separator: str = typer.Option("\\n\\n", help="Between examples."),
     strength: float = typer.Option(1.0, help="The vector is added so many times."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the split, the examples and the random direction."),
+    seed: int = typer.Option(0, min=0, help="Of the split, the examples and the random direction."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:

@@ -28,7 +28,7 @@ def heads(
     example: str | None = typer.Option(None, metavar="TEXT", help="With --out: the text that cards show patterns on."),
     quick: bool = typer.Option(False, "--quick", help="Two re-randomised models, no ablations."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the random tokens, rotations and null."),
+    seed: int = typer.Option(0, min=0, help="Of the random tokens, rotations and null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:

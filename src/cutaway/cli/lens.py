@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, make_task, null_seeds, text_rows
+from cutaway.cli.findings import (
+    MODEL,
+    OUT,
+    TRUST,
+    claim,
+    finish,
+    load_model,
+    make_task,
+    null_seeds,
+    text_rows,
+    warn_outside_vocabulary,
+)
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -39,7 +50,7 @@ def lens(
         False, "--quick", help="Leave the null (re-randomised models) and ablations out; says so."
     ),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the task's items, of training and of the null."),
+    seed: int = typer.Option(0, min=0, help="Of the task's items, of training and of the null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
@@ -67,6 +78,7 @@ def lens(
     kind = "dla" if dla else "lens"
     claim(out, kind)
     loaded = load_model(model, trust_remote_code)
+    warn_outside_vocabulary(loaded, prompts)
     given, answers, wrong = _asked(loaded, prompts, task, n, seed, answer, against)
     seeds = () if quick else null_seeds(loaded, seed, 3 if dla else 5)
     from cutaway.readouts import TunedLens, direct_effects

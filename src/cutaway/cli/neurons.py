@@ -44,7 +44,7 @@ def neurons(
     over: str = typer.Option("max", "--over", help="A unit's number for a picture: its max or mean over space."),
     n: int = typer.Option(N_PICTURES, "--n", min=1, help="Pictures of a shipped model's own world."),
     quick: bool = typer.Option(False, "--quick", help="Leave the re-randomised model out, and say so."),
-    seed: int = typer.Option(0, help="For pictures, words, halves, samples and nulls."),
+    seed: int = typer.Option(0, min=0, help="For pictures, words, halves, samples and nulls."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write neurons.json and cards with their pictures here."),
     as_json: bool = JSON,
 ) -> None:

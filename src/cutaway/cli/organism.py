@@ -18,7 +18,7 @@ def train(
         help="almanac, almanac-1l (one layer), ioi (for circuits over seeds), primer (a small CLIP), primer-textless.",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="The model's folder; a killed run goes on from there."),
-    seed: int = typer.Option(0, help="Seed of the text, the weights and the order."),
+    seed: int = typer.Option(0, min=0, help="Seed of the text, the weights and the order."),
     threads: int = typer.Option(0, min=0, help="CPU threads; 0 takes all. A resumed run must keep the number."),
     steps: int | None = typer.Option(None, min=1, help="Fewer steps than the recipe's, to try it out."),
     as_json: bool = JSON,
@@ -58,7 +58,7 @@ def ship(
 @app.command("measure", short_help="Accuracy on held-out items of every behaviour.")
 def measure(
     model: str = typer.Argument("almanac", help="A shipped model, or a folder that `organism train` wrote."),
-    seed: int = typer.Option(1, help="Seed of the held-out items."),
+    seed: int = typer.Option(1, min=0, help="Seed of the held-out items."),
     n: int = typer.Option(500, min=1, help="Items per behaviour."),
     as_json: bool = JSON,
 ) -> None:

@@ -7,7 +7,17 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, make_task, read_prompts
+from cutaway.cli.findings import (
+    MODEL,
+    OUT,
+    TRUST,
+    claim,
+    finish,
+    load_model,
+    make_task,
+    read_prompts,
+    warn_outside_vocabulary,
+)
 from cutaway.cli.output import JSON, step
 
 
@@ -32,7 +42,7 @@ def patchscope(
     position: int = typer.Option(-1, help="Which of the target's tokens; negative numbers count from its end."),
     tokens: int = typer.Option(0, min=0, help="Also go on with the target for so many tokens."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the task's items and of the null."),
+    seed: int = typer.Option(0, min=0, help="Of the task's items and of the null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
@@ -49,6 +59,7 @@ def patchscope(
     claim(out, "patchscope")
     given: Any = list(prompt) if prompt else read_prompts(sources) if sources is not None else None
     loaded = load_model(model, trust_remote_code)
+    warn_outside_vocabulary(loaded, list(prompt or []))
     if task is not None:
         given = make_task(task, loaded, n=n, seed=seed)
     from cutaway.readouts import patchscope as read

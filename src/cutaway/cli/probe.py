@@ -32,7 +32,7 @@ def probe(
     most: int = typer.Option(6000, min=20, help="At most so many examples, drawn at random."),
     quick: bool = typer.Option(False, "--quick", help="Leave the re-randomised model out (and say so)."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of sample, split, controls and null."),
+    seed: int = typer.Option(0, min=0, help="Of sample, split, controls and null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:

@@ -17,7 +17,7 @@ def repair(
     heads: int = typer.Option(5, min=1, help="How many heads the evidence is about."),
     quick: bool = typer.Option(False, "--quick", help="Leave the null (re-randomised models) out, and say so."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the items, the intervals and the null."),
+    seed: int = typer.Option(0, min=0, help="Of the items, the intervals and the null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:

@@ -49,7 +49,9 @@ def steer(
     neutral: str | None = typer.Option(
         None, metavar="FILE", help="Text that should stay as it is. A shipped model knows its own."
     ),
-    budget: float = typer.Option(0.5, help="The most KL a token on neutral text for the choice of strength, nats."),
+    budget: float = typer.Option(
+        0.5, min=0, help="The most KL a token on neutral text for the choice of strength, nats."
+    ),
     instruction: str | None = typer.Option(None, help="Baseline: put this text in front of the prompts instead."),
     randoms: int = typer.Option(39, min=0, help="Random directions of equal norm."),
     generate: int = typer.Option(
@@ -57,7 +59,7 @@ def steer(
     ),
     quick: bool = typer.Option(False, "--quick", help="Leave the re-randomised model out, and most random directions."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the split, the random directions and the null."),
+    seed: int = typer.Option(0, min=0, help="Of the split, the random directions and the null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:

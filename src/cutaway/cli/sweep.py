@@ -37,7 +37,7 @@ def sweep(
     memory: str | None = typer.Option(
         None, help="What one batch may take, as 2GB. Default: a quarter of what is free."
     ),
-    seed: int = typer.Option(0, help="For the task's items, the null and the intervals."),
+    seed: int = typer.Option(0, min=0, help="For the task's items, the null and the intervals."),
     out: Path | None = typer.Option(
         None, "--out", "-o", help="Write the sweep here; killed, the same command goes on."
     ),

@@ -29,7 +29,7 @@ def tasks(
     ),
     split: str = typer.Option("test", help="test (withheld items, where there are such), train or any."),
     metric: str | None = typer.Option(None, help="logit_difference, probability, accuracy, ….  Default: the task's."),
-    seed: int = typer.Option(0, help="Seed of the items, and of the re-randomised model."),
+    seed: int = typer.Option(0, min=0, help="Seed of the items, and of the re-randomised model."),
     check: bool = typer.Option(True, "--check/--no-check", help="Measure how well the model does the task."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the items: a .jsonl or .csv file."),
     as_json: bool = JSON,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST
-from cutaway.cli.output import JSON, print_json, say, step, warn
+from cutaway.cli.findings import MODEL, TRUST, warn_outside_vocabulary
+from cutaway.cli.output import JSON, print_json, say, step
 from cutaway.cli.render import render_trace
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def trace(
     paraphrase: list[str] = typer.Option(
         [], "--paraphrase", help="The same question in other words, to repeat the test on; repeatable."
     ),
-    seed: int = typer.Option(0, help="For the random samples and controls."),
+    seed: int = typer.Option(0, min=0, help="For the random samples and controls."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
@@ -65,7 +65,7 @@ def trace(
         import cutaway as cw
 
         loaded = cw.load(model, trust_remote_code=trust_remote_code)
-    _warn_outside_vocabulary(loaded, prompt)
+    warn_outside_vocabulary(loaded, [prompt])
     with step("Tracing and testing" if not quick else "Tracing"):
         graph = cw.trace(
             loaded,
@@ -106,22 +106,6 @@ def _write(out: Path, model: Model, graph: AttributionGraph, *, pt: bool) -> Pat
     with step("Writing the study"):
         write_trace(out, model, graph, command=shlex.join(["cutaway", *sys.argv[1:]]), page=viewer.page, pt=pt)
     return out / "index.html"
-
-
-def _warn_outside_vocabulary(model: Model, prompt: str) -> None:
-    """Where a prompt leaves the small world of a shipped model, say so and offer prompts that work."""
-    from cutaway.core.registry import model_examples
-
-    examples = model_examples(model.folder) if model.folder else []
-    spelled = (
-        model.spelled_out(prompt) if examples else []
-    )  # another tokenizer's unknown words are an error of their own
-    if not spelled:
-        return
-    shown = ", ".join(repr(word) for word in spelled[:5]) + (" …" if len(spelled) > 5 else "")
-    warn(f"{model.name} has no token for {shown}: spelled in bytes, which it has hardly seen.")
-    for example in examples[:4]:
-        say(f'  a prompt of its world: "{example["prompt"]}"   ({example["behaviour"]})')
 
 
 def _slug(prompt: str) -> str:

@@ -38,7 +38,7 @@ def visualise(
     module: str | None = MODULE,
     side: int | None = SIDE,
     quick: bool = typer.Option(False, "--quick", help="Leave the re-randomised model out, and say so."),
-    seed: int = typer.Option(0, help="For starting pictures, transforms and the null."),
+    seed: int = typer.Option(0, min=0, help="For starting pictures, transforms and the null."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the pictures here; killed, it goes on."),
     as_json: bool = JSON,
 ) -> None:

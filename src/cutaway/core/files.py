@@ -17,8 +17,14 @@ from cutaway.core.errors import InputError
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in `target`'s folder; on success it becomes `target`, on failure it is removed."""
+    """Yield a temporary path in `target`'s folder; on success it becomes `target`, on failure it is removed.
+
+    Raises InputError where `target` is a folder, or its folder cannot be made or written.
+    """
     target = Path(target)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file.")
+    refuse_unwritable(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)

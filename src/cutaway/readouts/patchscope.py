@@ -156,7 +156,7 @@ def patchscope(
             changes = [patch(where, _placed(states, asked.ids.shape[1], position), positions=position)]
             made = model.generate(asked.ids.expand(n, -1), tokens, changes, when="prompt", stop=())
             texts.append(tuple(made.text))
-    arrays = [np.stack(each) if each else np.zeros((0, 0)) for each in (agreement, surprisal, lens, null)]
+    arrays = [np.stack(each) if each else np.zeros((len(points), 0)) for each in (agreement, surprisal, lens, null)]
     # What leaves the last block is the output itself: it is said whatever the target, and is not chosen.
     last = f"resid_post.{model.facts.n_layers - 1}"
     able = [i for i, point in enumerate(points) if point != last] or [0]

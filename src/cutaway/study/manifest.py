@@ -65,7 +65,8 @@ def claim_folder(folder: str | Path, kind: str, *unfinished: str) -> Path:
         try:
             found = read_manifest(folder).kind
         except InputError:
-            raise InputError(f"--out {folder} is not empty and is no study; name a new folder.") from None
+            some = ", ".join(sorted(path.name for path in folder.iterdir())[:3])
+            raise InputError(f"--out {folder} is not empty and is no study ({some}); name a new folder.") from None
         if found != kind:
             raise InputError(
                 f"--out {folder} holds another kind of study ({found}); name another folder for this {kind}."
