@@ -24,7 +24,7 @@ def excursions(
     ),
     top: int = typer.Option(5, min=1, help="Features shown of each dictionary."),
     n: int = typer.Option(64, "--n", min=4, help="Pairs of prompts."),
-    seed: int = typer.Option(0, help="Of the items, the sign flips and the random directions."),
+    seed: int = typer.Option(0, min=0, help="Of the items, the sign flips and the random directions."),
     as_json: bool = JSON,
 ) -> None:
     """Which features tell a task's prompts from their counterfactuals, and how far one of them steers the answer.
@@ -61,7 +61,7 @@ def attribute(
     task: str = typer.Option("ioi", "--task", "-t", help="Whose metric: a task's name (cutaway tasks), or a file."),
     top: int = typer.Option(20, min=2, help="Features taken out: so many of the largest, and as many at random."),
     n: int = typer.Option(32, "--n", min=4, help="Items of the task."),
-    seed: int = typer.Option(0, help="Of the items, the features at random and the random gradients."),
+    seed: int = typer.Option(0, min=0, help="Of the items, the features at random and the random gradients."),
     as_json: bool = JSON,
 ) -> None:
     """What each feature gives to a task's metric: activation times gradient for all of them, beside what happens when
@@ -94,7 +94,7 @@ def crosscoder(
     features: int | None = typer.Option(None, min=1, help="Default: 8 a dimension."),
     l0: int = typer.Option(16, min=1, help="Active features a token."),
     tokens: int = typer.Option(200_000, min=1000, help="Tokens to train on; the null is trained on as many."),
-    seed: int = typer.Option(0, help="Of weights, order and the null."),
+    seed: int = typer.Option(0, min=0, help="Of weights, order and the null."),
     out: Path | None = typer.Option(None, "--out", "-o", metavar="DIR", help="Write the crosscoder there."),
     as_json: bool = JSON,
 ) -> None:
