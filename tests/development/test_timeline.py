@@ -243,3 +243,8 @@ def test_hub_revisions_are_read_from_the_cache(tmp_path, monkeypatch):
         assert line.values("weight norm")[i] == pytest.approx(float(norm), rel=1e-5)
     with pytest.raises(InputError, match="'step9' of 'someone/small' is neither"):
         timeline(find_checkpoints("someone/small@step0,step9"), [weight_norm()])
+
+
+def test_checkpoints_without_a_tokenizer_take_the_one_above_them():
+    found = find_checkpoints("almanac", every=11)
+    assert found.open(found.items[0]).tokenizer is not None

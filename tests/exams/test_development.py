@@ -14,7 +14,7 @@ from cutaway.toys.deep_linear import aoyagi, deep_linear, jacobian_rank, zero_ma
 from cutaway.toys.normal_crossing import NormalCrossing, crossing_llc
 from cutaway.toys.polygons import Polygons, polygon_loss, regular_polygon
 
-SMALL = exam.Size(16, 200, 2)
+SMALL = exam.Size(16, 200, 8)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,9 @@ def test_every_measure_by_name_on_a_training_of_ones_own(tmp_path, family):
     assert line.arrays["outputs"].shape[0] == 3
     for name in want:
         assert np.isfinite(line.values(name)).all(), name
+    for name in ("behaviours", "features"):
+        with pytest.raises(InputError, match="small world"):
+            wired((name,), found, ids, plan)
 
 
 def test_the_exam_says_each_row_as_it_comes(monkeypatch):

@@ -42,7 +42,20 @@ def _open_model(checkpoint: Checkpoint) -> Any:
             raise InputError(
                 f"revision {revision!r} of {repository!r} is neither in the local cache nor to be had: {error}"
             ) from error
-    return load(source)
+    return load(source, tokenizer=_tokenizer_above(Path(source)))
+
+
+def _tokenizer_above(folder: Path) -> Any:
+    """The tokenizer that lies beside the checkpoints, or in the model's folder around them, for a checkpoint that has
+    none of its own; None where it has, or none is there."""
+    if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        return None
+    for above in list(folder.resolve().parents)[:2]:
+        if (above / "tokenizer.json").is_file():
+            from transformers import AutoTokenizer
+
+            return AutoTokenizer.from_pretrained(above)
+    return None
 
 
 @dataclass(frozen=True)

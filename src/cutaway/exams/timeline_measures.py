@@ -66,6 +66,12 @@ def wired(
     data = dev.Data((ids,), dev.next_token, f"{len(ids)} rows of {ids.shape[1]} tokens")
     made: list[Any] = []
     model = found.open(found.items[-1])
+    for name in ("behaviours", "features"):
+        if name in names and not reads_small_world(model):
+            raise InputError(
+                f"the measure {name!r} is of almanac's small world, whose words {model.name} does not read. For "
+                "another model's behaviours give cutaway.development.timeline a Function of your own."
+            )
     setting = None
     if {"llc", "rllc", "bif", "susceptibility"} & set(names):
         setting = _setting(found, data, plan, on)
@@ -131,6 +137,17 @@ def _setting(found: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> An
     eps = 0.2 / (plan.n_beta * curvature + plan.localisation)
     on(f"step eps {eps:.2g}: the largest curvature found is {curvature:.3g}, at {where}")
     return replace(setting, eps=eps)
+
+
+def reads_small_world(model: Any) -> bool:
+    """Whether the model reads almanac's words, so that almanac's text and items will do. Without a tokenizer (the
+    shipped checkpoints have none) as many words are taken for the same."""
+    from cutaway.tasks.small_world.vocabulary import token_ids
+
+    if model.tokenizer is None:
+        return bool(model.hf.get_input_embeddings().num_embeddings == len(token_ids()))
+    same: bool = model.tokenizer.get_vocab() == token_ids()
+    return same
 
 
 def heads_measure(seed: int = 0, sequences: int = 8) -> Any:
@@ -211,6 +228,11 @@ def features_measure(last: Any, ids: Any, plan: Plan, name: str = "plt", born: f
     dictionary = features.load(folders[name])
     if not isinstance(dictionary, features.Transcoders):
         raise InputError(f"the dictionary {name!r} is of one point; features' birth reads transcoders of every layer.")
+    if dictionary.n_layers != last.facts.n_layers:
+        raise InputError(
+            f"almanac's dictionary {name!r} has {dictionary.n_layers} layers, {last.name} {last.facts.n_layers}: "
+            "features' birth is measured on checkpoints of almanac."
+        )
 
     def activations(model: Any) -> list[Any]:
         points = [dictionary.input_point(layer) for layer in range(dictionary.n_layers)]
