@@ -404,7 +404,7 @@ def markdown(report: dict) -> str:
         shown = []
         for who in every:
             took, ratio = row["seconds_whole_sweep"].get(who), row["times_ours"].get(who)
-            if took is None:
+            if took is None or ratio is None:
                 shown.append(row["out"].get(who, "–"))
             else:
                 shown.append(f"**{took:.1f}**" if who == OURS_NAME else f"{took:.0f} ({ratio:.1f} times)")
