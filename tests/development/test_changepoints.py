@@ -78,11 +78,20 @@ def test_nan_values_are_left_out_and_counted():
 
 
 def test_bad_series_are_refused():
-    with pytest.raises(InputError, match="two segments"):
+    with pytest.raises(InputError, match="3 finite values of 3"):
         changepoints([1, 2, 3], [1, 2, 3], "slope")
-    with pytest.raises(InputError, match="two segments"):
+    with pytest.raises(InputError, match="3 finite values of 3"):
         changepoints(STEPS, np.full(len(X), np.nan), "mean")
     with pytest.raises(InputError, match="increase"):
         changepoints([1, 3, 2, 4, 5, 6], range(6), "mean")
     with pytest.raises(InputError, match="'mean' or its 'slope'"):
         changepoints(STEPS, X, "level")
+
+
+def test_where_there_is_one_segmentation_only_nothing_is_found():
+    """Twelve points and segments of three: three cuts would lie at 3, 6 and 9 whatever the series."""
+    steps = np.geomspace(1, 1000, 12)
+    zigzag = np.array([0, 1, 2, 5, 3, 1, 4, 7, 10, 2, 1, 0], dtype=float)
+    assert len(changepoints(steps, zigzag, "slope").points) <= 2
+    with pytest.raises(InputError, match="needs 9"):
+        changepoints(steps[:8], zigzag[:8], "slope")

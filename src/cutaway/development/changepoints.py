@@ -21,6 +21,7 @@ from cutaway.core import InputError, Interval
 Floats = NDArray[np.float64]
 Kind = Literal["mean", "slope"]
 LEVEL = 0.02
+_SLACK = 3  # points over what the segments need: a cut that could lie at fewer than four places says nothing
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def changepoints(
     """Changepoints of values [n] at steps [n] (increasing). NaN are left out and counted.
 
     Cost: about `most` x shuffles exact segmentations, 0.3 to 50 ms each for 100 points.
-    Raises InputError for fewer points than two segments need, a series that is mostly NaN, steps not increasing.
+    Of few points fewer are looked for, so that the segments do not say by themselves where they meet.
+    Raises InputError for too few points for one, a series that is mostly NaN, steps not increasing.
     """
     given, x, y, kept = _prepared(steps, values, kind)
     n, least = len(y), _least(kind)
@@ -97,7 +99,7 @@ def changepoints(
     cuts: list[int] = []
     accepted: list[float] = []
     p = 1.0
-    most = min(most, n // least - 1)
+    most = min(most, (n - _SLACK) // least - 1)
     fit, error = _fitted(x, y, cuts, kind)
     for k in range(1, most + 1):
         more = segment(x, y, k, kind)
@@ -222,9 +224,10 @@ def _prepared(steps: ArrayLike, values: ArrayLike, kind: Kind) -> tuple[Floats, 
     if len(given) > 1 and not (np.diff(given) > 0).all():
         raise InputError("steps increase from one checkpoint to the next.")
     kept = np.isfinite(y)
-    if kept.sum() < 2 * _least(kind):
+    if kept.sum() < 2 * _least(kind) + _SLACK:
         raise InputError(
-            f"{int(kept.sum())} finite values of {len(y)}: two segments of a {kind} need {2 * _least(kind)}."
+            f"{int(kept.sum())} finite values of {len(y)}: a changepoint of a {kind} with room to lie at one step or "
+            f"another needs {2 * _least(kind) + _SLACK}."
         )
     x = np.log(given[kept] + 1)
     return given[kept], x, y[kept], kept
