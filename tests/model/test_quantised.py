@@ -54,7 +54,7 @@ def test_gradients_through_8_bits_and_none_through_4(pair):
         return m.run(IDS, grad=["resid_pre.0"], of=lambda logits: logits[:, -1, 5]).grad["resid_pre.0"]
 
     if kind == "4bit":
-        with pytest.raises(InputError, match="autograd does not know"):
+        with pytest.raises(InputError, match="autograd does not"):
             gradient(model)
         return
     ours, theirs = gradient(model).flatten(), gradient(whole).flatten()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from torch import nn
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -40,3 +42,15 @@ class Facts:
 
     def __str__(self) -> str:
         return "\n".join(f"{field.name:18} {getattr(self, field.name)}" for field in fields(self))
+
+
+def bare_facts(hf: nn.Module) -> Facts:
+    """Of a module of no known family: its size and dtype."""
+    parameters = list(hf.parameters())
+    return Facts(
+        family="", architecture=type(hf).__name__, n_layers=0, d_model=0, n_heads=0, n_kv_heads=0, d_head=0, d_mlp=0,
+        vocab_size=0, max_positions=None, parallel=False, sandwich=False, gated=False, experts=0, tied=False,
+        attention_softcap=None, logit_softcap=None, logit_scale=1.0, residual_scales=(1.0, 1.0),
+        n_parameters=sum(p.numel() for p in parameters),
+        dtype=str(parameters[0].dtype).removeprefix("torch.") if parameters else "",
+    )  # fmt: skip

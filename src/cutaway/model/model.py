@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cutaway.core import InputError, UnknownName
 from cutaway.model.anatomy import Anatomy
 from cutaway.model.contract import Contract
-from cutaway.model.facts import Facts
+from cutaway.model.facts import Facts, bare_facts
 from cutaway.model.freeze import Frozen, held_points
 from cutaway.model.generate import generate
 from cutaway.model.generation import Generation
@@ -28,10 +28,10 @@ from cutaway.model.kernels import Kernels
 from cutaway.model.names import View, hook_point, translate
 from cutaway.model.norms import NormParts
 from cutaway.model.ops import refuse_idle, resolve
-from cutaway.model.placing import underivable
+from cutaway.model.placing import refuse_underivable
 from cutaway.model.points import GLOBAL, POINTS
 from cutaway.model.reduce import Kept, wanted
-from cutaway.model.run import Fired, Reads, Run, gradients
+from cutaway.model.run import Fired, Reads, Run, gradients, logits_of
 from cutaway.model.sites import OTHER, Site
 from cutaway.model.survey import establish
 from cutaway.model.threads import suited
@@ -48,7 +48,7 @@ class Model:
         self.folder: Path | None = None  # the local folder that it was loaded from
         self.architecture = architecture
         self._signature = inspect.signature(hf.forward).parameters
-        self.facts: Facts = architecture.facts() if architecture is not None else _bare_facts(hf)
+        self.facts: Facts = architecture.facts() if architecture is not None else bare_facts(hf)
         self._served: dict[str, tuple[str, ...]] = {}  # what names were found to stand for
         self.contract: Contract = establish(self, why)
 
@@ -85,10 +85,6 @@ class Model:
     def kernels(self) -> Kernels:
         """Faster kernels for some modules, where the processor has them; used in forwards without autograd."""
         return Kernels(self.hf)
-
-    @cached_property
-    def _underivable(self) -> str | None:
-        return underivable(self.hf)
 
     @property
     def norms(self) -> dict[str, NormParts]:
@@ -277,8 +273,8 @@ class Model:
         leaves = self._sites(self._names(grad or ()))
         if leaves and of is None and not keep_graph:
             raise InputError("grad= needs of=, a function from logits [batch, position, vocab] to one number.")
-        if (leaves or keep_graph) and self._underivable is not None:
-            raise InputError(f"{self.name} has no gradients: {self._underivable}.")
+        if leaves or keep_graph:
+            refuse_underivable(self.hf, self.name)
         ops = self._ops(interventions, batch)
         frozen = Frozen.of(freeze)  # type: ignore[arg-type]
         held = self.frozen_points(frozen.parts) if frozen is not None else ()
@@ -302,7 +298,7 @@ class Model:
         one_thread = suited(self.facts.d_model, batch.mask.numel(), self.device)
         with one_thread, torch.set_grad_enabled(bool(leaves) or keep_graph):
             output = forward.run(lambda: self._call(batch))
-            whole = None if output is None else _logits(output)
+            whole = None if output is None else logits_of(output)
             self._check_fired(ops, forward, output is None)
             grads = gradients(of, whole, forward.leaves, keep_graph) if of is not None and whole is not None else {}
         if whole is not None and not keep_graph:
@@ -403,23 +399,3 @@ class _RefusedAddress(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def _logits(output: Any) -> Tensor:
-    found = getattr(output, "logits", None)
-    if found is None:
-        found = output[0] if isinstance(output, (tuple, list)) or hasattr(output, "to_tuple") else output
-    if not isinstance(found, Tensor):
-        raise InputError(f"the module gave {type(output).__name__}, in which there are no logits.")
-    return found
-
-
-def _bare_facts(hf: nn.Module) -> Facts:
-    parameters = list(hf.parameters())
-    return Facts(
-        family="", architecture=type(hf).__name__, n_layers=0, d_model=0, n_heads=0, n_kv_heads=0, d_head=0, d_mlp=0,
-        vocab_size=0, max_positions=None, parallel=False, sandwich=False, gated=False, experts=0, tied=False,
-        attention_softcap=None, logit_softcap=None, logit_scale=1.0, residual_scales=(1.0, 1.0),
-        n_parameters=sum(p.numel() for p in parameters),
-        dtype=str(parameters[0].dtype).removeprefix("torch.") if parameters else "",
-    )  # fmt: skip

@@ -91,15 +91,14 @@ def quantised(hf: nn.Module) -> str | None:
     return None
 
 
-def underivable(hf: nn.Module) -> str | None:
-    """Why no gradient can be taken through a module, or None."""
+def refuse_underivable(hf: nn.Module, name: str) -> None:
+    """Raise InputError where no gradient can be taken through a module."""
     for module in hf.modules():
         if type(module).__name__ == "Linear4bit" and all(p.device.type == "cpu" for p in module.parameters()):
-            return (
-                "on the CPU bitsandbytes computes 4-bit layers by a kernel that autograd does not know, and gradients "
-                "would be wrong without an error; load the model in 8 bits, or whole"
+            raise InputError(
+                f"{name} has no gradients: on the CPU bitsandbytes computes 4-bit layers by a kernel that autograd does "
+                "not know, and they would be wrong without an error; load the model in 8 bits, or whole."
             )
-    return None
 
 
 def uncompiled(hf: nn.Module) -> nn.Module:

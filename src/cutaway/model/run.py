@@ -238,3 +238,13 @@ def gradients(
         address: torch.zeros_like(leaf) if gradient is None else gradient
         for (address, leaf), gradient in zip(leaves.items(), found)
     }
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a module gave. Raises InputError."""
+    found = getattr(output, "logits", None)
+    if found is None:
+        found = output[0] if isinstance(output, (tuple, list)) or hasattr(output, "to_tuple") else output
+    if not isinstance(found, Tensor):
+        raise InputError(f"the module gave {type(output).__name__}, in which there are no logits.")
+    return found
