@@ -3,6 +3,7 @@ features too; and the trainer itself, model, checkpoints and last phase."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from cutaway.core import InputError
 from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows, processes, train
+from cutaway.features.learner import Learner
 
 RUN = """
 import pathlib, sys, torch
@@ -57,13 +59,13 @@ def features_shared(out):
     kept(out, fit_rows(rows(), run, split="features"))
 
 
-def trained(out, split="batch"):
+def trained(out, split="batch", folder=None):
     """The trainer itself: a model's stream, a cross-layer transcoder, its last phase, a checkpoint, an SAE beside."""
     rows = torch.randint(1, 37, (60, 12), generator=torch.Generator().manual_seed(3), dtype=torch.int32)
     clt = DictionarySettings(name="clt", features=24, l0=3, finetune=128, dead_after=100)
     sae = settings("jumprelu").model_copy(update={"at": "z.1"})
     run = TrainSettings(dictionaries=(clt, sae), tokens=512, batch=64, block=300, bf16=False)
-    folder = out.parent / f"{split}{processes.world()}"
+    folder = folder or out.parent / f"{split}{processes.world()}"
     made = train(tiny_llama(), rows, run, folder, split=split, checkpoint_steps=3, quiet=True)
     if processes.is_main():
         assert len((folder / "training" / "log.jsonl").read_text().splitlines()) == 1
@@ -74,6 +76,24 @@ def trained(out, split="batch"):
 
 def trained_by_features(out):
     trained(out, "features")
+
+
+def begun_by_features(out):
+    """Stopped after its sixth step, behind a checkpoint."""
+    update, steps = Learner.update, []
+
+    def stopping(self, *arguments):
+        if self.settings.name == "clt":
+            steps.append(None)
+            if len(steps) > 6:
+                raise KeyboardInterrupt
+        update(self, *arguments)
+
+    Learner.update = stopping
+    with contextlib.suppress(KeyboardInterrupt):
+        trained(out, "features", out.parent / "begun")
+    if processes.is_main():
+        save_file({"steps": torch.tensor(len(steps))}, out)
 
 
 def run(out, world, what):
@@ -109,6 +129,16 @@ def test_the_trainer_in_two_processes_makes_what_it_makes_in_one(tmp_path, what)
     trained(tmp_path / "one.safetensors")
     for name, value in load_file(tmp_path / "one.safetensors").items():
         torch.testing.assert_close(two[name], value, rtol=2e-3, atol=2e-3, msg=name)  # float32: forwards of other rows
+
+
+@pytest.mark.slow
+def test_what_two_processes_began_one_ends(tmp_path):
+    assert int(run(tmp_path / "two.safetensors", 2, "begun_by_features")["steps"]) == 7
+    trained(tmp_path / "ended.safetensors", folder=tmp_path / "begun")
+    trained(tmp_path / "one.safetensors")
+    ended = load_file(tmp_path / "ended.safetensors")
+    for name, value in load_file(tmp_path / "one.safetensors").items():
+        torch.testing.assert_close(ended[name], value, rtol=2e-3, atol=2e-3, msg=name)
 
 
 class TestRefused:

@@ -51,6 +51,7 @@ def launched() -> Iterator[bool]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield is_main()
+        dist.barrier()  # one that is done may not hang up on another that still listens
     finally:
         dist.destroy_process_group()
 
