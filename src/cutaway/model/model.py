@@ -59,8 +59,7 @@ class Model:
         if self._first is None:
             return torch.device("cpu")
         parameters, name = self._first
-        found: torch.device = parameters[name].device
-        return found
+        return torch.device(parameters[name].device)
 
     @cached_property
     def _first(self) -> tuple[dict[str, Any], str] | None:
