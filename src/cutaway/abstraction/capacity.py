@@ -105,7 +105,8 @@ class Capacity(Drawn):
             for point in points:
                 null = "" if point.untrained is None else str(point.untrained.estimate)
                 rows.append((kind, str(point.dims), f"{point.parameters:,}", str(point.iia), null))
-        head = f"IIA against the map's capacity: {self.causal} in {self.model}, {', '.join(self.places)}"
+        where = ", ".join(dict.fromkeys(self.places))
+        head = f"IIA against the map's capacity: {self.causal} in {self.model}, {where}"
         tail = [f"  nothing exchanged: {self.idle}", f"  verdict at {self.enough.dims}: {self.evidence.verdict_text}"]
         if self.nonlinear:
             tail.insert(1, "  what a nonlinear map finds in the untrained network, such a map can find anywhere")

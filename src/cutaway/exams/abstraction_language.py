@@ -228,5 +228,5 @@ def attributes_case() -> Case:
         ),
         {name: subspace("resid_post.0", "word", dims=24) for name in frames},
         n=1200, n_test=400, steps=300, batch=48,
-        expect="no attribute by itself: what a word is exchanged for changes all of its answers or none",
+        expect="no attribute by itself: exchanged alone, it changes no answer",
     )  # fmt: skip
