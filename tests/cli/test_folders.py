@@ -30,6 +30,8 @@ WRITE = {
     "dictionary train": "dictionary train -m almanac",
     "dictionary arms": "dictionary arms -m almanac",
     "dictionary describe": "dictionary describe ./none -m almanac",
+    "dictionary convert": "dictionary convert ./none --to saelens",
+    "crosscoder": "dictionary crosscoder -m almanac --at resid_post.0 --at resid_post.1",
     "neurons": "neurons primer --n 8 --quick",
     "visualise": "visualise primer --unit 3 --steps 1 --quick",
     "attack": "attack primer --n 8",

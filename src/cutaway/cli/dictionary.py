@@ -169,8 +169,11 @@ def convert(
 
     Example:  cutaway dictionary convert ./resid_post.2-topk --to saelens --out ./for-saelens
     """
+    from cutaway.core.files import refuse_foreign
+    from cutaway.features.exchange import WEIGHTS
     from cutaway.organisms.dictionaries import convert_dictionary
 
+    refuse_foreign(out, *WEIGHTS, "config.yaml", "layers.0.mlp")
     written = [str(path) for path in convert_dictionary(dictionary, to, out)]
     if as_json:
         print_json("cutaway.converted/1", {"format": to, "folders": written})

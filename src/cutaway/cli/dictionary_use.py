@@ -10,7 +10,7 @@ import typer
 from cutaway.cli.findings import MODEL_HELP
 from cutaway.cli.output import JSON, print_json, say, step
 
-MODEL = typer.Option(..., "--model", "-m", help=MODEL_HELP)
+MODEL = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP)
 
 
 def excursions(
@@ -88,7 +88,7 @@ def crosscoder(
     at: list[str] = typer.Option(..., "--at", metavar="POINT", help="Two points or more; with --with, one."),
     beside: str | None = typer.Option(None, "--with", metavar="MODEL", help="Another model that reads the same ids."),
     text: list[Path] = typer.Option(
-        None, "--text", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
+        None, "--text", "-t", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
     ),
     architecture: str = typer.Option("batchtopk", "--architecture", "-a", help="As in `dictionary train`."),
     features: int | None = typer.Option(None, min=1, help="Default: 8 a dimension."),
@@ -104,8 +104,11 @@ def crosscoder(
 
     Example:  cutaway dictionary crosscoder --model almanac --at resid_post.0 --at resid_post.2 --tokens 50000
     """
+    from cutaway.core.files import refuse_foreign
     from cutaway.organisms.dictionary_studies import crosscode, studied
 
+    if out is not None:
+        refuse_foreign(out, "sae.safetensors")
     with step("Training a crosscoder and its null"):
         made, found = crosscode(
             model, at=at, beside=beside, text=text or (), architecture=architecture, features=features, l0=l0,

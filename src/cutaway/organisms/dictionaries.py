@@ -99,7 +99,7 @@ def train_dictionaries(
             raise InputError(f"a dictionary of kind {kind!r} is unknown; there are: {', '.join(KINDS)}.")
     if l0 is not None and features is not None and l0 > features:
         raise InputError(f"{l0} active features a token were asked for, of {features} in all.")
-    if out is not None:
+    if out is not None and is_main():  # the others may come when the first has begun to write
         refuse_foreign(out, "training")
     if threads:
         torch.set_num_threads(threads)
