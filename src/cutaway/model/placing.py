@@ -96,8 +96,8 @@ def refuse_underivable(hf: nn.Module, name: str) -> None:
     for module in hf.modules():
         if type(module).__name__ == "Linear4bit" and all(p.device.type == "cpu" for p in module.parameters()):
             raise InputError(
-                f"{name} has no gradients: on the CPU bitsandbytes makes 4-bit layers by a kernel that autograd does not "
-                "know, and they would be wrong without an error; load the model in 8 bits, or whole."
+                f"{name} has no gradients: on the CPU bitsandbytes makes 4-bit layers by a kernel that autograd does "
+                "not know, and they would be wrong without an error; load the model in 8 bits, or whole."
             )
 
 
