@@ -33,8 +33,8 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this one writes, prints and keeps checkpoints."""
-    return rank() == 0
+    """Whether this one writes, prints and keeps checkpoints; by torchrun's RANK where there is no group (yet)."""
+    return rank() == 0 if active() else os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

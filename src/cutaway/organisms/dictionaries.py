@@ -6,6 +6,7 @@ and where a trained dictionary is kept so that `cutaway trace` finds it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def train_dictionaries(
 
     import cutaway as cw
     from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, Transcoders, package, train
-    from cutaway.features.processes import launched
+    from cutaway.features.processes import is_main, launched
 
     if unknown := [name for name in architectures if name not in ARCHITECTURES]:
         raise UnknownName("architecture of a dictionary", unknown[0], ARCHITECTURES)
@@ -99,7 +100,7 @@ def train_dictionaries(
             raise InputError(f"a dictionary of kind {kind!r} is unknown; there are: {', '.join(KINDS)}.")
     if l0 is not None and features is not None and l0 > features:
         raise InputError(f"{l0} active features a token were asked for, of {features} in all.")
-    if out is not None and is_main():  # the others may come when the first has begun to write
+    if out is not None and os.environ.get("RANK", "0") == "0":  # torchrun's others may come when it is being written
         refuse_foreign(out, "training")
     if threads:
         torch.set_num_threads(threads)
