@@ -20,7 +20,7 @@ PAIRS, QUICK_PAIRS = 128, 48
 
 def abstraction_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
     """Laws of interchange on compiled programs, which pass or fail. Items: an input, a source of the same length (the
-    longest) and a position whose output is read, drawn by the seed. About three minutes on one core; `quick`: 8 programs.
+    longest) and a position whose output is read, drawn by the seed. Three minutes on one core; `quick`: 8 programs.
     """
     from cutaway.model.progress import Progress
     from cutaway.toys.rasp import compile_program, program, program_names
