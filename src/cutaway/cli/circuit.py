@@ -52,7 +52,7 @@ def circuit(
     pairs: Path | None = typer.Option(None, "--pairs", help="To score a circuit's .json again: its file of pairs."),
     force: bool = typer.Option(False, "--force", help="Also where the model does not do the task."),
     out: Path | None = OUT,
-    seed: int = typer.Option(0, help="Of the items, the halves, random circuits and the null."),
+    seed: int = typer.Option(0, min=0, help="Of the items, the halves, random circuits and the null."),
     trust_remote_code: bool = TRUST,
     as_json: bool = JSON,
 ) -> None:
