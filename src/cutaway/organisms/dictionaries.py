@@ -89,7 +89,7 @@ def train_dictionaries(
 
     import cutaway as cw
     from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, Transcoders, package, train
-    from cutaway.features.processes import is_main, launched
+    from cutaway.features.processes import launched
 
     if unknown := [name for name in architectures if name not in ARCHITECTURES]:
         raise UnknownName("architecture of a dictionary", unknown[0], ARCHITECTURES)
