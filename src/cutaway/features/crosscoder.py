@@ -219,7 +219,7 @@ def _alive(made: Crosscoder, sources: Mapping[str, Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Spans:
+class Spans(Drawn):
     """What a crosscoder of several layers found. own: features of each source alone; evidence: that they span, beside
     the same crosscoder on sources whose tokens do not go together."""
 

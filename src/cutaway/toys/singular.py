@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.toys.registry import Asked
 
@@ -39,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True, repr=False)
-class Truths:
+class Truths(Drawn):
     """Exact values, each beside its check."""
 
     rows: tuple[Row, ...]

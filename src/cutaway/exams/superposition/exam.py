@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import Evidence, atomic_path, write_json
+from cutaway.core.drawing import Drawn
 from cutaway.exams.superposition import dictionaries, kgons, limits
 from cutaway.exams.superposition.dictionaries import Cell
 from cutaway.exams.superposition.kgons import Kgon
@@ -19,7 +20,7 @@ SCHEMA = "cutaway.superposition-limits/1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Limits:
+class Limits(Drawn):
     """Every method as superposition grows, dictionaries of every width and L0, the learning coefficient by k-gon."""
 
     points: tuple[Point, ...]
