@@ -35,7 +35,11 @@ NULL = against(0.1, 0.0, 0.2, "random directions")
         (ev(EFFECT), "no null was run", "no null was run"),
         (ev(EFFECT, [NULL]), "distinguishable from null", "distinguishable from null"),
         (ev(EFFECT, [NULL, against(0.65, 0.5, 0.75, "twin")]), "not distinguishable from null", "(twin)"),
-        (ev(EFFECT, [NULL, against(0.95, 0.92, 0.97, "twin")]), "worse than null", "(twin): the opposite is the case"),
+        (
+            ev(EFFECT, [NULL, against(0.95, 0.92, 0.97, "twin")]),
+            "worse than null",
+            "(twin): does surely better than what was claimed",
+        ),
         (ev(EFFECT, [NULL], [against(0.95, 0.92, 0.97, "neurons")]), "beaten by a baseline", "beaten by neurons"),
         (ev(EFFECT, [NULL], [against(0.85, 0.8, 0.9)]), "distinguishable from null", "distinguishable from null"),
         (ev(est(math.nan), [NULL]), "undefined", "undefined"),

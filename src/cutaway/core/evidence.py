@@ -133,7 +133,7 @@ class Evidence(_Record):
     def verdict(self) -> Verdict:
         """In words. A difference counts when its interval excludes zero; without one, when the intervals are apart.
 
-        "worse than null": a null does surely better, so that the opposite of the claim is what was found.
+        "worse than null": something that should be without effect (or a rival) does surely better.
         """
         defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
         if not math.isfinite(self.effect.value) or (self.nulls and not defined):
@@ -155,9 +155,8 @@ class Evidence(_Record):
         if text == "beaten by a baseline":
             text = "beaten by " + ", ".join(b.estimate.name for b in self.baselines if self._beaten_by(b))
         elif text == "worse than null":
-            text += (
-                f" ({', '.join(n.estimate.name for n in self.nulls if self._beaten_by(n))}): the opposite is the case"
-            )
+            better = ", ".join(n.estimate.name for n in self.nulls if self._beaten_by(n))
+            text += f" ({better}): does surely better than what was claimed"
         elif text == "not distinguishable from null":
             defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
             text += f" ({', '.join(n.estimate.name for n in defined if not self._exceeds(n))})"

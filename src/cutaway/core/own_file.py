@@ -34,7 +34,7 @@ def run_own(file: str | Path, given: str | None = None) -> ModuleType:
         found.loader.exec_module(module)
     except InputError:
         raise  # from this library, and says what is wrong
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{given}: the file cannot be run: {where(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent))
