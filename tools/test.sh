@@ -57,7 +57,10 @@ fi
   - import-linter"
 
 # --- Python ------------------------------------------------------------------------------------------------------
-.venv/bin/python -m pytest -rs "$@" || failed="$failed
+# A process a core, up to four (each holds torch and a few models), one thread in each: small models run best so. A file
+# stays in one process, since what a module's fixtures train is made once for it.
+if [ $# -eq 0 ]; then set -- -n auto --maxprocesses 4 --dist loadfile; fi
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs "$@" || failed="$failed
   - pytest"
 
 [ -n "$skipped" ] && say "
