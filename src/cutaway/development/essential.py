@@ -73,10 +73,10 @@ class EssentialDynamics(Drawn):
         shares = " / ".join(f"{x:.2f}" for x in self.explained)
         null = " / ".join(f"{x:.2f}" for x in self.null)
         lines = [f"essential dynamics: components explain {shares} of the variance (checkpoints shuffled: {null})"]
-        lines += [
-            f"  form at step {f.step:g}, components {f.plane[0] + 1} and {f.plane[1] + 1}, radius {f.radius:.3g}"
-            for f in self.forms
-        ]
+        for plane in dict.fromkeys(f.plane for f in self.forms):
+            steps = [f"{f.step:g}" for f in self.forms if f.plane == plane]
+            shown = ", ".join(steps[:8]) + (f" and {len(steps) - 8} more" if len(steps) > 8 else "")
+            lines.append(f"  forms of components {plane[0] + 1} and {plane[1] + 1} at step {shown}")
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -15,7 +15,9 @@ DEPTH = 3  # folders below the one that was named
 MOST = 2000  # results
 LARGEST = 256 * 1024 * 1024  # bytes of one file
 # What verbs leave beside a result; never results of their own.
-BESIDE = frozenset({"manifest.json", "evidence.json", "labels.json", "features.json", "command.json", "plan.json"})
+BESIDE = frozenset(
+    {"manifest.json", "evidence.json", "labels.json", "features.json", "command.json", "plan.json", "settings.json"}
+)
 
 
 @dataclass(frozen=True)
