@@ -72,7 +72,7 @@ class Limits(Drawn):
 
 
 def measure(*, quick: bool = False, seed: int = 0, on: Callable[[str], None] = lambda _: None) -> Limits:
-    """All three parts. Cost: about six minutes of one core with three seeds, half a minute `quick`."""
+    """All three parts. Cost: about five minutes of one core with three seeds, half a minute `quick`."""
     return Limits(
         tuple(limits.limits(quick=quick, seed=seed, on=on)),
         tuple(dictionaries.dictionary_grid(quick=quick, seed=seed, on=on)),
