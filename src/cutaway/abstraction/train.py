@@ -118,16 +118,22 @@ def batches(rows: Tensor, ends: Tensor, count: int, seed: int) -> Iterator[Tenso
     if len(kinds) > 1 and sum(sizes[e] for e in kinds[-1]) < count:
         few = kinds.pop()
         kinds[-1] += few
-    kind = {end: number for number, group in enumerate(kinds) for end in group}
-    waiting: list[list[int]] = [[] for _ in kinds]
+    numbers = {end: number for number, group in enumerate(kinds) for end in group}
+    kind = torch.tensor([numbers[end] for end in ends.tolist()])  # of each row
+    waiting = [rows[:0] for _ in kinds]
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for i in torch.randperm(len(rows), generator=generator).tolist():
-            queue = waiting[kind[int(ends[i])]]
-            queue.append(i)
-            if len(queue) == count:
-                yield rows[queue]
-                queue.clear()
+        order = torch.randperm(len(rows), generator=generator)
+        full: list[tuple[int, Tensor]] = []  # the place in `order` at which a batch is full, and the batch
+        for number in range(len(kinds)):
+            places = (kind[order] == number).nonzero().flatten()
+            left = len(waiting[number])
+            queue = torch.cat([waiting[number], rows[order[places]]])
+            whole = len(queue) // count * count
+            full += [(int(places[at + count - 1 - left]), queue[at : at + count]) for at in range(0, whole, count)]
+            waiting[number] = queue[whole:]
+        for _, batch in sorted(full, key=lambda one: one[0]):
+            yield batch
 
 
 def _collected(
