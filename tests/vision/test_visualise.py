@@ -175,7 +175,7 @@ def test_wrong_settings_and_silent_units() -> None:
     dead = seer()
     with torch.no_grad():
         dead.model.hf.map.bias[0] = -100.0
-    with pytest.raises(CutawayError, match="silent on every picture"):
+    with pytest.raises(CutawayError, match="silent on noise"):
         visualise(dead, channel("path.units", 0), Settings(n=1, steps=3))
     still = visualise(dead, channel("path.units", 0), Settings(n=1, steps=3), silent=True)
     assert still.reached == (0.0,)

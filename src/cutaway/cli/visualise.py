@@ -48,7 +48,7 @@ def visualise(
     real pictures (maco). What both rows show is of the method. --out DIR has visualisation.png: the model's row above,
     the null's below.
 
-    Example:  cutaway visualise primer path.neurons --unit 3 --out out/unit3
+    Example:  cutaway visualise primer path.neurons --unit 11 --out out/unit11
     """
     from cutaway.core import InputError
 

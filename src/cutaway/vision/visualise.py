@@ -101,8 +101,10 @@ def visualise(
         optimiser.step()
         trace.append(float(values.detach().mean()))
         if not silent and step == min(40, how.steps - 1) and float(alpha.sum()) == 0:
-            raise CutawayError(f"{objective.name} has no gradient on any of {step + 1} steps: the unit is silent on "
-                               "every picture tried.")  # fmt: skip
+            raise CutawayError(
+                f"{objective.name} has no gradient on any of {step + 1} steps: behind a ReLU a unit that is "
+                "silent on noise shows no way up from it. Try a point before the ReLU, or another seed or unit."
+            )
         if progress is not None:
             progress(step + 1, how.steps, trace[-1])
         if state is not None and ((step + 1) % STATE_EVERY == 0 or step + 1 == how.steps):
