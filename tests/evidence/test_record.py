@@ -38,7 +38,7 @@ NULL = against(0.1, 0.0, 0.2, "random directions")
         (
             ev(EFFECT, [NULL, against(0.95, 0.92, 0.97, "twin")]),
             "worse than null",
-            "(twin): does surely better than what was claimed",
+            "(twin surely does better)",
         ),
         (ev(EFFECT, [NULL], [against(0.95, 0.92, 0.97, "neurons")]), "beaten by a baseline", "beaten by neurons"),
         (ev(EFFECT, [NULL], [against(0.85, 0.8, 0.9)]), "distinguishable from null", "distinguishable from null"),

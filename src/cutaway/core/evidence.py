@@ -156,7 +156,7 @@ class Evidence(_Record):
             text = "beaten by " + ", ".join(b.estimate.name for b in self.baselines if self._beaten_by(b))
         elif text == "worse than null":
             better = ", ".join(n.estimate.name for n in self.nulls if self._beaten_by(n))
-            text += f" ({better}): does surely better than what was claimed"
+            text += f" ({better} surely does better)"
         elif text == "not distinguishable from null":
             defined = [null for null in self.nulls if math.isfinite(null.estimate.value)]
             text += f" ({', '.join(n.estimate.name for n in defined if not self._exceeds(n))})"
