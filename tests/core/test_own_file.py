@@ -14,6 +14,30 @@ def test_a_file_is_run_beside_its_own_folder(tmp_path):
     assert run_own(tmp_path / "mine.py").double == 6
 
 
+def test_two_folders_each_have_their_own_module_of_one_name(tmp_path):
+    for folder, value in ("one", 3), ("two", 5):
+        package = tmp_path / folder / "parts"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "piece.py").write_text(f"add = {value}\n")
+        (tmp_path / folder / "beside.py").write_text(f"value = {value}\n")
+        (tmp_path / folder / "mine.py").write_text(
+            "from beside import value\nfrom parts.piece import add\nsum = value + add\n"
+        )
+    one, two = (run_own(tmp_path / folder / "mine.py").sum for folder in ("one", "two"))
+    assert (one, two) == (6, 10)
+    (tmp_path / "two" / "beside.py").write_text("value = 70\n")  # changed since: read again, as in a new process
+    assert run_own(tmp_path / "two" / "mine.py").sum == 75
+
+
+def test_what_was_imported_before_stays(tmp_path):
+    import json
+
+    (tmp_path / "json.py").write_text("loads = None\n")
+    (tmp_path / "mine.py").write_text("import json\nsame = json\n")
+    assert run_own(tmp_path / "mine.py").same is json
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

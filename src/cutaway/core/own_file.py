@@ -29,7 +29,12 @@ def run_own(file: str | Path, given: str | None = None) -> ModuleType:
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses and pickles look a class's module up
+    beside = names_beside(path)
+    for name in [name for name in sys.modules if name in brought and name.split(".")[0] in beside]:
+        del sys.modules[name]  # of another folder, or of this one as it was before
+    before = set(sys.modules)
     sys.path.insert(0, str(path.parent))
+    importlib.invalidate_caches()
     try:
         found.loader.exec_module(module)
     except InputError:
@@ -38,7 +43,19 @@ def run_own(file: str | Path, given: str | None = None) -> ModuleType:
         raise InputError(f"{given}: the file cannot be run: {where(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent))
+        brought.update(name for name in sys.modules if name not in before and name.split(".")[0] in beside)
     return module
+
+
+# The modules that such files have imported from beside themselves. Python keeps a module by its name alone: without
+# this, the `data.py` of one file is what the next file, in another folder, gets for its own `data.py`.
+brought: set[str] = set()
+
+
+def names_beside(path: Path) -> set[str]:
+    """What the file may import from its own folder: other Python files, and folders that are packages."""
+    files = {p.stem for p in path.parent.glob("*.py") if p != path}
+    return files | {p.parent.name for p in path.parent.glob("*/__init__.py")}
 
 
 def where(error: BaseException, path: Path) -> str:
