@@ -29,8 +29,8 @@ def run_own(file: str | Path, given: str | None = None) -> ModuleType:
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses and pickles look a class's module up
-    beside = names_beside(path)
-    for name in [name for name in sys.modules if name in brought and name.split(".")[0] in beside]:
+    own = names_beside(path)
+    for name in [name for name in sys.modules if name in brought and name.split(".")[0] in own]:
         del sys.modules[name]  # of another folder, or of this one as it was before
     before = set(sys.modules)
     sys.path.insert(0, str(path.parent))
@@ -43,7 +43,7 @@ def run_own(file: str | Path, given: str | None = None) -> ModuleType:
         raise InputError(f"{given}: the file cannot be run: {where(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent))
-        brought.update(name for name in sys.modules if name not in before and name.split(".")[0] in beside)
+        brought.update(name for name in sys.modules if name not in before and name.split(".")[0] in own)
     return module
 
 
