@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,11 @@ def visualise(
     method: str = typer.Option("fourier", "--method", help="fourier, or maco (magnitudes of real pictures)."),
     n: int = typer.Option(4, "--n", min=1, help="Pictures to make."),
     steps: int = typer.Option(256, "--steps", min=1, help="Steps of gradient ascent."),
+    start: str = typer.Option(
+        "noise",
+        "--start",
+        help="noise (where that leads nowhere, pictures), or pictures: the real ones that excite it most.",
+    ),
     diversity: float = typer.Option(0.0, "--diversity", help="Weight of the pictures' unlikeness to one another."),
     facet: str | None = typer.Option(None, "--facet", help="Pull towards a kind of picture (outline, word …)."),
     at: str | None = typer.Option(None, "--facet-at", help="The lower point where the facet is probed."),
@@ -54,17 +58,18 @@ def visualise(
 
     if module is not None:
         point = point or model
-    if method not in ("fourier", "maco"):
-        raise InputError(f"--method is fourier or maco; given {method!r}.")
+    for option, given, known in (("method", method, ("fourier", "maco")), ("start", start, ("noise", "pictures"))):
+        if given not in known:
+            raise InputError(f"--{option} is {' or '.join(known)}; given {given!r}.")
     claim(out, "visualisation", "trained.state.safetensors", "null.state.safetensors")
     tower = tower_of(None if module is not None else model, module, side)
-    from cutaway.vision import Crops, Fourier, Phases, Settings, rerandomised, shown
+    from cutaway.vision import Crops, Fourier, Phases, Settings, on_pictures, rerandomised, shown, strongest
     from cutaway.vision import visualise as make
     from cutaway.vision.fourier import colours_of
 
     at_point = point or tower.point
-    seen = _pictures(tower, pictures, seed, needed=method == "maco" or facet is not None)
-    what, real_of = _objective(tower, at_point, unit, says, direction, dictionary, feature)
+    seen = _pictures(tower, pictures, seed, needed=method == "maco" or facet is not None or start == "pictures")
+    what = _objective(tower, at_point, unit, says, direction, dictionary, feature)
     if diversity:
         from cutaway.vision import diversity as unlike
 
@@ -75,7 +80,15 @@ def visualise(
         assert seen is not None
         shape, how = Phases.of(seen), Settings(n=n, steps=steps, seed=seed, transforms=Crops(), learning_rate=0.2)
     null = None if quick else rerandomised(tower, seed, None if seen is None else seen.images[:256])
-    made = []
+    made: list[Any] = []
+    begin = None
+    if start == "pictures":
+        assert seen is not None
+        begin = strongest(tower, what, seen, n)
+        if begin is None:
+            raise InputError(
+                f"{what.subject.name} is the same on all of the {len(seen)} pictures: it has no strongest."
+            )
     for name, subject in (("trained", tower), ("null", null)):
         if subject is None:
             warn("the re-randomised model was left out (--quick)")
@@ -83,14 +96,16 @@ def visualise(
             continue
         goal = what if facet is None else _faceted(what, subject, seen, facet, at)
         state = None if out is None else out / f"{name}.state.safetensors"
-        one = make(subject, goal, how, shape, state=state, progress=ticker(subject.name), silent=name == "null")
-        # What is reported is the unit itself, without what diversity and facets add.
-        made.append(replace(one, reached=tuple(real_of(subject, one.pictures).tolist())))
-    real = None if seen is None else tuple(real_of(t, seen.images) for t in (tower, null or tower))
-    assert made[0] is not None
+        made.append(
+            make(
+                subject, goal, how, shape, start=made[0].start if made else begin, seen=None if made else seen,
+                state=state, progress=ticker(subject.name), silent=name == "null",
+            )
+        )  # fmt: skip
+    real = None if seen is None else tuple(on_pictures(t, what, seen).numpy() for t in (tower, null or tower))
     result = shown(made[0], made[1], real, seed=seed)
     if out is not None:
-        _write(out, tower, result, {"seed": seed, "steps": steps, "n": n, "method": method})
+        _write(out, tower, result, {"seed": seed, "steps": steps, "n": n, "method": method, "start": start})
     if as_json:
         body = result.to_json()
         print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
@@ -114,8 +129,7 @@ def _pictures(tower: Tower, folder: Path | None, seed: int, *, needed: bool) -> 
 def _objective(
     tower: Tower, point: str, unit: int | None, says: str | None, direction: Path | None, dictionary: Path | None,
     feature: int | None,
-) -> tuple[Objective, Any]:  # fmt: skip
-    """(what is made large, a function from a tower and pictures to its value on each)."""
+) -> Objective:  # fmt: skip
     import torch
 
     from cutaway.core import InputError
@@ -151,12 +165,7 @@ def _objective(
     else:
         assert unit is not None
         what = objectives.channel(point, unit)
-
-    def real_of(subject: Tower, images: Any) -> Any:
-        parts = [what.value(subject, subject.see(x, what.reads)) for x in images.split(64)]
-        return torch.cat(parts).detach().double().numpy()
-
-    return what, real_of
+    return what
 
 
 def _faceted(what: Objective, tower: Tower, seen: Pictures | None, facet: str, at: str | None) -> Objective:
@@ -175,6 +184,11 @@ def _write(out: Path, tower: Tower, result: Any, settings: dict[str, Any]) -> No
     from cutaway.vision.pictures import sheet, to_png
 
     rows = [list(v.pictures) for v in (result.trained, result.null) if v is not None]
+    begun = result.trained.start
+    if begun is not None:
+        rows.insert(0, list(begun.images))
+        for i, image in enumerate(begun.images):
+            to_png(image, out / f"start-{i}.png", max(1, 192 // tower.side))
     enlarge = max(1, 192 // tower.side)
     to_png(sheet(rows), out / "visualisation.png", enlarge)
     shaded = [list(v.shaded()) for v in (result.trained, result.null) if v is not None]
@@ -186,5 +200,6 @@ def _write(out: Path, tower: Tower, result: Any, settings: dict[str, Any]) -> No
     write_json(out / "visualisation.json", body)
     write_json(out / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
     write_text(out / "result.txt", f"{result}\n")
+    above = "above" if begun is None else "above what it began from, then"
     sealed(out, "visualisation", tower.name, settings, tower.model.fingerprint)
-    told_where(out, f"visualisation.png: above {result.trained.tower}, below its null; shaded.png")
+    told_where(out, f"visualisation.png: {above} {result.trained.tower}, below its null; shaded.png")

@@ -13,11 +13,12 @@ from cutaway.vision.nulls import rerandomised
 from cutaway.vision.objectives import Objective, channel, direction, diversity, faceted, feature, neuron, says
 from cutaway.vision.pictures import Pictures, read_pictures, sheet, to_png, word_pictures
 from cutaway.vision.selectivity import Selectivity, multimodality, selectivity
+from cutaway.vision.shown import Shown, shown
 from cutaway.vision.stroop import stroop
 from cutaway.vision.survey import Survey, survey
 from cutaway.vision.tower import Tower, look, sees
 from cutaway.vision.transforms import Crops, Transforms
-from cutaway.vision.visualise import Settings, Shown, Visualisation, shown, visualise
+from cutaway.vision.visualise import Settings, Start, Visualisation, on_pictures, strongest, visualise
 
 __all__ = [
     "Arithmetic",
@@ -32,6 +33,7 @@ __all__ = [
     "Selectivity",
     "Settings",
     "Shown",
+    "Start",
     "Survey",
     "Tower",
     "Transforms",
@@ -48,6 +50,7 @@ __all__ = [
     "look",
     "multimodality",
     "neuron",
+    "on_pictures",
     "put",
     "read_pictures",
     "rerandomised",
@@ -56,6 +59,7 @@ __all__ = [
     "selectivity",
     "sheet",
     "shown",
+    "strongest",
     "stroop",
     "survey",
     "to_png",

@@ -36,6 +36,10 @@ class Parametrisation(Protocol):
         """-> [n, 3, side, side] in 0 … 1, differentiable."""
         ...
 
+    def parameters(self, pictures: Tensor) -> Tensor:
+        """The parameters of pictures [n, 3, side, side] that are there, to begin from."""
+        ...
+
 
 def frequencies(side: int) -> Tensor:
     """|f| in cycles a pixel of each coefficient that rfft2 gives, [side, side // 2 + 1]."""
@@ -78,6 +82,10 @@ class Fourier:
     def pictures(self, parameters: Tensor) -> Tensor:
         return _coloured(self.field(parameters), self.colours)
 
+    def parameters(self, pictures: Tensor) -> Tensor:
+        """c = rfft2(z) / s(f), of which `pictures` gives back the same, values beyond 0.02 … 0.98 clipped."""
+        return torch.view_as_real(torch.fft.rfft2(_uncoloured(pictures, self.colours)) / self.scale).contiguous()
+
 
 @dataclass(frozen=True, eq=False)
 class Phases:
@@ -94,8 +102,7 @@ class Phases:
         """The mean magnitude of each coefficient over pictures. Raises InputError for fewer than eight."""
         if len(pictures) < 8:
             raise InputError(f"MACO takes its magnitudes from pictures, eight or more; {len(pictures)} were given.")
-        logit = torch.logit(pictures.images.clamp(_EDGE, 1 - _EDGE)) / 3.0
-        z = torch.einsum("kc,ncyx->nkyx", torch.linalg.inv(colours), logit)
+        z = _uncoloured(pictures.images, colours)
         mean = z.mean((0, 2, 3))[:, None, None]
         magnitude = torch.fft.rfft2(z - z.mean((2, 3), keepdim=True)).abs().mean(0)
         magnitude[:, 0, 0] = 0
@@ -112,10 +119,21 @@ class Phases:
     def pictures(self, parameters: Tensor) -> Tensor:
         return _coloured(self.field(parameters), self.colours)
 
+    def parameters(self, pictures: Tensor) -> Tensor:
+        """The phases of pictures; their magnitudes give way to the mean ones."""
+        phases: Tensor = torch.fft.rfft2(_uncoloured(pictures, self.colours)).angle()
+        return phases
+
 
 def _coloured(z: Tensor, colours: Tensor) -> Tensor:
     """sigmoid(3 C z): [n, 3, side, side] -> the same in 0 … 1."""
     return torch.sigmoid(3.0 * torch.einsum("ck,nkyx->ncyx", colours.to(z), z))
+
+
+def _uncoloured(pictures: Tensor, colours: Tensor) -> Tensor:
+    """z of pictures in 0 … 1, which are kept 0.02 from both ends."""
+    logit = torch.logit(pictures.clamp(_EDGE, 1 - _EDGE)) / 3.0
+    return torch.einsum("kc,ncyx->nkyx", torch.linalg.inv(colours), logit)
 
 
 def colours_of(pictures: Pictures) -> Tensor:

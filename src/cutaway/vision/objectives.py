@@ -25,17 +25,25 @@ Value = Callable[[Tower, Run], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """`value(tower, run)` -> [n], larger is better; `reads` are the points that it needs."""
+    """`value(tower, run)` -> [n], larger is better; `reads` are the points that it needs. `first`: of a sum, its first
+    term."""
 
     name: str
     reads: tuple[str, ...]
     value: Value
+    first: Objective | None = None
+
+    @property
+    def subject(self) -> Objective:
+        """What is shown, without what is added to it."""
+        return self.first or self
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(
             f"{self.name} + {other.name}",
             tuple(dict.fromkeys((*self.reads, *other.reads))),
             lambda tower, run: self.value(tower, run) + other.value(tower, run),
+            self.subject,
         )
 
     def __rmul__(self, factor: float) -> Objective:
@@ -142,7 +150,7 @@ def faceted(of: Objective, lower: str, weight: Tensor) -> Objective:
         pull = (here * units_last(slope.detach())).mean(1) @ weight.to(here)
         return of.value(tower, run) + pull
 
-    return Objective(f"{of.name}, faceted at {lower}", tuple(dict.fromkeys((*of.reads, lower))), value)
+    return Objective(f"{of.name}, faceted at {lower}", tuple(dict.fromkeys((*of.reads, lower))), value, of.subject)
 
 
 def facet_probe(tower: Tower, pictures: Pictures, facet: str, lower: str) -> tuple[Tensor, float]:

@@ -1,38 +1,53 @@
-"""Feature visualisation: pictures made by gradient ascent, and beside them the same on a network that learned nothing.
+"""Feature visualisation: pictures made by gradient ascent.
 
-Every visualisation is made twice, on the tower and on its re-randomised twin, with the same seeds, steps and
-transforms: what both show is of the method and not of what was learned.
+A unit that is silent on noise is climbed towards through the ReLUs that are shut (`redirected`); where that leads
+nowhere, from the real pictures that excite it most. `shown` puts the same on a network that learned nothing beside.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone, atomic_path
-from cutaway.core.drawing import Drawn
-from cutaway.core.table import columns
-from cutaway.evidence import bootstrap
-from cutaway.evidence.statistics import bootstrap_difference
+from cutaway.core import CutawayError, InputError, atomic_path
 from cutaway.vision.fourier import Fourier, Parametrisation
 from cutaway.vision.objectives import Objective
-from cutaway.vision.tower import Tower
+from cutaway.vision.pictures import Pictures
+from cutaway.vision.redirected import redirected
+from cutaway.vision.tower import BATCH, Tower
 from cutaway.vision.transforms import Crops, Transforms
 
 STATE_EVERY = 64
+_PATIENCE = 40  # steps without any gradient after which there will be none
 Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Real pictures that are climbed from, [n, 3, side, side]; `rows` of the pictures that they are of, what these
+    show, and the objective on each."""
+
+    images: Tensor
+    rows: tuple[int, ...]
+    labels: tuple[tuple[str, ...], ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Visualisation:
     """`pictures` [n, 3, side, side]; `alpha` [n, side, side], how much gradient each pixel had; `reached` [n], the
-    objective on the picture itself; `trace` its mean over steps."""
+    objective (of a sum, its first term) on the picture itself; `trace` the mean of all that is climbed over steps.
+
+    `start`: the real pictures that it began with, None for noise. `redirected`: steps on which a ReLU that was shut let
+    the gradient through. `silent` [n]: the objective has no gradient on the picture made, and is no higher than on the
+    one that it began with.
+    """
 
     tower: str
     objective: str
@@ -42,6 +57,9 @@ class Visualisation:
     trace: tuple[float, ...]
     steps: int
     method: str
+    start: Start | None = None
+    redirected: int = 0
+    silent: tuple[bool, ...] = ()
 
     def shaded(self, ground: float = 1.0) -> Tensor:
         """The pictures with what had no gradient faded to the ground."""
@@ -65,31 +83,89 @@ def visualise(
     settings: Settings | None = None,
     parametrisation: Parametrisation | None = None,
     *,
+    start: Start | None = None,
+    seen: Pictures | None = None,
     state: Path | None = None,
     progress: Progress | None = None,
     silent: bool = False,
 ) -> Visualisation:
-    """Pictures that make `objective` large. With `state`, what has been done is kept there every 64 steps and a killed
-    run goes on from it, to the same pixels. `silent`: a unit without a gradient is left as it is and no error (a null).
+    """Pictures that make `objective` large, from noise or from `start` (see `strongest`). With `seen`, what stays
+    silent from noise is climbed once more from the pictures there that excite it most.
 
-    Costs `steps` forwards and backwards of n pictures (n * crops with MACO). Raises InputError; CutawayError where the
-    objective becomes NaN or has no gradient at all (a dead unit).
+    With `state`, what has been done is kept there every 64 steps and a killed run goes on from it, to the same pixels.
+    `silent`: an objective that cannot be woken is left as it is and no error (a null).
+
+    Costs `steps` forwards and backwards of n pictures (n * crops with MACO), twice where noise leads nowhere, and then
+    a forward of each picture of `seen`. Raises InputError; CutawayError where the objective becomes NaN, or is silent
+    on all that was tried.
     """
     how = settings or Settings()
     if how.n < 1 or how.steps < 1:
         raise InputError(f"at least one picture and one step; given {how.n} and {how.steps}.")
     shape = parametrisation or Fourier(tower.side)
-    parameters = shape.start(how.n, torch.Generator().manual_seed(how.seed)).requires_grad_(True)
+    made = _climbed(tower, objective, how, shape, start, state, progress)
+    found = strongest(tower, objective, seen, how.n) if all(made.silent) and start is None and seen else None
+    if found is not None:
+        second = None if state is None else state.with_name(f"pictures.{state.name}")
+        made = _climbed(tower, objective, how, shape, found, second, progress)
+    if all(made.silent) and not silent:
+        if seen is None:
+            real = "With pictures given, the one that excites it most would be tried as the start."
+        elif made.start is None:
+            real = f"It is the same on all of the {len(seen)} real pictures, too: nothing is known that drives it."
+        else:
+            real = "Nor did as many from the real pictures that excite it most."
+        raise CutawayError(
+            f"{objective.subject.name} stays silent: {how.steps} steps from noise did not wake it, though the gradient "
+            f"was let through ReLUs that are shut. {real}"
+        )
+    return made
+
+
+def on_pictures(tower: Tower, objective: Objective, seen: Pictures) -> Tensor:
+    """The objective (of a sum, its first term) on each picture, [n]. Costs a forward a picture."""
+    what = objective.subject
+    with torch.no_grad():
+        parts = [what.value(tower, tower.see(part, what.reads)) for part in torch.split(seen.images, BATCH)]
+    return torch.cat(parts).double()
+
+
+def strongest(tower: Tower, objective: Objective, seen: Pictures, n: int) -> Start | None:
+    """The n pictures that excite an objective most, again from the first where fewer than n do; None where all leave it
+    at the same value. Costs a forward a picture."""
+    values = on_pictures(tower, objective, seen)
+    order = values.argsort(descending=True, stable=True)
+    best: list[int] = order[values[order] > values.min()][:n].tolist()
+    if not best:
+        return None
+    rows = [best[i % len(best)] for i in range(n)]
+    return Start(
+        seen.images[rows], tuple(rows), tuple(seen.labels[r] for r in rows), tuple(float(values[r]) for r in rows)
+    )
+
+
+def _climbed(
+    tower: Tower, objective: Objective, how: Settings, shape: Parametrisation, start: Start | None, state: Path | None,
+    progress: Progress | None,
+) -> Visualisation:  # fmt: skip
+    noise = torch.Generator().manual_seed(how.seed)
+    began = shape.start(how.n, noise) if start is None else shape.parameters(start.images)
+    parameters = began.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([parameters], how.learning_rate)
-    alpha = torch.zeros(how.n, tower.side, tower.side)
-    done, trace = _resumed(state, parameters, optimiser, alpha, f"{tower.model.fingerprint} {objective.name} {how}")
-    for step in range(done, how.steps):
+    kept = _Kept(alpha=torch.zeros(how.n, tower.side, tower.side))
+    what = f"{tower.model.fingerprint} {objective.name} {how}"
+    if start is not None:
+        what += f" {hashlib.sha256(start.images.numpy().tobytes()).hexdigest()[:16]}"
+    kept.resume(state, parameters, optimiser, what)
+    while kept.done < how.steps:
+        step = kept.done
         # A draw of its own for each step, so that a run that goes on draws what a whole one does.
         generator = torch.Generator().manual_seed(how.seed * 1_000_003 + step)
         pictures = shape.pictures(parameters)
         pictures.retain_grad()
         changed = how.transforms(pictures, generator, step / how.steps)
-        values = _value(tower, objective, changed)
+        with redirected() as relus:
+            values = _value(tower, objective, changed)
         if not torch.isfinite(values).all():
             raise CutawayError(f"{objective.name} became NaN or infinite at step {step}; try a smaller learning rate.")
         optimiser.zero_grad(set_to_none=True)
@@ -97,26 +173,26 @@ def visualise(
         if parameters.grad is None:
             raise InputError(f"{objective.name} does not depend on the picture.")
         assert pictures.grad is not None
-        alpha += pictures.grad.abs().mean(1)
+        kept.alpha += pictures.grad.abs().mean(1)
         optimiser.step()
-        trace.append(float(values.detach().mean()))
-        if not silent and step == min(40, how.steps - 1) and float(alpha.sum()) == 0:
-            raise CutawayError(
-                f"{objective.name} has no gradient on any of {step + 1} steps: behind a ReLU a unit that is "
-                "silent on noise shows no way up from it. Try a point before the ReLU, or another seed or unit."
-            )
+        kept.trace.append(float(values.detach().mean()))
+        kept.redirected += relus.opened
+        kept.done = step + 1
         if progress is not None:
-            progress(step + 1, how.steps, trace[-1])
+            progress(step + 1, how.steps, kept.trace[-1])
         if state is not None and ((step + 1) % STATE_EVERY == 0 or step + 1 == how.steps):
-            _keep(state, parameters, optimiser, alpha, step + 1, trace,
-                  f"{tower.model.fingerprint} {objective.name} {how}")  # fmt: skip
+            kept.keep(state, parameters, optimiser, what)
+        if step + 1 == _PATIENCE and float(kept.alpha.sum()) == 0:
+            break
     with torch.no_grad():
-        final = shape.pictures(parameters)
-        reached = _value(tower, objective, final)
-    top = alpha.flatten(1).quantile(0.9, dim=1)[:, None, None].clamp(min=1e-12)
+        final, first = shape.pictures(parameters), shape.pictures(began)
+        before = _value(tower, objective.subject, first)
+    reached, flat = _slope(tower, objective.subject, final)
+    top = kept.alpha.flatten(1).quantile(0.9, dim=1)[:, None, None].clamp(min=1e-12)
     return Visualisation(
-        tower.name, objective.name, final.detach(), (alpha / top).clamp(0, 1), tuple(reached.tolist()), tuple(trace),
-        how.steps, getattr(shape, "method", type(shape).__name__.lower()),
+        tower.name, objective.name, final.detach(), (kept.alpha / top).clamp(0, 1), tuple(reached.tolist()),
+        tuple(kept.trace), kept.done, getattr(shape, "method", type(shape).__name__.lower()), start, kept.redirected,
+        tuple((flat & (reached <= before)).tolist()),
     )  # fmt: skip
 
 
@@ -125,129 +201,57 @@ def _value(tower: Tower, objective: Objective, pictures: Tensor) -> Tensor:
     return objective.value(tower, run)
 
 
-# ---- what is kept
+def _slope(tower: Tower, objective: Objective, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """(the objective [n], whether its true gradient vanishes on a picture [n])."""
+    leaf = pictures.detach().requires_grad_(True)
+    values = _value(tower, objective, leaf)
+    (slope,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), slope.flatten(1).abs().sum(1) == 0
 
 
-def _keep(
-    state: Path, parameters: Tensor, optimiser: Any, alpha: Tensor, step: int, trace: list[float], what: str
-) -> None:
-    from safetensors.torch import save_file
+@dataclass
+class _Kept:
+    """What a killed run goes on from, besides the parameters and Adam's moments."""
 
-    moments = optimiser.state[parameters]
-    with atomic_path(state) as path:
-        save_file(
-            {
-                "parameters": parameters.detach(),
-                "first": moments["exp_avg"],
-                "second": moments["exp_avg_sq"],
-                "count": moments["step"],
-                "alpha": alpha,
-                "trace": torch.tensor(trace, dtype=torch.float64),
-            },
-            path,
-            metadata={"step": str(step), "what": what},
-        )
+    alpha: Tensor
+    trace: list[float] = field(default_factory=list)
+    done: int = 0
+    redirected: int = 0
 
+    def keep(self, state: Path, parameters: Tensor, optimiser: Any, what: str) -> None:
+        from safetensors.torch import save_file
 
-def _resumed(
-    state: Path | None, parameters: Tensor, optimiser: Any, alpha: Tensor, what: str
-) -> tuple[int, list[float]]:
-    """(steps done, their trace), with the tensors given filled. Raises InputError for another run's state."""
-    if state is None or not state.is_file():
-        return 0, []
-    from safetensors import safe_open
+        moments = optimiser.state[parameters]
+        with atomic_path(state) as path:
+            save_file(
+                {
+                    "parameters": parameters.detach(),
+                    "first": moments["exp_avg"],
+                    "second": moments["exp_avg_sq"],
+                    "count": moments["step"],
+                    "alpha": self.alpha,
+                    "trace": torch.tensor(self.trace, dtype=torch.float64),
+                },
+                path,
+                metadata={"step": str(self.done), "redirected": str(self.redirected), "what": what},
+            )
 
-    with safe_open(state, framework="pt") as file:
-        told = file.metadata() or {}
-        if told.get("what") != what:
-            raise InputError(f"{state} is the state of another visualisation; give another folder or remove it.")
-        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    with torch.no_grad():
-        parameters.copy_(kept["parameters"])
-        alpha.copy_(kept["alpha"])
-    optimiser.state[parameters] = {"step": kept["count"], "exp_avg": kept["first"], "exp_avg_sq": kept["second"]}
-    return int(told["step"]), kept["trace"].tolist()
+    def resume(self, state: Path | None, parameters: Tensor, optimiser: Any, what: str) -> None:
+        """Fill this, the parameters and the optimiser from `state`, where there is one. Raises InputError for another
+        run's."""
+        if state is None or not state.is_file():
+            return
+        from safetensors import safe_open
 
-
-# ---- with its null beside
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Shown(Drawn):
-    """A visualisation, the same on the re-randomised tower, and what the objective reaches on real pictures."""
-
-    trained: Visualisation
-    null: Visualisation | None
-    best_picture: float | None  # the largest value on the pictures given
-    evidence: Evidence
-
-    def to_json(self) -> dict[str, Any]:
-        def one(v: Visualisation | None) -> dict[str, Any] | None:
-            if v is None:
-                return None
-            return {"model": v.tower, "reached": [round(x, 5) for x in v.reached],
-                    "trace": [round(x, 5) for x in v.trace[:: max(1, len(v.trace) // 64)]]}  # fmt: skip
-
-        return {
-            "schema": "cutaway.visualisation/1",
-            "model": self.trained.tower,
-            "objective": self.trained.objective,
-            "method": self.trained.method,
-            "steps": self.trained.steps,
-            "trained": one(self.trained),
-            "null": one(self.null),
-            "best_picture": self.best_picture,
-            "evidence": [self.evidence.to_json()],
-        }
-
-    def __str__(self) -> str:
-        rows = [("", "reached (each picture)")]
-        for v in (self.trained, self.null):
-            if v is not None:
-                rows.append((v.tower, "  ".join(f"{x:.3g}" for x in v.reached)))
-        if self.best_picture is not None:
-            rows.append(("best of the real pictures", f"{self.best_picture:.3g}"))
-        head = f"{self.trained.objective}: {len(self.trained.reached)} pictures, {self.trained.steps} steps, "
-        return "\n".join([head + self.trained.method, *columns(rows), str(self.evidence)])
-
-    __repr__ = __str__
-
-
-def shown(trained: Visualisation, null: Visualisation | None, real: Any = None, seed: int = 0) -> Shown:
-    """Join a visualisation with its null. `real` [m]: the objective on real pictures, whose mean and spread make the
-    two models' values comparable; `real` may be a pair, one for each model."""
-    mine, theirs = real if isinstance(real, tuple) else (real, None)
-    first = _in_spreads(trained.reached, mine)
-    unit = " SD" if mine is not None else ""
-    name = "objective reached" + (", in SDs above its mean on real pictures" if unit else "")
-    effect = bootstrap(first, name=name, over="pictures made", unit=unit, method="percentile", seed=seed)
-    nulls: tuple[Comparison, ...] = ()
-    if null is not None:
-        second = _in_spreads(null.reached, theirs if unit else None)
-        name = "re-randomised model"
-        estimate = bootstrap(second, name=name, over="pictures made", unit=unit, method="percentile", seed=seed)
-        apart = bootstrap_difference(first, second, paired=False, over="pictures made", seed=seed)
-        nulls = (Comparison(estimate=estimate, difference=apart),)
-    return Shown(
-        trained,
-        null,
-        None if mine is None else float(np.max(mine)),
-        Evidence(
-            claim=f"Pictures made for {trained.objective} drive it further than the same steps drive a network that "
-            "learned nothing",
-            effect=effect,
-            nulls=nulls,
-            seeds=(seed,),
-            how=f"{trained.method} parametrisation, {trained.steps} steps; measured on the pictures as they are, "
-            "without transforms. That a picture drives a unit does not say that people see in it what the unit is for: "
-            "compare with the null's pictures.",
-            not_done=() if null is not None else (NotDone(what="re-randomised model", why="it was left out"),),
-        ),
-    )
-
-
-def _in_spreads(values: tuple[float, ...], real: Any) -> list[float]:
-    if real is None:
-        return list(values)
-    mean, spread = float(np.mean(real)), float(np.std(real))
-    return [(v - mean) / max(spread, 1e-9) for v in values]
+        with safe_open(state, framework="pt") as file:
+            told = file.metadata() or {}
+            if told.get("what") != what:
+                raise InputError(f"{state} is the state of another visualisation; give another folder or remove it.")
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        with torch.no_grad():
+            parameters.copy_(kept["parameters"])
+        self.alpha.copy_(kept["alpha"])
+        optimiser.state[parameters] = {"step": kept["count"], "exp_avg": kept["first"], "exp_avg_sq": kept["second"]}
+        self.trace[:], self.done, self.redirected = (
+            kept["trace"].tolist(), int(told["step"]), int(told.get("redirected", 0)),
+        )  # fmt: skip
