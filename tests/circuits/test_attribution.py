@@ -123,7 +123,7 @@ def test_a_nodes_edges_add_up_to_attribution_patching_of_the_node(family):
         read=["z.*", "mlp_out_post.*"],
     )  # fmt: skip
     other = model.run(task.counterfactual, read=["z.*", "mlp_out_post.*"])
-    found = attribution_patching(wires, graph, task)[:, :, 0]
+    found = attribution_patching(wires, graph, task)[:, :, -1]
     for point in run.grad:
         layer = point.split(".")[1]
         product = (run[point] - other[point]) * run.grad[point]

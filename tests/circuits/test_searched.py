@@ -160,9 +160,6 @@ def test_every_method_names_the_items_that_are_wrong(method):
         score_edges(wires, replace(task, counterfactual=Batch(task.counterfactual.ids, shorter)), method)
     with pytest.raises(InputError, match="position by position"):
         score_edges(wires, replace(task, counterfactual=task_of(n=3, width=5).counterfactual), method)
-    if METHODS[method].level == "node":
-        with pytest.raises(InputError, match="whole nodes"):
-            score_edges(wires, task, method, positions=["end"])
 
 
 @pytest.mark.parametrize("method", GRADIENTS)

@@ -24,7 +24,8 @@ Level = Literal["edge", "node"]
 class Circuit(Drawn):
     """Scores and members are [source, destination]; a score estimates what the metric loses when the edge is ablated.
 
-    `level` "node": a source has one score, the same for all its edges, and is in with all of them or none.
+    `level` "node": a node (a source; with spans, at one of them) has one score, the same for all its edges, and is in
+    with all of them or none.
     `per_item` [item, source, destination]: the scores of each item, where the method has such; their mean is `scores`.
     `choices`: model, fingerprint, task, data, metric, ablation, split, method, positions, seed, …: six ways in which
     two circuits of one task can differ (Miller et al. 2024), and what is needed to make it again.
@@ -47,6 +48,18 @@ class Circuit(Drawn):
         return int(self.members.sum())
 
     @property
+    def count(self) -> int:
+        """Edges in it; of a circuit of nodes the nodes beside the input."""
+        return (
+            self.size if self.level == "edge" else int(self.graph.by_node(self.members)[self.graph.source_of > 0].sum())
+        )
+
+    @property
+    def whole(self) -> int:
+        """How many there are of what `count` counts."""
+        return self.graph.n_edges if self.level == "edge" else int((self.graph.source_of > 0).sum())
+
+    @property
     def share(self) -> float:
         return self.size / self.graph.n_edges
 
@@ -59,20 +72,23 @@ class Circuit(Drawn):
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The sources with an edge in it that lies on a path from the input to the logits, in the order they run."""
-        kept = self.graph.on_paths(self.members).any(1)
-        return tuple(name for name, inside in zip(self.graph.sources, kept.tolist()) if inside)
+        """The nodes with an edge in it that lies on a path from the input to the logits, in the order they run; with
+        spans each at some of them: a1.h0@S2."""
+        kept = self.graph.by_node(self.graph.on_paths(self.members))
+        return tuple(name for name, inside in zip(self.graph.nodes, kept.tolist()) if inside)
 
     @property
     def heads(self) -> tuple[str, ...]:
-        return tuple(name for name in self.nodes if name.startswith("a"))
+        """The heads among them, at whatever positions."""
+        return tuple(dict.fromkeys(name.partition("@")[0] for name in self.nodes if name.startswith("a")))
 
     @property
     def node_scores(self) -> Tensor:
-        """[source]: of a node's edges the sum, which for gradient scores is attribution patching of the node."""
-        if self.level == "node":
-            return torch.where(self.graph.exists, self.scores, 0.0).sum(1) / self.graph.exists.sum(1)
-        return torch.where(self.graph.exists, self.scores, 0.0).sum(1)
+        """[node of the graph]: of a node's edges the sum, which for gradient scores is attribution patching of the
+        node; of a circuit of nodes its score."""
+        kept, index = self.scores[self.graph.exists], self.graph.node_of[self.graph.exists]
+        found = kept.new_zeros(len(self.graph.nodes)).index_add_(0, index, kept)
+        return found if self.level == "edge" else found / torch.bincount(index)
 
     # ---- choosing
 
@@ -109,10 +125,8 @@ class Circuit(Drawn):
         return ranked(self.graph, self.scores, by)
 
     def _top(self, scores: Tensor, n: int, by: By) -> Tensor:
-        whole = len(self.graph.sources) - 1 if self.level == "node" else self.graph.n_edges
-        what = "nodes" if self.level == "node" else "edges"
-        if not 0 < n <= whole:
-            raise InputError(f"a circuit of this graph has 1 … {whole} {what}; {n} were asked for.")
+        if not 0 < n <= self.whole:
+            raise InputError(f"a circuit of this graph has 1 … {self.whole} {self.level}s; {n} were asked for.")
         return top_members(self.graph, scores, n, by, self.level)
 
     # ---- on disk and shown
@@ -184,11 +198,10 @@ def top_members(graph: Graph, scores: Tensor, n: int, by: By = "absolute", level
     """[source, destination] True at the n best edges, or at all edges of the input and the n best other nodes."""
     rank = ranked(graph, scores, by)
     if level == "node":
-        best = rank.max(1).values[1:].argsort(descending=True, stable=True)[:n] + 1
-        kept = torch.zeros(len(graph.sources), dtype=torch.bool)
-        kept[0] = True
-        kept[best] = True
-        return graph.exists & kept[:, None]
+        kept = graph.source_of == 0
+        free = (~kept).nonzero()[:, 0]
+        kept[free[graph.by_node(rank)[free].argsort(descending=True, stable=True)[:n]]] = True
+        return graph.of_nodes(kept)
     members = torch.zeros(graph.exists.numel(), dtype=torch.bool)
     members[rank.flatten().argsort(descending=True, stable=True)[:n]] = True
     return members.reshape(graph.exists.shape) & graph.exists

@@ -178,10 +178,12 @@ def _null(
     seed = int(torch.randint(2**31, (1,), generator=generator))
     masks = []
     for members in random_circuits(circuit.graph, circuit, draws, seed):
-        there = members.any(1)
-        inside = [s for s in range(1, len(there)) if there[s] and (parts.level == "edge" or not parts.base[s].any())]
         if parts.level == "edge":
             inside = members.flatten().nonzero()[:, 0].tolist()
+        else:
+            graph = circuit.graph
+            free = (graph.source_of > 0) & ~graph.by_node(parts.base)
+            inside = (graph.by_node(members) & free).nonzero()[:, 0].tolist()
         k = _half(inside or [0], generator)
         masks += [parts.without(members, k), parts.without(circuit.graph.exists, k)]
     gaps = judge(masks).mean(1).reshape(-1, 2)

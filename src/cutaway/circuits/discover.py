@@ -122,7 +122,7 @@ def _faithful(
     """What the circuit does by itself, beside random circuits, the baseline and the re-randomised model."""
     graph, ablation, seed = circuit.graph, str(how["ablation"]), int(how["seed"])
     nodes = circuit.level == "node"
-    size = int(circuit.members.any(1).sum()) - 1 if nodes else circuit.size
+    size = circuit.count
     tell(f"{draws} random circuits of the same size")
     simple = replace(score_edges(wires, found_on, "change", **{**how, "points": "right"}), level=circuit.level).top(
         size
@@ -141,8 +141,8 @@ def _faithful(
     beside = torch.as_tensor(ratio(values[4:].numpy(), e[None].numpy(), m[None].numpy()))
     gap = np.stack([c.numpy(), e.numpy(), m.numpy()]), np.stack([baseline.numpy(), e.numpy(), m.numpy()])
     simplest = bootstrap(
-        baseline.tolist(), e.tolist(), m.tolist(), statistic=ratio, name="edges whose messages move most", over="items",
-        seed=seed,
+        baseline.tolist(), e.tolist(), m.tolist(), statistic=ratio,
+        name=f"{circuit.level}s whose messages move most", over="items", seed=seed,
     )  # fmt: skip
     what_of = "nodes" if nodes else "paths"
     random = _drawn(f"{draws} random circuits of this size, of {what_of}", beside[:draws])
@@ -152,7 +152,7 @@ def _faithful(
     better = int((beside[:draws] < main.estimate.value).sum())
     found = [
         Evidence(
-            claim=f"{circuit.size:,} of {graph.n_edges:,} edges do what the model does on {task.name}",
+            claim=f"{circuit.count:,} of {circuit.whole:,} {circuit.level}s do what the model does on {task.name}",
             effect=main.estimate,
             nulls=(Comparison(estimate=random),)
             if nodes

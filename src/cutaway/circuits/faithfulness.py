@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cutaway.circuits.circuit import By, Circuit, top_members
+from cutaway.circuits.circuit import By, Circuit, Level, top_members
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import opened
 from cutaway.circuits.nodewise import measure_any
@@ -132,7 +132,8 @@ def of_values(ablation: str, c: Tensor, e: Tensor, m: Tensor, seed: int) -> Fait
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Curve:
-    """Faithfulness of the top edges at several sizes. `absolute`, `signed` [size]: chosen by |score|, by score.
+    """Faithfulness of the top edges, or of a circuit of nodes its top nodes, at several sizes. `absolute`, `signed`
+    [size]: chosen by |score|, by score.
 
     CPR: the area under f by signed score, more is better; CMD: the area of |1 - f| by absolute score, less is better
     (Mueller et al. 2025). `linear` over the share of edges, as published: circuits of under 1 % of the edges carry
@@ -145,6 +146,7 @@ class Curve:
     shares: tuple[float, ...]
     absolute: tuple[float, ...]
     signed: tuple[float, ...]
+    level: Level = "edge"
 
     def area(self, what: Literal["cpr", "cmd"], x: Literal["linear", "log"] = "linear") -> float:
         y = np.array(self.signed) if what == "cpr" else np.abs(1 - np.array(self.absolute))
@@ -164,7 +166,7 @@ class Curve:
         }
 
     def __str__(self) -> str:
-        head = ("edges", *(str(s) for s in self.sizes))
+        head = (f"{self.level}s", *(str(s) for s in self.sizes))
         rows = [
             head,
             ("share", *(f"{s:.1%}" for s in self.shares)),
@@ -186,8 +188,7 @@ def curve(
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     wires = model if isinstance(model, Wires) else opened(model)
     graph = circuit.graph
-    whole = len(graph.sources) - 1 if circuit.level == "node" else graph.n_edges
-    sizes = tuple(dict.fromkeys(size for share in shares if (size := round(share * whole))))
+    sizes = tuple(dict.fromkeys(size for share in shares if (size := round(share * circuit.whole))))
     kinds: tuple[By, ...] = ("absolute", "signed")
     masks = [top_members(graph, circuit.scores, size, by, circuit.level) for by in kinds for size in sizes]
     values = measure_any(
@@ -199,9 +200,10 @@ def curve(
         ablation,
         len(task),
         sizes,
-        tuple(s / whole for s in sizes),
+        tuple(s / circuit.whole for s in sizes),
         tuple(found[: len(sizes)]),
         tuple(found[len(sizes) :]),
+        circuit.level,
     )
 
 
@@ -225,14 +227,13 @@ def random_circuits(graph: Graph, like: Circuit, n: int = 100, seed: int = 0, dr
 
 
 def _nodes(graph: Graph, like: Circuit, n: int, generator: torch.Generator) -> Tensor:
-    fixed = torch.zeros(len(graph.sources), dtype=torch.bool)
-    fixed[list(always_in(like))] = True
+    fixed = torch.isin(graph.source_of, torch.tensor(always_in(like)))
     free = (~fixed).nonzero()[:, 0]
-    size = int((like.members.any(1) & ~fixed).sum())
+    size = int((graph.by_node(like.members) & ~fixed).sum())
     kept = fixed.repeat(n, 1)
     for row in kept:
         row[free[torch.randperm(len(free), generator=generator)[:size]]] = True
-    return graph.exists & kept[:, :, None]
+    return graph.of_nodes(kept)
 
 
 def _paths(graph: Graph, size: int, generator: torch.Generator) -> Tensor:

@@ -77,7 +77,7 @@ def frequencies(circuit: Circuit, *, by: By = "absolute", resamples: int = 200, 
         drawn = torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).double() / n
         count += top_members(circuit.graph, torch.tensordot(drawn, scores, dims=1), size, by, circuit.level)
     share = count / resamples
-    each = share.max(1).values if parts.level == "node" else share.flatten()
+    each = circuit.graph.by_node(share) if parts.level == "node" else share.flatten()
     chosen = [u for u in (*parts.inside, *parts.outside) if float(each[u]) > 0 or u in parts.inside]
     chosen.sort(key=lambda u: -float(each[u]))
     inside = set(parts.inside)

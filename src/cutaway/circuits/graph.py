@@ -12,6 +12,8 @@ An edge exists where the source writes before the destination reads. In a block 
 With spans (named positions, and "rest" for the others) a destination is what is read at the positions of one span:
 a3.h5<q>@end, m2@S2. What a source writes at a position is read at that position, so an edge has one span; `logits` is
 read at the end alone.
+
+    nodes          a source with all its edges; with spans with all those of one span: a3.h5@end
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
 
-INPUT, LOGITS = "input", "logits"
+INPUT, LOGITS, END = "input", "logits", "end"
 _LAYER = re.compile(r"^[am](\d+)")
 
 
@@ -80,6 +82,60 @@ class Graph:
         hits = (self.of_port == destination).nonzero()
         several = not self.spans or self.destinations[destination] == LOGITS
         return sorted(set(hits[:, 0].tolist())), None if several else int(hits[0, 1])
+
+    @property
+    def span_of(self) -> Tensor:
+        """[destination] the number of its span, 0 without spans. The logits are read in the span "end", in the last
+        where none has that name (the rest, or the last column)."""
+        found = torch.zeros(len(self.destinations), dtype=torch.long)
+        if self.spans:
+            found[self.of_port] = torch.arange(len(self.spans))
+            found[-1] = self.spans.index(END) if END in self.spans else len(self.spans) - 1
+        return found
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Names, by source and then span; those that nothing reads (the last MLP but at the end) are none."""
+        each = self._node_places.tolist()
+        return tuple(self.sources[s] + (f"@{self.spans[k]}" if self.spans else "") for s, k in each)
+
+    @cached_property
+    def node_of(self) -> Tensor:
+        """[source, destination] the number of the node that an edge belongs to; -1 where no edge exists."""
+        number = torch.full((len(self.sources), max(1, len(self.spans))), -1)
+        number[tuple(self._node_places.T)] = torch.arange(len(self.nodes))
+        return torch.where(self.exists, number[:, self.span_of], -1)
+
+    @cached_property
+    def _node_places(self) -> Tensor:
+        """[node, 2] source and span."""
+        read = torch.zeros(len(self.sources), max(1, len(self.spans)), dtype=torch.bool)
+        for span in range(read.shape[1]):
+            read[:, span] = self.exists[:, self.span_of == span].any(1)
+        return read.nonzero()
+
+    @property
+    def source_of(self) -> Tensor:
+        """[node] the source of each node."""
+        return self._node_places[:, 0]
+
+    def of_nodes(self, keep: Tensor) -> Tensor:
+        """keep [..., node] -> [..., source, destination]: the edges of these nodes."""
+        return keep[..., self.node_of.clamp(min=0)] & self.exists
+
+    def by_node(self, values: Tensor) -> Tensor:
+        """[..., source, destination] -> [..., node]: the largest value among a node's edges (of booleans: any)."""
+        flat = values[..., self.exists]
+        x = flat.to(torch.uint8) if flat.dtype == torch.bool else flat
+        index = self.node_of[self.exists].expand(x.shape)
+        found = x.new_zeros(*x.shape[:-1], len(self.nodes)).scatter_reduce(-1, index, x, "amax", include_self=False)
+        return found.to(flat.dtype)
+
+    def spread(self, keep: Tensor) -> Tensor:
+        """keep [..., node] -> [..., source, span]; True where there is no such node."""
+        found = keep.new_ones(*keep.shape[:-1], len(self.sources), max(1, len(self.spans)))
+        found[..., self._node_places[:, 0], self._node_places[:, 1]] = keep
+        return found
 
     def source(self, name: str) -> int:
         if name not in self.sources:

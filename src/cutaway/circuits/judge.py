@@ -36,7 +36,7 @@ def stability(circuit: Circuit, *, by: By = "absolute", resamples: int = 200, se
     generator = torch.Generator().manual_seed(seed)
     scores = torch.where(circuit.graph.exists, circuit.per_item.double(), 0.0)
     n = len(scores)
-    size = int(circuit.members.any(1).sum()) - 1 if circuit.level == "node" else circuit.size
+    size = circuit.count
 
     def chosen() -> Tensor:
         counts = torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n).double()
@@ -44,20 +44,23 @@ def stability(circuit: Circuit, *, by: By = "absolute", resamples: int = 200, se
         return top_members(circuit.graph, mean, max(size, 1), by, circuit.level)
 
     def drawn() -> Tensor:
-        noise = torch.rand(circuit.graph.exists.shape, generator=generator)
-        noise = noise[:, :1].expand_as(noise) if circuit.level == "node" else noise
-        return top_members(circuit.graph, noise, max(size, 1), "signed", circuit.level)
+        graph = circuit.graph
+        if circuit.level == "edge":
+            noise = torch.rand(graph.exists.shape, generator=generator)
+        else:
+            noise = torch.rand(len(graph.nodes), generator=generator)[graph.node_of.clamp(min=0)]
+        return top_members(graph, noise, max(size, 1), "signed", circuit.level)
 
     pairs = torch.tensor([jaccard(chosen(), chosen()) for _ in range(resamples)])
     beside = torch.tensor([jaccard(drawn(), drawn()) for _ in range(resamples)])
     what = f"{resamples} pairs of resamples"
     return Evidence(
-        claim=f"The {circuit.size} edges are those of the task, not of these {n} items",
-        effect=_spread("Jaccard of edge sets from resampled items", pairs, what),
+        claim=f"The {size} {circuit.level}s are those of the task, not of these {n} items",
+        effect=_spread(f"Jaccard of {circuit.level} sets from resampled items", pairs, what),
         nulls=(Comparison(estimate=_spread("random sets of the same size", beside, what)),),
         seeds=(seed,),
-        how=f"Items drawn with replacement, edges chosen by the mean score. n counts {what}; the interval is the "
-        "middle 95% of them. At least 0.8 from 100 items is the suggested bar.",
+        how=f"Items drawn with replacement, {circuit.level}s chosen by the mean score. n counts {what}; the interval "
+        "is the middle 95% of them. At least 0.8 from 100 items is the suggested bar.",
         settings={"resamples": resamples, "by": by, "items": n, "size": size},
     )
 

@@ -31,7 +31,7 @@ class Measured:
         ]
 
     def __str__(self) -> str:
-        table = [("from", "to", "estimated", "ablated alone")]
+        table = [("from", "to", "score", "ablated alone")]
         table += [(s, d, f"{score:+.3g}", str(found)) for s, d, score, found in self.rows]
         head = f"The {len(self.rows)} strongest edges, each ablated by itself ({self.unit} lost)"
         return "\n".join([head, *columns(table, right=(2,))])

@@ -22,7 +22,7 @@ from cutaway.circuits.recomputed import atp_star, eap_qk
 from cutaway.circuits.relevance import relp
 from cutaway.circuits.routes import information_flow
 from cutaway.circuits.senders import ABLATIONS, ablated, chunks, record
-from cutaway.circuits.spans import spans_of
+from cutaway.circuits.spans import span_labels, spans_of
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import InputError, UnknownName
 from cutaway.model import Model
@@ -48,7 +48,7 @@ class Method:
     """`score(wires, graph, task, settings)` -> [item, source, destination]; [1, …] where single items have no scores.
     Costs are of the whole task: forwards F, backwards B, m steps, L layers, S sources, E edges.
 
-    `means`: what a score is. `spans`: whether it takes edges apart by position.
+    `means`: what a score is.
     """
 
     about: str
@@ -57,19 +57,21 @@ class Method:
     level: str = "edge"
     exact: bool = False
     means: str = LOSS
-    spans: bool = True
 
 
 def _change(wires: Wires, graph: Graph, task: Any, how: Settings) -> Tensor:
     """How far a source's message moves when it is ablated, whatever reads it: the baseline without the metric."""
     found = []
-    other_of = ablated(wires, task, how.ablation)
+    other_of, labels = ablated(wires, task, how.ablation), span_labels(task, graph.spans)
     width = task.clean.ids.shape[1]
     for rows in chunks(len(task), max(1, 256 // width)):
         batch = rows_of(wires.model, task.clean, rows)
         moved = (record(wires, batch) - other_of(rows)).messages(wires).norm(dim=-1)  # [row, source, position]
-        mean = (moved * batch.mask[:, None]).sum(-1) / batch.mask.sum(-1)[:, None]
-        found.append(mean[..., None].expand(-1, -1, len(graph.destinations)).cpu())
+        inside = batch.mask[..., None].to(moved)  # [row, position, span]
+        if labels is not None:
+            inside = inside * torch.nn.functional.one_hot(labels[rows], len(graph.spans)).to(moved)
+        mean = (moved @ inside) / inside.sum(1, keepdim=True).clamp(min=1)  # [row, source, span]
+        found.append(mean[..., graph.span_of].cpu())
     return torch.cat(found)
 
 
@@ -140,16 +142,16 @@ METHODS: Mapping[str, Method] = {
     ),
     "attribution-patching": Method(
         "nodes: the gradient at the clean run (AtP)", "2F + 1B",
-        lambda w, g, t, s: attribution_patching(w, g, t, s.ablation), level="node", spans=False,
+        lambda w, g, t, s: attribution_patching(w, g, t, s.ablation), level="node",
     ),
     "hisp": Method(
         "nodes: the absolute gradient score of heads, normed in each layer (HISP)", "2F + 1B",
-        lambda w, g, t, s: hisp(w, g, t, s.ablation), level="node", spans=False,
+        lambda w, g, t, s: hisp(w, g, t, s.ablation), level="node",
         means="importance, as a share of its layer's norm",
     ),
     "activation-patching": Method(
         "nodes: every head and MLP ablated by itself", "one F a node",
-        lambda w, g, t, s: activation_patching(w, g, t, s.ablation), level="node", exact=True, spans=False,
+        lambda w, g, t, s: activation_patching(w, g, t, s.ablation), level="node", exact=True,
         means="what the metric loses when the node is ablated",
     ),
     "change": Method(
@@ -177,8 +179,8 @@ def score_edges(
     `steps`, `points`: of integrated gradients; eap-ig takes the "right" end of each of `steps` parts of the line (the
     paper's), the "left" (its authors' code) or the "midpoint".
 
-    `positions`: edges apart by position: names of the task's positions (the others are the span "rest"), "named" for
-    all of them, "each" for every column.
+    `positions`: edges (or nodes) apart by position: names of the task's positions (the others are the span "rest"),
+    "named" for all of them, "each" for every column.
     Raises UnknownName; InputError: identical clean and counterfactual prompts, a metric that is constant or has no
     gradient, scores that are not finite.
     """
@@ -194,11 +196,6 @@ def score_edges(
     if points != "right" and method != "eap-ig":
         raise InputError(f"the points of the line are chosen for eap-ig; {method} has its own.")
     if positions is not None:
-        if not chosen.spans:
-            raise InputError(
-                f"{method} scores whole nodes, at all positions together. Take a method of edges, or measure nodes at "
-                'positions for real: cw.sweep(model, task, at="z.*", each=("head", "position")).'
-            )
         graph = graph.at(spans_of(task, positions))
     per_item = chosen.score(wires, graph, task, Settings(ablation, steps, seed, points))
     scores = per_item.double().mean(0)

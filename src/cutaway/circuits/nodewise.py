@@ -14,6 +14,7 @@ from torch import Tensor
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import at_ends, columns, measure
 from cutaway.circuits.senders import Senders, ablated, chunks
+from cutaway.circuits.spans import ends_apart, span_labels
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.model.taps import Tap, at_site, tapped
 
@@ -21,23 +22,29 @@ from cutaway.model.taps import Tap, at_site, tapped
 def measure_any(wires: Wires, graph: Graph, task: Any, masks: Tensor, ablation: str) -> Tensor:
     """`measure`, masks [m, source, destination] -> [m, n], by the plain forward where the masks are of whole nodes."""
     keep = nodes_of(graph, masks)
-    if keep is None:
+    if keep is None or bool(ends_apart(task, graph).any()):
         return measure(wires, graph, task, masks, ablation)
-    return measure_nodes(wires, task, keep, ablation)
+    return measure_nodes(wires, task, keep, ablation, graph=graph)
 
 
 def nodes_of(graph: Graph, masks: Tensor) -> Tensor | None:
-    """[m, source] which nodes are in, or None where some node has some of its edges in and others not."""
+    """[m, node] which nodes are in, or None where some node has some of its edges in and others not."""
     there = masks & graph.exists
-    keep = there.any(-1)
-    return keep if bool((there == (graph.exists & keep[..., None])).all()) else None
+    keep = graph.by_node(there)
+    return keep if bool((there == graph.of_nodes(keep)).all()) else None
 
 
-def measure_nodes(wires: Wires, task: Any, keep: Tensor, ablation: str, *, tokens: int = 4096) -> Tensor:
-    """The metric of each item with the sources at `keep` [m, source] in and the others ablated: [m, n].
+def measure_nodes(
+    wires: Wires, task: Any, keep: Tensor, ablation: str, *, graph: Graph | None = None, tokens: int = 4096
+) -> Tensor:
+    """The metric of each item with the nodes at `keep` [m, node] in and the others ablated: [m, n].
 
+    `graph`: the nodes' own, with its spans; without it a node is a source, at all positions.
     Costs m * n forwards of one row, `tokens` at a time, and one forward an item for what is ablated.
     """
+    graph = wires.split if graph is None else graph
+    labels, keep = span_labels(task, graph.spans), graph.spread(keep)  # [m, source, span]
+    labels = torch.zeros_like(task.clean.mask, dtype=torch.long).cpu() if labels is None else labels
     other_of, ends = ablated(wires, task, ablation), columns(task)
     at_once = max(1, tokens // task.clean.ids.shape[1])
     found = torch.empty(len(keep), len(task), dtype=torch.float64)
@@ -46,7 +53,9 @@ def measure_nodes(wires: Wires, task: Any, keep: Tensor, ablation: str, *, token
             other = other_of(rows)
             for some in chunks(len(keep), at_once // len(rows)):
                 again, index = rows.repeat(len(some)), torch.arange(len(rows)).repeat(len(some))
-                inside = keep[some].repeat_interleave(len(rows), 0).to(wires.model.device)
+                inside = keep[some].repeat_interleave(len(rows), 0)
+                where = labels[again][:, None].expand(-1, inside.shape[1], -1)
+                inside = inside.gather(-1, where).transpose(1, 2).to(wires.model.device)
                 taps = [*_taps(wires, other.take(index), inside), at_ends(wires, ends[again])]
                 with tapped(taps):
                     logits = wires.model.run(rows_of(wires.model, task.clean, again)).logits
@@ -57,12 +66,12 @@ def measure_nodes(wires: Wires, task: Any, keep: Tensor, ablation: str, *, token
 
 
 def _taps(wires: Wires, other: Senders, inside: Tensor) -> list[Tap]:
-    """`inside` [row, source]: which sources write what they do."""
+    """`inside` [row, position, source]: where sources write what they do."""
     size = len(inside)
-    taps = [at_site(wires.start, size, lambda x: torch.where(inside[:, 0, None, None], x, other.start))]
+    taps = [at_site(wires.start, size, lambda x: torch.where(inside[..., :1], x, other.start))]
     first = 1
     for i, layer in enumerate(wires.layers):
-        heads, mlp = inside[:, first : first + layer.n_heads], inside[:, first + layer.n_heads, None, None]
+        heads, mlp = inside[..., first : first + layer.n_heads], inside[..., first + layer.n_heads, None]
         first += layer.n_heads + 1
         held: list[Tensor] = []
 
@@ -71,7 +80,7 @@ def _taps(wires: Wires, other: Senders, inside: Tensor) -> list[Tap]:
 
         def write(_: Tensor, i: int = i, heads: Tensor = heads, held: list[Tensor] = held) -> Tensor:
             layer = wires.layers[i]
-            u = torch.where(heads[:, None, :, None], layer.scaled(held.pop()), other.u[i])
+            u = torch.where(heads[..., None], layer.scaled(held.pop()), other.u[i])
             return torch.einsum("bphc,hcd->bpd", u, layer.w_out) + layer.constant
 
         taps += [

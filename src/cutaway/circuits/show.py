@@ -41,11 +41,10 @@ def render(circuit: Circuit, edges: int = EDGES) -> str:
 
 def _whole(circuit: Circuit) -> str:
     """Of a circuit of whole nodes: how many, and what stays in beside them."""
-    fixed = ["input", *circuit.choices.get("always_in", ())]
-    free = [s for s in circuit.graph.sources if s not in fixed]
-    there = circuit.members.any(1).tolist()
-    count = sum(yes and s in free for s, yes in zip(circuit.graph.sources, there))
-    return f"{count} of {len(free)} nodes, with all their edges; always in: {', '.join(dict.fromkeys(fixed))}"
+    graph, fixed = circuit.graph, ["input", *circuit.choices.get("always_in", ())]
+    free = [name.partition("@")[0] not in fixed for name in graph.nodes]
+    count = sum(a and b for a, b in zip(free, graph.by_node(circuit.members).tolist()))
+    return f"{count} of {sum(free)} nodes, with all their edges; always in: {', '.join(dict.fromkeys(fixed))}"
 
 
 def _edges(circuit: Circuit, edges: int, unit: str) -> list[str]:
@@ -68,16 +67,19 @@ def _nodes(circuit: Circuit) -> list[str]:
     graph = circuit.graph
     kept = graph.on_paths(circuit.members)
     scores = circuit.node_scores
-    inside = [s for s, there in enumerate(kept.any(1).tolist()) if there and s]
+    inside = [i for i in graph.by_node(kept).nonzero()[:, 0].tolist() if int(graph.source_of[i])]
     if not inside:
         return ["No path leads from the input to the logits: the circuit carries nothing."]
-    inside.sort(key=lambda s: -abs(float(scores[s])))
-    heads = sum(graph.sources[s].startswith("a") for s in inside)
-    every = sum(name.startswith("a") for name in graph.sources)
-    mlps = len(inside) - heads
-    lines = [f"{heads} of {every} heads and {mlps} of {len(graph.sources) - 1 - every} MLPs lie on its paths"]
+    inside.sort(key=lambda i: -abs(float(scores[i])))
+    on = {int(graph.source_of[i]) for i in inside}
+    parts = []
+    for kind, what in (("a", "heads"), ("m", "MLPs")):
+        every = [s for s, name in enumerate(graph.sources) if name.startswith(kind)]
+        parts.append(f"{sum(s in on for s in every)} of {len(every)} {what}")
+    lines = [f"{' and '.join(parts)} lie on its paths"]
     rows = [("node", "edges out", "score")]
-    rows += [(graph.sources[s], str(int(kept[s].sum())), f"{float(scores[s]):+.3g}") for s in inside[:NODES]]
+    out = [int((kept & (graph.node_of == i)).sum()) for i in inside[:NODES]]
+    rows += [(graph.nodes[i], str(n), f"{float(scores[i]):+.3g}") for i, n in zip(inside, out)]
     lines += columns(rows, right=(1, 2))
     if len(inside) > NODES:
         lines.append(f"  … and {len(inside) - NODES} more")

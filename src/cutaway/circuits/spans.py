@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.circuits.graph import END, Graph
 from cutaway.core import InputError, UnknownName
 
 REST = "rest"
@@ -45,3 +46,13 @@ def span_labels(task: Any, spans: Sequence[str]) -> Tensor | None:
                 raise UnknownName(f"position of {task.name}", name, task.positions)
             found[torch.arange(shape[0]), starts + torch.as_tensor(task.positions[name]).cpu()] = number
     return found
+
+
+def ends_apart(task: Any, graph: Graph) -> Tensor:
+    """[item] True where the end lies in another span than the one in which the graph's nodes have the logits (another
+    name is the same token): there what a node is differs from item to item."""
+    labels = span_labels(task, graph.spans)
+    if labels is None:
+        return torch.zeros(len(task), dtype=torch.bool)
+    at = torch.tensor(task.clean.layout.starts) + torch.as_tensor(task.positions[END]).cpu()
+    return labels[torch.arange(len(at)), at] != graph.span_of[-1]

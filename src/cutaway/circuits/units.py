@@ -1,7 +1,8 @@
 """What a circuit is made of, one at a time: its edges, or its nodes.
 
-A node is out when all its edges are. Nodes named in the circuit's `choices["always_in"]` are no part of the question:
-they stay when everything else is ablated (for heads alone, as in Wang et al. 2022: the input and every MLP).
+A node is out when all its edges are (with spans: at the positions of one span). Sources named in the circuit's
+`choices["always_in"]` are no part of the question: they stay when everything else is ablated (for heads alone, as in
+Wang et al. 2022: the input and every MLP).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from cutaway.core import InputError
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """`inside`, `outside`: numbers of the units in the circuit and of those left out; a unit is a source, or an edge
-    by its flat index in [source, destination]. `base` [source, destination]: the edges that are always in."""
+    """`inside`, `outside`: numbers of the units in the circuit and of those left out; a unit is a node of the graph, or
+    an edge by its flat index in [source, destination]. `base` [source, destination]: the edges that are always in."""
 
     graph: Graph
     level: Level
@@ -31,7 +32,7 @@ class Units:
 
     def name(self, unit: int) -> str:
         if self.level == "node":
-            return self.graph.sources[unit]
+            return self.graph.nodes[unit]
         width = len(self.graph.destinations)
         return f"{self.graph.sources[unit // width]}->{self.graph.destinations[unit % width]}"
 
@@ -52,7 +53,7 @@ class Units:
         new = mask.clone()
         for unit in some:
             if self.level == "node":
-                new[unit] = value
+                new[self.graph.node_of == unit] = value
             else:
                 new.view(-1)[unit] = value
         return new & self.graph.exists
@@ -72,10 +73,10 @@ def units(circuit: Circuit, level: Level | None = None) -> Units:
         inside = kept.flatten().nonzero()[:, 0].tolist()
         outside = (graph.exists & ~kept).flatten().nonzero()[:, 0].tolist()
     else:
-        fixed = set(always_in(circuit)) if circuit.level == "node" else {0}
-        there = (circuit.members & graph.exists).any(1)
-        inside = [s for s, yes in enumerate(there.tolist()) if yes and s not in fixed]
-        outside = [s for s, yes in enumerate(there.tolist()) if not yes and s not in fixed]
+        free = ~torch.isin(graph.source_of, torch.tensor(always_in(circuit) if circuit.level == "node" else (0,)))
+        there = graph.by_node(circuit.members & graph.exists)
+        inside = (free & there).nonzero()[:, 0].tolist()
+        outside = (free & ~there).nonzero()[:, 0].tolist()
     if not inside:
         raise InputError("the circuit is empty: there is nothing to take out of it.")
     return Units(graph, level, circuit.members, base, tuple(inside), tuple(outside))
