@@ -134,3 +134,13 @@ def test_stroop_counts_words_and_inks() -> None:
 def test_wrong_use_is_named(wrong: object, why: str) -> None:
     with pytest.raises(InputError, match=why):
         wrong()  # type: ignore[operator]
+
+
+def test_names_that_do_not_fit_are_written_smaller_and_said() -> None:
+    tower, seen = seer(), coloured(4)
+    size = fitting_size("red", SIDE - 2, SIDE - 2, 40)
+    found = attack(tower, seen, sizes=(size,))
+    assert dict(found.smaller) == {size: ("green", "blue")}
+    assert f"at {size} px written smaller, to fit: green, blue" in str(found)
+    with pytest.raises(InputError, match=f"'red' fits up to {size} px"):
+        attack(tower, seen, sizes=(size + 1,))

@@ -112,3 +112,13 @@ def test_a_picture_cut_short_and_one_without_end_are_refused(tmp_path: Path, mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses twice as many: a bomb
     with pytest.raises(InputError, match=r"is no picture that can be read: .*exceeds limit"):
         read_pictures(folder, 12)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/x.png", ".."])
+def test_a_table_names_pictures_of_its_own_folder(name: str, tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    to_png(coloured(1).images[0], tmp_path / "x.png")
+    to_png(coloured(1).images[0], inside / "a" / "x.png")
+    (inside / "labels.csv").write_text(f"file,label\na/../a/x.png,red\n{name},red\n")
+    with pytest.raises(InputError, match="outside its own folder"):
+        read_pictures(inside, 24)

@@ -94,6 +94,7 @@ class Bench(Drawn):
     stroop: Evidence | None
     evidence: tuple[Evidence, ...]
     examples: tuple[tuple[Tensor, str, str, str], ...] = ()  # picture, true name, written, what the tower says
+    smaller: tuple[tuple[int, tuple[str, ...]], ...] = ()  # names that had to be written smaller, by size
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -103,6 +104,7 @@ class Bench(Drawn):
             "n": self.n,
             "accuracy": {name: e.model_dump(mode="json") for name, e in self.accuracy},
             "rates": [row.to_json() for row in self.rates],
+            "written_smaller": {str(size): list(names) for size, names in self.smaller},
             "examples": [{"true": t, "written": w, "says": s} for _, t, w, s in self.examples],
             "evidence": [e.to_json() for e in (*self.evidence, *([self.stroop] if self.stroop else []))],
         }
@@ -119,6 +121,8 @@ class Bench(Drawn):
             for r in self.rates
         ]  # fmt: skip
         lines += ["", *columns([head, *rows])]
+        for size, shrunk in self.smaller:
+            lines.append(f"  at {size} px written smaller, to fit: {', '.join(shrunk)}")
         for item in (self.evidence[0], *([self.stroop] if self.stroop else [])):
             lines += ["", str(item)]
         return "\n".join(lines)
@@ -155,6 +159,7 @@ def attack(
     names = tuple(names or pictures.concepts)
     sizes = tuple(sizes) or tuple(dict.fromkeys(max(6, round(tower.side * s)) for s in (0.17, 0.21, 0.27, 0.33)))
     truth = true_names(pictures, names)
+    smaller = {size: _smaller(names, size, tower.side) for size in sizes}
     plans = {size: planned(truth, names, size, tower.side, seed + size) for size in sizes}
     laid = {size: _laid(pictures.images, plan) for size, plan in plans.items()}
     if not tower.answers and train is None:
@@ -179,7 +184,20 @@ def attack(
         stroop(tower, stroop_names, twins, seed=seed) if len(stroop_names) >= 3 and can else None,
         tuple(evidence),
         _examples(mine[0], laid[max(sizes)][0], plans[max(sizes)]),
+        tuple((size, tuple(found)) for size, found in smaller.items() if found),
     )
+
+
+def _smaller(names: Sequence[str], size: int, side: int) -> list[str]:
+    """Names that are written smaller than asked, so that they fit. Raises InputError where that is all of them."""
+    room = side - 2
+    fits = {name: fitting_size(name, room, room, size) for name in names}
+    if max(fits.values()) < size:
+        best = max(fits, key=lambda name: fits[name])
+        raise InputError(
+            f"letters of {size} px are larger than a picture of {side} x {side}: {best!r} fits up to {fits[best]} px."
+        )
+    return [name for name in names if fits[name] < size]
 
 
 def true_names(pictures: Pictures, names: Sequence[str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def read_pictures(source: str | Path, side: int) -> Pictures:
         raise InputError(f"no folder of pictures {source}.")
     table = path / "labels.csv"
     if table.is_file():
-        rows = [(path / row[0], row[1]) for row in _rows(table, 2)]
+        rows = [(_inside(path, row[0], table), row[1]) for row in _rows(table, 2)]
     else:
         rows = [(f, f.parent.name) for f in sorted(path.glob("*/*")) if f.suffix.lower() in _ENDS]
         if not rows and any(f.suffix.lower() in _ENDS for f in path.iterdir()):
@@ -111,6 +112,15 @@ def read_pictures(source: str | Path, side: int) -> Pictures:
         raise InputError(f"{path} holds no pictures ({', '.join(_ENDS)} in a folder a class, or a labels.csv).")
     images = torch.stack([read_picture(file, side) for file, _ in rows])
     return Pictures(images, tuple(_names(label) for _, label in rows), name=path.name)
+
+
+def _inside(folder: Path, name: str, table: Path) -> Path:
+    """A file that a table names, which is one of its own folder. Raises InputError."""
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise InputError(
+            f"{table} names {name!r}, outside its own folder; a table lists what lies beside and below it."
+        )
+    return folder / name
 
 
 def read_picture(file: str | Path, side: int) -> Tensor:

@@ -218,9 +218,20 @@ def _texts(whole: Any, folder: Path | None, tokenizer: Any) -> Texts | None:
             return _tensor(whole.get_text_features(own(list(captions))))
         kept = {"padding": "max_length"} if "siglip" in str(whole.config.model_type) else {"padding": True}
         ids = tokenizer(list(captions), return_tensors="pt", truncation=True, **kept)
+        unread = _unread(tokenizer, ids["input_ids"])
+        if unread.any():
+            raise InputError(f"its tokenizer has no token for a word of {captions[int(unread.nonzero()[0])]!r}.")
         return _tensor(whole.get_text_features(**{k: v for k, v in ids.items() if k != "token_type_ids"}))
 
     return texts
+
+
+def _unread(tokenizer: Any, ids: Tensor) -> Tensor:
+    """[n]: whether a caption holds the token for the unknown. (CLIP's own is its end of text, and never needed.)"""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+        return torch.zeros(len(ids), dtype=torch.bool)
+    return (ids == unknown).any(1)
 
 
 def _tensor(found: Any) -> Tensor:

@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from cutaway.core import UnknownName
+
 MODEL_TYPE = "cutaway_primer"
 
 
@@ -97,9 +99,13 @@ class PrimerModel(PreTrainedModel):
             module.reset_parameters()
 
     def tokenise(self, captions: list[str]) -> Tensor:
-        """Captions as ids [n, longest], 0 where one has ended; a word that is unknown is 1."""
+        """Captions as ids [n, longest], 0 where one has ended. Raises UnknownName for a word that it never read."""
         known = {word: i for i, word in enumerate(self.config.words)}
-        rows = [[known.get(word, 1) for word in text.lower().replace(",", " , ").split()] for text in captions]
+        split = [text.lower().replace(",", " , ").split() for text in captions]
+        unread = [word for words in split for word in words if word not in known]
+        if unread:
+            raise UnknownName("word in this model's captions", unread[0], self.config.words[2:])
+        rows = [[known[word] for word in words] for words in split]
         width = max(1, *map(len, rows))
         return torch.tensor([row + [0] * (width - len(row)) for row in rows])
 
