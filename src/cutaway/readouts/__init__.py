@@ -1,7 +1,7 @@
 """Reading what a layer holds: the logit and the tuned lens, direct logit attribution, probes, attention-head scores.
 
 Each is a call that gives a typed result with its evidence: `lens`, `direct_effects`, `probe`, `head_scores`,
-`composition`, `token_heads`, `self_repair`, `patchscope`; `train_tuned_lens` makes the translators,
+`composition`, `token_heads`, `self_repair`, `patchscope`, `state_study`; `train_tuned_lens` makes the translators,
 `head_circuit` a head's QK or OV circuit.
 """
 
@@ -15,6 +15,8 @@ from cutaway.readouts.low_rank import HeadCircuit, head_circuit
 from cutaway.readouts.patchscope import Patchscope, patchscope
 from cutaway.readouts.probe import Probe, probe
 from cutaway.readouts.self_repair import SelfRepair, self_repair
+from cutaway.readouts.state_data import StateData, read_states
+from cutaway.readouts.state_study import StateStudy, state_study
 from cutaway.readouts.token_heads import TokenHeads, token_heads
 from cutaway.readouts.train_tuned import TunedSettings, train_tuned_lens
 from cutaway.readouts.tuned import TunedLens
@@ -29,6 +31,8 @@ __all__ = [
     "Patchscope",
     "Probe",
     "SelfRepair",
+    "StateData",
+    "StateStudy",
     "TokenHeads",
     "TunedLens",
     "TunedSettings",
@@ -42,7 +46,9 @@ __all__ = [
     "patterns",
     "probe",
     "read_labelled",
+    "read_states",
     "self_repair",
+    "state_study",
     "token_heads",
     "train_tuned_lens",
 ]

@@ -1,0 +1,56 @@
+"""A world's state in a model: whether it can be read, and whether it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cutaway.core import Evidence
+from cutaway.core.drawing import Drawn
+from cutaway.model import Model
+from cutaway.readouts.state_data import StateData
+from cutaway.readouts.state_edit import STRENGTHS, StateEdit, state_edit
+from cutaway.readouts.state_probe import StateProbe, state_probe
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StateStudy(Drawn):
+    """`edit` is None where the data describes no edits."""
+
+    probe: StateProbe
+    edit: StateEdit | None
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return self.probe.evidence + (() if self.edit is None else self.edit.evidence)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": "cutaway.state/1",
+            "model": self.probe.model,
+            "data": self.probe.data,
+            "probe": self.probe.to_json(),
+            "edit": None if self.edit is None else self.edit.to_json(),
+            "evidence": [item.to_json() for item in self.evidence],
+        }
+
+    def __str__(self) -> str:
+        return str(self.probe) if self.edit is None else f"{self.probe}\n\n{self.edit}"
+
+    __repr__ = __str__
+
+
+def state_study(
+    model: Model,
+    data: StateData,
+    at: str | Sequence[str] = "resid_post.*",
+    *,
+    null: bool = True,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> StateStudy:
+    """`state_probe`, and where the data describes edits `state_edit` with its probes; both say what they cost."""
+    probe = state_probe(model, data, at, null=null, seed=seed)
+    edit = None if data.edits is None else state_edit(model, data, probe, strengths=strengths, seed=seed)
+    return StateStudy(probe, edit)
