@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model.families import close, ids
+from model.families import close, ids, model
 from model.five import FIVE, double, five
 
 import cutaway.model as cw
@@ -46,6 +46,46 @@ def test_several_edges_heads_layers_and_rows(family: str) -> None:
                 expected[1, head, query, key] = 0
     assert close(run["attn_probs.0"], expected)
     assert len(run.fired) == m.facts.n_layers
+
+
+@pytest.mark.parametrize("family", [*FIVE, "gptj", "gpt_neo", "bloom", "falcon", "mistral", "bert"])
+def test_no_change_of_scores_shows_a_query_what_the_model_hides(family: str) -> None:
+    """A later token, one outside the window, padding: whatever is done to scores, patterns stay at zero there."""
+    m = model(family)
+    long, short = ids(1, 9)[0].tolist(), ids(1, 5, seed=1)[0].tolist()
+    read = ["attn_scores.*", "attn_probs.*"]
+    other = m.run([long[::-1], long], read=read)
+    anywhere = [
+        cw.zero("attn_scores.*"),
+        cw.scale("attn_scores.*", -1.0),
+        cw.add("attn_scores.*", 1e9),
+        cw.project_out("attn_scores.*", torch.ones(9)),
+    ]
+    from_a_run = [
+        cw.mean("attn_scores.*", over=other),
+        cw.resample("attn_scores.*", other, seed=0),
+        cw.patch("attn_scores.*", other),
+    ]
+    for rows, padding, changes in (
+        ([long, short], "left", anywhere),
+        ([long, short], "right", anywhere),
+        ([long, long], "right", anywhere + from_a_run),
+    ):
+        clean = m.run(rows, read=read, padding=padding)
+        own = clean.mask[:, None, :, None]  # what a query of padding sees is nobody's business
+        for change in changes:
+            changed = m.run(rows, read=read, interventions=[change], padding=padding)
+            for layer in range(m.facts.n_layers):
+                before, after = clean[f"attn_probs.{layer}"], changed[f"attn_probs.{layer}"]
+                assert after[(before == 0) & (clean[f"attn_scores.{layer}"] < -1e30) & own].abs().sum() == 0, change
+                assert after.isfinite().all(), change
+            assert all(row.rms < float("inf") for row in changed.fired.rows), change
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_scores_that_are_all_masked_are_none_to_change(family: str) -> None:
+    with pytest.raises(InputError, match="masked"):
+        model(family).run(ids(2, 7), interventions=[cw.zero("attn_scores.1", positions=1, keys=3)])
 
 
 def test_edges_between_rows_own_tokens_in_a_padded_batch() -> None:

@@ -49,9 +49,12 @@ def change(op: Op, x: Tensor, layout: Layout, seen: Mapping[str, Tensor]) -> tup
     axes = site.named(x.ndim)
     what = f"{intervention.kind} at {site.address}"
     place = intervention.select.place(what, axes, tuple(x.shape), layout, x.device, op.when)
-    old = place.get(x)
+    before = old = place.get(x)
     if place.empty:
         return place, old, old
+    hidden = _hidden(op, old, layout)
+    if hidden is not None:
+        old = old.masked_fill(hidden, 0.0)  # no arithmetic on the number that stands for a mask
     if op.source is not None and isinstance(intervention, (Splice, Rewrite)):
         if op.source.address not in seen:
             raise InputError(f"{what} is computed from {op.source.address}, which the forward has not reached there.")
@@ -61,7 +64,22 @@ def change(op: Op, x: Tensor, layout: Layout, seen: Mapping[str, Tensor]) -> tup
     new = new.to(x.dtype)
     if new.shape != old.shape:
         raise InputError(f"{what} turned {list(old.shape)} into {list(new.shape)}.")
-    return place, old, new if place.keep is None else torch.where(place.keep, new, old)
+    new = new if place.keep is None else torch.where(place.keep, new, before)
+    return place, before, new if hidden is None else torch.where(hidden, before, new)
+
+
+def _hidden(op: Op, x: Tensor, layout: Layout) -> Tensor | None:
+    """Where selected scores `x` are masked: a later token, padding, one outside the window. They stay as they are, for
+    a change of scores is not to let a query see what the model hides from it. None at all other points."""
+    if op.site.name != "attn_scores":
+        return None
+    hidden = x <= torch.finfo(x.dtype).min / 2
+    if layout.prompt is None and bool(hidden.all()):
+        raise InputError(
+            f"{op.intervention.kind} at {op.site.address}: every score selected is masked (a key after its query, or "
+            "padding), so nothing would change."
+        )
+    return hidden
 
 
 def apply(

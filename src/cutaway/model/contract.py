@@ -16,6 +16,7 @@ reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class Contract:
     unfreezable: tuple[str, ...] = ()
     configs: list[Any] = field(default_factory=list)
     paths: dict[str, Site] = field(default_factory=dict)  # module paths, as they are asked for
+    padding: dict[str, str] = field(default_factory=dict)  # side -> why it can't be; "" where rows are as alone
 
     def refuse(self, address: str, reason: str) -> None:
         self.sites.pop(address, None)
@@ -103,7 +105,8 @@ def hold(model: Model, contract: Contract, survey: Survey, output: Any) -> list[
         failed = tuple(i for i, error in errors.items() if not error <= tolerance)
         for layer in failed:
             for point in points:
-                reason = f"{text} fails in layer {layer} by {errors[layer]:.1e} of the largest entry"
+                by = f"by {errors[layer]:.1e} of the largest entry" if errors[layer] < math.inf else "in its very shape"
+                reason = f"{text} fails in layer {layer} {by}"
                 contract.refuse(point if point in GLOBAL else f"{point}.{layer}", reason)
         if errors:
             checks.append(Check(text, max(errors.values()), len(errors), failed))
@@ -188,6 +191,11 @@ def hold(model: Model, contract: Contract, survey: Survey, output: Any) -> list[
         },
         ("attn_out_post", "mlp_out_post"),
     )
+    for i in range(facts.n_layers):
+        if any(f"resid_{end}.{i}" in contract.refused for end in ("pre", "post")):
+            for name in ("attn_out_post", "cross_out", "resid_mid", "mlp_out_post"):
+                if f"{name}.{i}" in contract.sites:
+                    contract.refuse(f"{name}.{i}", "the block's stream is not to be had, so what joins it is not known")
     law(
         "act(mlp_pre) [* mlp_pre_linear] = mlp_act",
         {
@@ -217,6 +225,8 @@ def hold(model: Model, contract: Contract, survey: Survey, output: Any) -> list[
 
 
 def _error(got: Tensor, expected: Tensor) -> float:
+    if got.numel() != expected.numel():
+        return math.inf
     got, expected = got.float().to(expected.device), expected.float()
     scale = expected.abs().max().clamp(min=1e-12)
     return float((got.reshape(expected.shape) - expected).abs().max() / scale)

@@ -27,7 +27,7 @@ from cutaway.core import InputError, UnknownName
 from cutaway.model.freeze import Frozen
 from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
-from cutaway.model.inputs import arguments
+from cutaway.model.inputs import arguments, refuse_seen_padding
 from cutaway.model.interventions import Intervention
 from cutaway.model.ops import refuse_idle, resolve
 from cutaway.model.positions import Layout, PerRow, When
@@ -84,6 +84,7 @@ def generate(
             "keep no keys and values."
         )
     batch = _left_padded(_checked(model, prompt, n))
+    refuse_seen_padding(model, batch)
     whens = _whens(when, interventions)
     given = [_in_the_prompt(item, model.batch(prompt)) for item in interventions]
     ops = resolve(model, given, batch, whens)

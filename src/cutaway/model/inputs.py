@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.model.contract import TOLERANCE
+from cutaway.model.run import logits_of
 from cutaway.model.stacks import POSITIONS_FROM_IDS, Stack
-from cutaway.model.tokens import Batch
+from cutaway.model.tokens import Batch, Side
 
 if TYPE_CHECKING:
     from cutaway.model.model import Model
@@ -114,3 +116,40 @@ def arguments(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         elif "position_ids" in signature and any(batch.layout.starts):
             named["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     return ids, named
+
+
+def refuse_seen_padding(model: Model, batch: Batch) -> None:
+    """Raise InputError where a row padded as these is not what it is alone: some modules take a mask and do not heed
+    it. Looked at once a model and side: two forwards of a few random tokens."""
+    if batch.pixels or not batch.layout.padded or "attention_mask" not in model._signature:
+        return
+    side: Side = "left" if any(batch.layout.starts) else "right"
+    known = model.contract.padding
+    if side not in known:
+        error = _moved_by_padding(model, side, batch.source)
+        held = error <= TOLERANCE.get(next(iter(model.hf.parameters())).dtype, 3e-2)
+        known[side] = "" if held else (
+            f"{model.name} does not heed its attention mask where prompts are padded on the {side}: a row's output "
+            f"moves by {error:.1e} of the largest entry. Batch prompts of one length"
+            + (", or pad on the right." if side == "left" else ".")
+        )  # fmt: skip
+    if known[side]:
+        raise InputError(known[side])
+
+
+def _moved_by_padding(model: Model, side: Side, source: Batch | None) -> float:
+    """How far padding moves the output at a row's own tokens, as a share of the largest entry."""
+    ids = torch.randint(model.facts.vocab_size or 2, (2, 6), generator=torch.Generator().manual_seed(0))
+    if (pad := getattr(getattr(model.hf, "config", None), "pad_token_id", None)) is not None:
+        ids[ids == pad] += 1 if pad == 0 else -1  # which some modules take for padding wherever it stands
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    own = slice(0, 4) if side == "right" else slice(2, 6)
+    mask[1] = False
+    mask[1, own] = True
+    read = None if source is None else Batch(ids[:, :3], torch.ones(2, 3, dtype=torch.bool))
+    first = None if read is None else Batch(read.ids[1:], read.mask[1:])
+    with torch.no_grad():
+        beside = logits_of(model._call(Batch(ids, mask, read)))[1].float()
+        alone = logits_of(model._call(Batch(ids[1:, own], mask[1:, own], first)))[0].float()
+    beside = beside[own] if beside.ndim > 1 and len(beside) == 6 else beside
+    return float((beside - alone).abs().max() / alone.abs().max().clamp(min=1e-12))

@@ -22,7 +22,7 @@ from cutaway.model.freeze import Frozen, held_points
 from cutaway.model.generate import generate
 from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
-from cutaway.model.inputs import arguments, begun, pixels, takes_pixels
+from cutaway.model.inputs import arguments, begun, pixels, refuse_seen_padding, takes_pixels
 from cutaway.model.interventions import Intervention
 from cutaway.model.kernels import Kernels
 from cutaway.model.names import View, hook_point, translate
@@ -267,6 +267,7 @@ class Model:
         where they are wanted.
         """
         batch = self.batch(prompt, padding)
+        refuse_seen_padding(self, batch)
         small = {name: how for pattern, how in wanted(read).items() for name in self._names([pattern])}
         reads = self._sites(small)
         leaves = self._sites(self._names(grad or ()))

@@ -162,6 +162,11 @@ class Run:
         if address != "logits" and self.model.addresses(address)[0] in self._read.reduced:
             raise InputError(f"{address} was reduced as it was read; index what was kept: run[{str(address)!r}].")
         layout = self.layout
+        if x.ndim < 3 or (address == "logits" and x.shape[1] != layout.width):
+            raise InputError(
+                f"{address} is {list(x.shape)} here, with no axis of positions to choose from; take it whole "
+                f"({'run.logits' if address == 'logits' else f'run[{str(address)!r}]'})."
+            )
         rows = range(len(layout.lengths))
         columns = [layout.column(row, position, str(address)) for row in rows]
         return x[torch.arange(len(columns), device=x.device), torch.tensor(columns, device=x.device)]

@@ -39,6 +39,11 @@ class LogitDifference:
 
     def __call__(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
         tokens = (self.tokens if rows is None else self.tokens[rows.cpu()]).to(logits.device)
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) < logits.shape[1]:
+            raise InputError(
+                f"the answers are tokens {int(tokens.min())} … {int(tokens.max())}; the model gives {logits.shape[1]} "
+                f"logits (0 … {logits.shape[1] - 1})."
+            )
         return self.of(logits.gather(1, tokens))
 
 

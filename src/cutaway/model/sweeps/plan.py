@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cutaway.core import InputError
 from cutaway.model.content import Content
+from cutaway.model.inputs import refuse_seen_padding
 from cutaway.model.interventions import Intervention
 from cutaway.model.progress import Progress
 from cutaway.model.sweeps import memory as measured
@@ -197,6 +198,7 @@ def plan(
     Raises InputError as a run with the interventions would.
     """
     given = model.batch(batch)
+    refuse_seen_padding(model, given)
     ops = [model._ops(cell, given) for cell in cells]
     columns = _columns(at, given)
     every = (site for its_ops in ops for op in its_ops for site in (op.site, op.source) if site is not None)
