@@ -32,7 +32,7 @@ with processes.launched():
 def settings(rule):
     return DictionarySettings(
         name=rule, kind="sae", at="resid_post.0", features=40, l0=3, activation=rule, dead_after=150,
-        pre_activation=0.01, **ARCHITECTURES[rule].recipe,
+        **{**ARCHITECTURES[rule].recipe, "pre_activation": 0.01},
     )  # fmt: skip
 
 

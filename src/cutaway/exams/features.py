@@ -8,39 +8,66 @@ features that are not. How well each does on the hard ones, and PCA and ICA besi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cutaway.core import read_json, write_json
+
 SAMPLES, QUICK_SAMPLES = 196_608, 32_768
 SEEDS, QUICK_SEEDS = 3, 1
 SCORED = 8192
 WIDTH = 128  # of the hard subject's 512 features: narrower than the truth, as the published benchmark has it
-EASY = 49_152
-MEASURES = ("mcc", "f1", "explained_variance", "l0", "uniqueness", "dead")
+EASY, QUICK_EASY = 196_608, 49_152
+MEASURES = {
+    "f1": "F1", "mcc": "MCC", "explained_variance": "explained variance", "l0": "L0", "uniqueness": "uniqueness",
+    "dead": "dead",
+}  # fmt: skip
+Scores = dict[str, float]
+Say = Callable[[str], None]
 
 
-def features_exam(*, quick: bool = False, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of the exam. Eight architectures; `quick`: one seed, fewer samples and two easy architectures."""
+def features_exam(
+    *, quick: bool = False, seed: int = 0, say: Say | None = None, keep: Path | None = None
+) -> list[dict[str, Any]]:
+    """Rows of the exam: eight architectures, three seeds. About a minute and a half of one core.
+
+    `quick`: one seed, fewer samples and two easy architectures. `say` gets a line a dictionary. `keep`: a folder for
+    what each dictionary scored; those that are there are not trained again.
+    """
     from cutaway.features import ARCHITECTURES
 
-    hard, easy = _subject(hard=True, n=QUICK_SAMPLES if quick else SAMPLES, seed=seed), None
-    easy = _subject(hard=False, n=EASY, seed=seed)
+    hard = _subject(hard=True, n=QUICK_SAMPLES if quick else SAMPLES, seed=seed)
+    easy = _subject(hard=False, n=QUICK_EASY if quick else EASY, seed=seed)
     rows = _generator_laws(hard) + _scorer_laws(hard)
+
+    def scored(subject: str, name: str, one: int) -> Scores:
+        s = hard if subject == "hard" else easy
+        place = None if keep is None else keep / f"{subject}-{name}-{len(s.x)}-{seed}-{one}.json"
+        if place is not None and place.is_file():
+            found = {measure: float(value) for measure, value in read_json(place).items()}
+        else:
+            found = _trained(s, name, one)
+            if place is not None:
+                write_json(place, found)
+        if say is not None:
+            told = " ".join(f"{MEASURES[m]} {found[m]:.3f}" for m in ("mcc", "f1", "explained_variance"))
+            say(f"  {name}, {subject} features, seed {one}: {told} L0 {found['l0']:.1f} ({s.l0} asked)")
+        return found
+
     names = ("batchtopk", "topk") if quick else tuple(ARCHITECTURES)
-    rows += [_found(easy, name, seed) for name in names]
+    rows += [_found(easy, name, scored("easy", name, seed)) for name in names]
     seeds = range(seed, seed + (QUICK_SEEDS if quick else SEEDS))
     beside = {name: [made] for name, made in _baselines(hard, seed).items()}
-    scores = {name: [_trained(hard, name, one) for one in seeds] for name in ARCHITECTURES}
+    scores = {name: [scored("hard", name, one) for one in seeds] for name in ARCHITECTURES}
     chance = beside["random dictionary"][0]["mcc"]
     rows += [_beats(name, scores[name], chance) for name in scores]
     rows += [_reaches(name, scores[name], hard.l0) for name in scores]
-    for name, found in {**scores, **beside}.items():
-        rows += [_reported(name, measure, [one[measure] for one in found]) for measure in MEASURES]
-    return rows
+    return rows + _reported(hard, {**scores, **beside})
 
 
 @dataclass(frozen=True)
@@ -111,8 +138,7 @@ def _scorer_laws(s: _Subject) -> list[dict[str, Any]]:
     ]
 
 
-def _found(s: _Subject, name: str, seed: int) -> dict[str, Any]:
-    one = _trained(s, name, seed)
+def _found(s: _Subject, name: str, one: Scores) -> dict[str, Any]:
     return {
         "name": f"{name}: MCC on {s.width} orthogonal, independent features in {s.toy.settings.d} dimensions",
         "truth": 1.0, "estimate": one["mcc"], "interval": None, "n": s.x.shape[0], "tolerance": 0.1,
@@ -120,7 +146,7 @@ def _found(s: _Subject, name: str, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _beats(name: str, found: Sequence[dict[str, float]], chance: float) -> dict[str, Any]:
+def _beats(name: str, found: Sequence[Scores], chance: float) -> dict[str, Any]:
     worst = min(one["mcc"] for one in found)
     return {
         "name": f"{name}: worst MCC over {len(found)} seeds, above random directions' by .05", "truth": None,
@@ -129,7 +155,7 @@ def _beats(name: str, found: Sequence[dict[str, float]], chance: float) -> dict[
     }  # fmt: skip
 
 
-def _reaches(name: str, found: Sequence[dict[str, float]], asked: int) -> dict[str, Any]:
+def _reaches(name: str, found: Sequence[Scores], asked: int) -> dict[str, Any]:
     """The L0 furthest from what was asked, in ratio: penalties have to find it, the k kinds have it."""
     worst = max((one["l0"] for one in found), key=lambda l0: abs(math.log(max(l0, 1e-9) / asked)))
     return {
@@ -149,7 +175,7 @@ def _law(name: str, truth: float, estimate: float, tolerance: float, n: int) -> 
 # ---- methods
 
 
-def _trained(s: _Subject, name: str, seed: int) -> dict[str, float]:
+def _trained(s: _Subject, name: str, seed: int) -> Scores:
     from cutaway.features import ARCHITECTURES, DictionarySettings, TrainSettings, fit_rows
     from cutaway.features.recovery import recovery
 
@@ -161,7 +187,7 @@ def _trained(s: _Subject, name: str, seed: int) -> dict[str, float]:
     return recovery(fit_rows(s.x, run)[name], s.toy.directions, s.held_x, s.held_a).to_json()
 
 
-def _baselines(s: _Subject, seed: int) -> dict[str, dict[str, float]]:
+def _baselines(s: _Subject, seed: int) -> dict[str, Scores]:
     from cutaway.features.components import ica, neurons, pca, random_dictionary
     from cutaway.features.recovery import recovery
 
@@ -172,10 +198,26 @@ def _baselines(s: _Subject, seed: int) -> dict[str, dict[str, float]]:
     return {one.name: recovery(one, s.toy.directions, s.held_x, s.held_a).to_json() for one in made}
 
 
-def _reported(name: str, measure: str, values: Sequence[float]) -> dict[str, Any]:
-    span = [min(values), max(values)] if len(values) > 1 else None
-    return {
-        "name": f"{name}: {measure}", "truth": None, "estimate": sum(values) / len(values), "interval": span,
-        "interval_is": f"range over {len(values)} seeds" if span else None, "n": len(values), "tolerance": None,
-        "passed": None,
-    }  # fmt: skip
+def _reported(s: _Subject, scores: Mapping[str, Sequence[Scores]]) -> list[dict[str, Any]]:
+    """Means over seeds, with their range, as one table."""
+    toy = s.toy.settings
+    title = (
+        f"{toy.features} features in {toy.d} dimensions, width {s.width}, L0 {s.l0} asked, {len(s.x):,} samples "
+        "(means over seeds; range)"
+    )
+    rows = []
+    for name, found in sorted(scores.items(), key=lambda item: -_mean(item[1], "f1")):
+        for measure, shown in MEASURES.items():
+            values = [one[measure] for one in found]
+            span = [min(values), max(values)] if len(values) > 1 else None
+            rows.append({
+                "name": f"{name}: {shown}", "table": [title, name, shown], "truth": None,
+                "estimate": _mean(found, measure), "interval": span, "spread": span is not None,
+                "interval_is": f"range over {len(values)} seeds" if span else None, "n": len(values),
+                "tolerance": None, "passed": None,
+            })  # fmt: skip
+    return rows
+
+
+def _mean(found: Sequence[Scores], measure: str) -> float:
+    return sum(one[measure] for one in found) / len(found)

@@ -60,12 +60,7 @@ class _Parallel(Learner):
         if settings.resample:
             raise InputError(f"{settings.name}: resampling draws from the whole batch's losses: one process only.")
         super().__init__(settings, *args, **more)
-        ours: dict[str, Architecture] = {
-            "batchtopk": _Global(),
-            "matryoshka": _GlobalMatryoshka(),
-            "topk": _EachToken(),
-        }
-        self.architecture = ours.get(settings.activation, self.architecture)
+        self.architecture = _OURS.get(settings.activation, self.architecture)
 
     def wanted(self, n_tokens: int) -> int:
         """How many pairs of the whole batch BatchTopK keeps; n_tokens: here."""

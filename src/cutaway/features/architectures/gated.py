@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 class Gated(ReLU):
     saved_as: Inference = "jumprelu"
-    recipe = MappingProxyType({"sparsity": 0.1, "adapt": 0.02})
+    recipe = MappingProxyType({"sparsity": 0.1, "adapt": 0.02, "pre_activation": 0.2})
 
     def parameters(self, settings: DictionarySettings, zeros: Tensor) -> dict[str, Tensor]:
         return {"r_mag": zeros.clone(), "b_mag": zeros.clone()}  # b_enc is b_gate

@@ -19,8 +19,9 @@ from cutaway.features.sparse import at_features
 
 class ReLU(Architecture):
     saved_as: Inference = "relu"
-    # The weight moves until the L0 is what was asked for.
-    recipe = MappingProxyType({"sparsity": 0.05, "adapt": 0.01})
+    # The weight moves until the L0 is what was asked for. AuxK gives a feature whose h is nowhere positive no gradient;
+    # the pre-activation loss does.
+    recipe = MappingProxyType({"sparsity": 0.05, "adapt": 0.05, "pre_activation": 0.2})
 
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
         return adapting(settings)
