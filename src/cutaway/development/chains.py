@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cutaway.core import CutawayError, InputError
 from cutaway.development.loss import Loss
-from cutaway.development.samplers import LANGEVIN, Evaluate, Posterior, Sampler, State, langevin, named, square
+from cutaway.development.samplers import LANGEVIN, Evaluate, Posterior, Sampler, State, distance, langevin, named, spans
 
 Floats = NDArray[np.float64]
 Observe = Mapping[str, Callable[[Tensor], Tensor]]
@@ -112,8 +112,7 @@ def sample(
     # A check costs a gradient: one step in twenty at most.
     checks = set(range(burn_in, total, max(20, (total - burn_in) // _MALA_CHECKS)))
     whole = loss.at_origin.mean()
-    scratch = torch.empty_like(state.w)  # large allocations cost more than what is done in them
-    excess, distance, accepted = [], [], []
+    excess, apart, accepted = [], [], []
     observed: dict[str, list[Tensor]] = {name: [] for name in observe or {}}
     for step in range(total):
         noise, uniform, rows = source.next()
@@ -121,7 +120,7 @@ def sample(
         base = whole if rows is None else loss.at_origin[rows].mean(1)
         drawn = step >= burn_in and (step - burn_in) % setting.every == 0
         if drawn:
-            distance.append(torch.sub(state.w, loss.origin, out=scratch).norm(dim=1))
+            apart.append(distance(state.w, loss.origin))
             for name, function in (observe or {}).items():
                 with torch.no_grad():
                     observed[name].append(function(state.w).detach())
@@ -130,7 +129,7 @@ def sample(
             return gradients(w, *batch)
 
         if step in checks and not rule.full_batch:
-            before = scratch.copy_(state.w)
+            before = state.w.clone()
             known = evaluate(before)
             current = rule.step(state, lambda w, known=known: known, posterior, setting.eps, noise, uniform)  # type: ignore[misc]
             spread = rule.spread(state, setting.eps)
@@ -158,7 +157,7 @@ def sample(
     return Draws(
         setting=setting,
         excess=torch.stack(excess, 1).double().cpu().numpy(),
-        distance=torch.stack(distance, 1).double().cpu().numpy(),
+        distance=torch.stack(apart, 1).double().cpu().numpy(),
         acceptance=acceptance,
         observed={name: torch.stack(values, 1) for name, values in observed.items()},
         last=state,
@@ -182,9 +181,12 @@ def _mala(
     Tweedie 1996). With S the spread, log q(w' | w) = -|noise|^2 / 2 and log q(w | w') = -|w - w' + S/2 grad U(w')|^2 /
     2S, but for the same constant."""
     grad, after = evaluate(new)
-    back = posterior.gradient(new, grad).mul_(spread).mul_(0.5).add_(w).sub_(new)
-    back = back.div_(spread.sqrt() if isinstance(spread, Tensor) else spread**0.5)
-    log_q = (square(noise) - square(back)) / 2
+    log_q = torch.zeros_like(loss)
+    for at in spans(w):
+        s = spread[:, at] if isinstance(spread, Tensor) else spread
+        back = posterior.gradient(new[:, at], grad[:, at], at).mul_(s).mul_(0.5).add_(w[:, at]).sub_(new[:, at])
+        back = back.div_(s.sqrt() if isinstance(s, Tensor) else s**0.5)
+        log_q += (noise[:, at].square().sum(-1) - back.square().sum(-1)) / 2
     return (posterior.energy(w, loss) - posterior.energy(new, after) + log_q).exp().clamp(max=1).nan_to_num(0)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from cutaway.core import InputError
+from cutaway.development.products import fast_products
 from cutaway.development.weights import Chosen, choose
 
 _BATCHED = 2_000_000  # numbers in all chains up to which they are batched
@@ -169,7 +170,7 @@ class Gradients:
         slopes, weights, values = self._slopes, self.loss.weights, []
         for i, one in enumerate(theta):
             mine = batch if self.shared else tuple(part[i] for part in batch)
-            with torch.enable_grad():
+            with torch.enable_grad(), fast_products():
                 pieces = [piece.detach().requires_grad_() for piece in torch.split(one, list(weights.sizes))]
                 value = self.loss.mean_of(weights.place(pieces), *mine)
                 found = torch.autograd.grad(value, pieces)

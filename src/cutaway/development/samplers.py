@@ -12,7 +12,7 @@ HMC (Duane et al. 1987)                      leapfrogs of h = sqrt(eps) on all d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from cutaway.core import UnknownName
+
+SPAN = 131_072  # numbers: half a MB in single precision
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,28 @@ class Posterior:
     localisation: float
     origin: Tensor
 
-    def gradient(self, w: Tensor, grad: Tensor) -> Tensor:
-        """grad U = n beta grad L + gamma (w - w*)."""
-        return torch.add(grad * self.n_beta, w - self.origin, alpha=self.localisation)
+    def gradient(self, w: Tensor, grad: Tensor, at: slice = slice(None)) -> Tensor:
+        """grad U = n beta grad L + gamma (w - w*), or its part `at` from those parts of w and grad L."""
+        return torch.add(grad * self.n_beta, w - self.origin[at], alpha=self.localisation)
 
     def energy(self, w: Tensor, loss: Tensor) -> Tensor:
         """U [chains] = n beta L + gamma/2 |w - w*|^2."""
-        return self.n_beta * loss + 0.5 * self.localisation * square(w - self.origin)
+        return self.n_beta * loss + 0.5 * self.localisation * distance(w, self.origin).square()
 
 
-def square(x: Tensor) -> Tensor:
-    """|x|^2 of each chain, [chains]."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
-    return norm.square()
+def spans(w: Tensor) -> Iterator[slice]:
+    """Parts of w [chains, d] that stay in the cache while several operations go over them: those of ten million
+    weights wait for memory, and allocate more of it, for longer than they compute."""
+    width = max(1, SPAN // len(w))
+    for at in range(0, w.shape[1], width):
+        yield slice(at, at + width)
+
+
+def distance(w: Tensor, origin: Tensor) -> Tensor:
+    """|w - w*| of each chain, [chains]."""
+    norms = [torch.linalg.vector_norm(w[:, at] - origin[at], dim=-1) for at in spans(w)]
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return whole
 
 
 @dataclass
@@ -81,13 +92,16 @@ class Sampler(Protocol):
 def langevin(w: Tensor, grad: Tensor, posterior: Posterior, spread: Tensor | float, noise: Tensor) -> None:
     """w += S/2 (-n beta grad L - gamma (w - w*)) + N(0, S), S the `spread`; in place, no memory but what S has."""
     gamma, n_beta, origin = posterior.localisation, posterior.n_beta, posterior.origin
-    if isinstance(spread, Tensor):
-        w.lerp_(origin.expand_as(w), spread * (gamma / 2))
-        w.addcmul_(grad, spread, value=-n_beta / 2).addcmul_(noise, spread.sqrt())
-        return
-    if gamma:
-        w.lerp_(origin.expand_as(w), spread * gamma / 2)
-    w.add_(grad, alpha=-spread * n_beta / 2).add_(noise, alpha=spread**0.5)
+    for at in spans(w):
+        part, home = w[:, at], origin[at].expand_as(w[:, at])
+        if isinstance(spread, Tensor):
+            s = spread[:, at]
+            part.lerp_(home, s * (gamma / 2))
+            part.addcmul_(grad[:, at], s, value=-n_beta / 2).addcmul_(noise[:, at], s.sqrt())
+        else:
+            if gamma:
+                part.lerp_(home, spread * gamma / 2)
+            part.add_(grad[:, at], alpha=-spread * n_beta / 2).add_(noise[:, at], alpha=spread**0.5)
 
 
 @dataclass(frozen=True)
