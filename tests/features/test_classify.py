@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 import cutaway as cw
 from cutaway.core import InputError
 from cutaway.features import SAE, FeatureEmbedding
-from cutaway.features.classify import NULLS, OURS, REGIMES, _balance, classify_table
+from cutaway.features.classify import BOOSTED, NULLS, OURS, REGIMES, _balance, _boosted, _linear, classify_table
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +101,9 @@ def test_the_table_holds_every_row_and_column_and_says_who_wins(almanac, sae):
     # The words alone tell these topics: nothing can beat TF-IDF, and the table says so.
     table = classify_table(almanac, sae, given, labels, few=3)
     assert set(table.accuracy) >= {OURS, "hidden state, mean", "TF-IDF", "PCA", "dense autoencoder", *NULLS}
+    assert set(table.accuracy) >= {OURS + BOOSTED, "hidden state, mean" + BOOSTED}
+    # Another classifier of the features is no baseline of theirs.
+    assert OURS + BOOSTED not in {c.estimate.name for c in table.evidence[0].baselines}
     for row in table.accuracy.values():
         assert set(row) == set(REGIMES)
         assert all(0 <= one.value <= 1 + 1e-9 for one in row.values())
@@ -111,6 +114,15 @@ def test_the_table_holds_every_row_and_column_and_says_who_wins(almanac, sae):
     assert "chance 0.500" in told
     assert "*" in told
     assert json.loads(json.dumps(table.to_json()))["schema"] == "cutaway.classify/1"
+
+
+def test_boosted_trees_tell_what_no_linear_classifier_can():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6))
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)
+    learn, test = slice(0, 300), slice(300, 400)
+    assert (_boosted(x[learn], y[learn], x[test]) == y[test]).mean() > 0.85
+    assert (_linear(x[learn], y[learn], x[test]) == y[test]).mean() < 0.7
 
 
 def test_labels_without_meaning_are_at_chance(almanac, sae):

@@ -31,7 +31,8 @@ def classify(
     as_json: bool = JSON,
 ) -> None:
     """Classify texts from a dictionary's features, the hidden state, words, PCA, a dense autoencoder, random directions
-    and an untrained model: on plentiful, scarce, noisy and shifted data, the rows where simpler things win included.
+    and an untrained model, by logistic regression (features and hidden state by boosted trees, too): on plentiful,
+    scarce, noisy and shifted data, the rows where simpler things win included.
 
     Example:  cutaway classify topics --few 3
     """
