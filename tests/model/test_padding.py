@@ -130,3 +130,23 @@ def test_a_module_without_a_mask_is_not_given_prompts_of_several_lengths() -> No
     net = torch.nn.Sequential(torch.nn.Embedding(10, 4), torch.nn.Linear(4, 10))
     with pytest.raises(InputError, match="takes no attention mask"):
         cw.load(net).run([[1, 2, 3], [4]])
+
+
+class Heedless(torch.nn.Module):
+    """Takes a mask and looks at the tokens before all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(10, 4)
+        self.head = torch.nn.Linear(4, 10)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.head(self.embed(input_ids).cumsum(1))
+
+
+def test_a_module_that_does_not_heed_its_mask_is_padded_only_where_that_moves_nothing() -> None:
+    m, rows = cw.load(Heedless()), [[1, 2, 3], [4]]
+    assert close(m.run(rows).logits[1, :1], m.run([4]).logits[0])
+    with pytest.raises(InputError, match="does not heed its attention mask where prompts are padded on the left"):
+        m.run(rows, padding="left")
+    assert m.run([[1, 2], [3, 4]], padding="left").logits.shape == (2, 2, 10)  # nothing is padded

@@ -218,7 +218,8 @@ class _Feed:
 def _checked(model: Model, prompt: Any, n: int) -> Batch:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"n is how many tokens to generate, at least 1; given {n!r}.")
-    if model.architecture is None or model.facts.reads != "tokens" or not model.facts.causal:
+    spoken = model.architecture is not None and model.facts.reads == "tokens" and model.facts.causal
+    if not spoken or "lm_head" not in model.contract.sites:
         raise InputError(f"{model.name} is no causal language model, and generates no text.")
     batch = model.batch(prompt)
     longest, limit = max(batch.layout.lengths) + n, model.facts.max_positions

@@ -111,9 +111,13 @@ def arguments(model: Model, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
                 f"{model.name} takes no attention mask, so prompts of different lengths cannot be batched."
             )
         named["attention_mask"] = mask.long()
-        if model.facts.family in POSITIONS_FROM_IDS:
-            ids = ids.masked_fill(~mask, model.hf.config.pad_token_id)
-        elif "position_ids" in signature and any(batch.layout.starts):
+        config = getattr(model.hf, "config", None)
+        pad = getattr(config, "pad_token_id", None)
+        found_by_id = type(model.hf).__name__.endswith("ForSequenceClassification")  # where a text's last token is
+        counted_by_id = model.facts.family in POSITIONS_FROM_IDS
+        if pad is not None and (found_by_id or counted_by_id):
+            ids = ids.masked_fill(~mask, pad)
+        if not counted_by_id and "position_ids" in signature and any(batch.layout.starts):
             named["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     return ids, named
 

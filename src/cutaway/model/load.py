@@ -207,8 +207,8 @@ def _weights(place: str, dtype: torch.dtype, trust_remote_code: bool, pickle: bo
 
 
 def _class(place: str, trust_remote_code: bool) -> Any:
-    """The class that a checkpoint is loaded with: for causal language models the auto class, else the one that the
-    checkpoint names."""
+    """The class that a checkpoint is loaded with: for causal language models the auto class; for bodies without a head,
+    for those under another head (reward models), and for all else the one that the checkpoint names."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -219,7 +219,9 @@ def _class(place: str, trust_remote_code: bool) -> Any:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code).to_dict()
     family = str(config.get("model_type", ""))
     named = next(iter(config.get("architectures") or ()), "")
-    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in STACKS:
+    bare = named.endswith("Model") and not named.endswith("LMHeadModel")
+    other_head = named.endswith(("Classification", "QuestionAnswering"))
+    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in STACKS and not (bare or other_head):
         return transformers.AutoModelForCausalLM
     return getattr(transformers, named, transformers.AutoModelForCausalLM)
 

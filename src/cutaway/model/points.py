@@ -11,6 +11,7 @@ import torch
 from interp_engine import facts as engine_facts
 from interp_engine.model import EagerModel
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cutaway.model import sites
 from cutaway.model.anatomy import Refused, norms_within
@@ -82,12 +83,20 @@ class Architecture:
     def __init__(self, hf: Any) -> None:
         if not getattr(hf.config, "architectures", None):
             hf.config.architectures = [type(hf).__name__]  # as saving it would; families are told apart by it
+        self.headless = _is_headless(hf)
+        if self.headless:  # interp-engine wants a head; this one is never called, and its point is refused
+            hf.lm_head = nn.Identity()
         try:
             self._engine: Any = EagerModel(
                 str(getattr(hf.config, "name_or_path", "")), hf_model=hf, tokenizer=_NoTokenizer()
             )
         except REFUSALS as error:
             raise Refused(str(error)) from error
+        finally:
+            if self.headless:
+                del hf.lm_head
+        if self.headless and _looks_ahead(hf):
+            raise Refused(f"{type(hf).__name__} attends to later tokens, and is no encoder whose parts are known")
         self.arch: Any = self._engine.arch
         self.hf = hf
         self.n_layers = int(self.arch.n_layers)
@@ -194,6 +203,8 @@ class Architecture:
         address = name if layer is None else f"{name}.{layer}"
         if name.startswith("cross_"):
             raise Refused("a stack without an encoder attends to no source")
+        if name == "lm_head" and self.headless:
+            raise Refused("the module has no head over a vocabulary at every position")
 
         def site(module: nn.Module, via: Any = "output", **more: Any) -> Site:
             return Site(address, name, layer, axes, module, via, writable=name not in READ_ONLY, **more)
@@ -274,6 +285,37 @@ class Architecture:
             slab, layout=arch.quirks.qkv_layout, n_heads=heads, n_kv_heads=kv_heads, head_dim=width
         )
         return parts[which].reshape(-1)
+
+
+def _is_headless(hf: Any) -> bool:
+    """Whether this is a causal language model's body without its unembedding (GPT2Model), or under another head, as a
+    reward model's (LlamaForSequenceClassification)."""
+    if any(isinstance(getattr(hf, name, None), nn.Module) for name in engine_facts.LM_HEAD_ATTRS):
+        return False
+    if str(getattr(hf.config, "model_type", "")) not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return False
+    bodies = ("model", "transformer", "decoder", "layers", "h")
+    return any(isinstance(getattr(hf, name, None), nn.Module) for name in bodies)
+
+
+def _looks_ahead(hf: Any) -> bool:
+    """Whether the last of four tokens moves what a block gives at those before it."""
+    given: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        given.append(output[0] if isinstance(output, (tuple, list)) else output)
+
+    blocks = next(m for m in hf.modules() if isinstance(m, nn.ModuleList))
+    handle = blocks[len(blocks) - 1].register_forward_hook(note)
+    try:
+        with torch.no_grad():
+            for last in (0, 1):
+                hf(torch.tensor([[0, 1, 0, last]], device=next(hf.parameters()).device))
+    finally:
+        handle.remove()
+    first, second = (x[:, :3].float() for x in given)
+    # Not to the bit: with another last token experts are batched otherwise.
+    return not float((first - second).abs().max()) <= 1e-3 * float(first.abs().max())
 
 
 def _number(value: Any) -> float | None:
