@@ -75,6 +75,7 @@ def test_eap_ig_is_eap_of_the_runs_along_the_line_with_the_messages_of_its_ends(
             here.start - delta.start,
             tuple(a - b for a, b in zip(here.u, delta.u)),
             tuple(a - b for a, b in zip(here.mlp, delta.mlp)),
+            here.neurons,
         )
         value = task.metric(masked_logits(wires, task.clean, away, mask, columns(task))).sum()
         handle.remove()

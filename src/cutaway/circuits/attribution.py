@@ -119,7 +119,7 @@ def eap_ig_activations(
         at = 0
         for kind, i in wires.groups():
             layer = wires.layers[i]
-            n = layer.n_heads if kind == "heads" else 1
+            n = {"input": 1, "heads": layer.n_heads, "mlp": layer.n_mlp}[kind]
             for k in range(1, steps + 1):
                 share = k / steps
                 if kind == "input":

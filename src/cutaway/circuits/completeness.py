@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import Circuit, Level
 from cutaway.circuits.faithfulness import random_circuits
-from cutaway.circuits.masked import opened
+from cutaway.circuits.masked import opened_for
 from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, emptied, units
 from cutaway.circuits.wires import Wires
@@ -102,7 +102,7 @@ def completeness(
     Null: random K in `null_draws` random circuits of the same size. Costs 2 (draws + greedy * candidates * |K|) masked
     forwards of half the items. Raises InputError for an empty circuit.
     """
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = opened_for(model, circuit.graph)
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     parts = units(circuit, level)
     generator = torch.Generator().manual_seed(seed)

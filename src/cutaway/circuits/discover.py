@@ -17,6 +17,7 @@ from cutaway.circuits.judge import audit, stability
 from cutaway.circuits.learned import learned
 from cutaway.circuits.masked import measure, opened
 from cutaway.circuits.methods import METHODS, CircuitWarning, score_edges
+from cutaway.circuits.neurons import score_neurons
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.evidence import bootstrap, bootstrap_difference
@@ -42,6 +43,7 @@ def discover(
     check: Check = "full",
     seed: int = 0,
     positions: Sequence[str] | str | None = None,
+    neurons: int | Sequence[str] = (),
     say: Say | None = None,
 ) -> Circuit:
     """The circuit of a task: scores by a method (see METHODS), the top `size` edges, and the evidence.
@@ -49,6 +51,8 @@ def discover(
     Items are cut in two by `seed`: scores and, where it is not given, the size come from one half (the smallest of a
     list whose faithfulness there reaches 0.85), everything that is reported from the other.
     `positions`: edges apart by named positions; `points`: of the line of eap-ig; see `score_edges`.
+    `neurons` (m2.n17, …): sources of their own beside the rest of their MLPs; a number: as many as score highest on the
+    items to find on (`score_neurons`, 2F + 1B).
     `split`: queries, keys and values are destinations of their own. `by`: edges by |score| or by score.
     `check`: "full": 100 random circuits of the same size, the same method on the re-randomised model, the baseline
     that ranks edges by how far messages move, three ablations, a curve, bootstrap stability and an audit by exact
@@ -60,8 +64,11 @@ def discover(
     tell = say or (lambda _: None)
     if check not in ("full", "quick", "none"):
         raise InputError(f"check is 'full', 'quick' or 'none'; given {check!r}.")
-    wires = opened(model)
     found_on, judged_on, halved = _halves(task, seed)
+    if isinstance(neurons, int) and neurons:
+        tell("Scoring neurons")
+        neurons = _best(model, found_on, neurons, ablation, seed)
+    wires = opened(model, neurons or ())
     how: dict[str, Any] = {"ablation": ablation, "split": split, "steps": steps, "seed": seed}
     how |= {"positions": positions, "points": points}
     tell(f"Scoring edges by {method}")
@@ -97,6 +104,14 @@ def discover(
         parts["audit"] = audited
         evidence += audited.evidence
     return replace(circuit, evidence=tuple(evidence), parts=parts)
+
+
+def _best(model: Model, task: Any, n: int, ablation: str, seed: int) -> list[str]:
+    """The names of the n neurons of largest |score|."""
+    if n < 0:
+        raise InputError(f"neurons apart are names (m2.n17) or a number from 0; given {n}.")
+    kind: Any = "resample" if ablation == "optimal" else ablation
+    return [name for name, _ in score_neurons(model, task, ablation=kind, check=0, seed=seed).top(n)]
 
 
 def _halves(task: Any, seed: int) -> tuple[Any, Any, bool]:

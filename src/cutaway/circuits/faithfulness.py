@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import By, Circuit, Level, top_members
 from cutaway.circuits.graph import Graph
-from cutaway.circuits.masked import opened
+from cutaway.circuits.masked import opened_for
 from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.senders import Ablation
 from cutaway.circuits.units import always_in, emptied
@@ -112,7 +112,7 @@ def faithfulness(
     if circuit.size == 0:
         raise InputError("the circuit is empty: choose edges first, as circuit.top(100).")
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = opened_for(model, circuit.graph)
     masks = torch.stack([circuit.members, emptied(circuit), circuit.graph.exists])
     c, e, m = measure_any(wires, circuit.graph, task, masks, ablation)
     return of_values(ablation, c, e, m, seed)
@@ -186,7 +186,7 @@ def curve(
 ) -> Curve:
     """Two masked forwards a size. Sizes that come to no edge are left out."""
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = opened_for(model, circuit.graph)
     graph = circuit.graph
     sizes = tuple(dict.fromkeys(size for share in shares if (size := round(share * circuit.whole))))
     kinds: tuple[By, ...] = ("absolute", "signed")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.circuits.masked import at_ends
-from cutaway.circuits.senders import Senders, chunks
+from cutaway.circuits.senders import Senders, chunks, none_of
 from cutaway.circuits.wires import LayerWires, Wires, through_norm
 from cutaway.core import InputError
 from cutaway.model.parameters import without_gradients
@@ -67,6 +67,7 @@ def gradient_pass(
     read: dict[int, Tensor] = {}
     u: dict[int, Tensor] = {}
     mlp: dict[int, Tensor] = {}
+    neurons: dict[int, Tensor] = {}
     first: list[Tensor] = []
 
     def leaf(key: Any) -> Callable[[Tensor], Tensor]:
@@ -113,6 +114,9 @@ def gradient_pass(
             at_site(layer.attn_out, size, written("heads", i, {})),
             at_site(layer.mlp_out, size, written("mlp", i, mlp)),
         ]
+        if layer.neurons is not None:
+            fired = lambda x, i=i, scaled=layer.neurons.scaled: neurons.update({i: scaled(x.detach())})  # noqa: E731
+            taps.append(at_site(layer.neurons.site, size, fired))
     taps += [
         entering(wires.final_module, reading([2 * len(wires.layers)])),
         leaving(wires.final_module, leaf(("final", 0))),
@@ -136,7 +140,8 @@ def gradient_pass(
             site = projection.site
             gradients[kind, i] = site.take(raw[site.module], size)
     count = len(wires.layers)
-    senders = Senders(first[0], tuple(u[i] for i in range(count)), tuple(mlp[i] for i in range(count)))
+    apart = tuple(neurons[i] if i in neurons else none_of(mlp[i]) for i in range(count))
+    senders = Senders(first[0], tuple(u[i] for i in range(count)), tuple(mlp[i] for i in range(count)), apart)
     attended = {i: (run[name].detach(), raw[("pattern", i)]) for i, name in enumerate(names)}
     streams = tuple(read[i] for i in range(2 * count + 1))
     return Pass(senders, streams, gradients, values.detach(), ends, held, attended)

@@ -1,6 +1,7 @@
 """The edges there are: from what writes to the residual stream to what reads it later.
 
-    sources        input (what enters the first block: token and position embeddings), a3.h5 (a head), m2 (an MLP)
+    sources        input (what enters the first block: token and position embeddings), a3.h5 (a head), m2 (an MLP);
+                   where some of its neurons are sources of their own: m2.n17, and m2 is the rest of it
     ports          a3.h5<q>, a3.h5<k>, a3.h5<v>, m2, logits: each reads a stream of its own. Where key and value heads
                    are shared (GQA) theirs are a3.kv1<k> and a3.kv1<v>
     destinations   the ports themselves (split), or a head's three ports as one: a3.h5, or a3.kv1 for the query heads
@@ -165,11 +166,6 @@ class Graph:
         """The edges of a mask, by source and then destination."""
         return [(self.sources[s], self.destinations[d]) for s, d in mask.nonzero().tolist()]
 
-    def writer(self, destination: int) -> int | None:
-        """The source that a destination computes (a3.h5<k> -> a3.h5), or None: the logits, a shared key head."""
-        stem = _stem(self.destinations[destination])
-        return self.sources.index(stem) if stem in self.sources else None
-
     def on_paths(self, mask: Tensor) -> Tensor:
         """The edges of a mask that lie on some path of it from the input to the logits."""
         owners = self._owners  # [D, S]: destination d feeds source s
@@ -192,10 +188,15 @@ class Graph:
         shared = self.shared
         for d, name in enumerate(self.destinations):
             stem = _stem(name)
-            for source in shared.get(stem, (stem,)):
-                if source in self.sources:
-                    found[d, self.sources.index(source)] = True
+            feeds = shared.get(stem, (stem,))
+            for s, source in enumerate(self.sources):
+                found[d, s] = source in feeds or source.partition(".n")[0] in feeds
         return found
+
+    @property
+    def neurons(self) -> tuple[str, ...]:
+        """The sources that are neurons: m2.n17."""
+        return tuple(name for name in self.sources if ".n" in name)
 
     @cached_property
     def feeds(self) -> list[list[int]]:
@@ -237,16 +238,23 @@ def _stem(destination: str) -> str:
     return destination.partition("@")[0].partition("<")[0]
 
 
-def graph_of(heads: Sequence[tuple[int, int]], parallel: Sequence[bool], split: bool = True) -> Graph:
-    """The graph of a model with (heads, key-value heads) in each layer; `parallel`: whether its MLP runs beside."""
+def graph_of(
+    heads: Sequence[tuple[int, int]],
+    parallel: Sequence[bool],
+    split: bool = True,
+    neurons: Sequence[Sequence[int]] | None = None,
+) -> Graph:
+    """The graph of a model with (heads, key-value heads) in each layer; `parallel`: whether its MLP runs beside;
+    `neurons`: those of each layer that are sources of their own."""
     sources, writes = [INPUT], [0]
     ports: list[str] = []
     reads: list[int] = []
     owner: list[str] = []  # each port's destination
     for layer, ((n, kv), beside) in enumerate(zip(heads, parallel)):
         at, mlp = 4 * layer + 1, 4 * layer + (1 if beside else 3)
-        sources += [f"a{layer}.h{h}" for h in range(n)] + [f"m{layer}"]
-        writes += [at + 1] * n + [mlp + 1]
+        apart = [f"m{layer}.n{i}" for i in (neurons[layer] if neurons else ())]
+        sources += [f"a{layer}.h{h}" for h in range(n)] + [f"m{layer}", *apart]
+        writes += [at + 1] * n + [mlp + 1] * (1 + len(apart))
         key = "h" if kv == n else "kv"
         each = n // kv
         for h in range(n):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import Circuit
 from cutaway.circuits.faithfulness import random_circuits
-from cutaway.circuits.masked import opened
+from cutaway.circuits.masked import opened_for
 from cutaway.circuits.nodewise import measure_any
 from cutaway.circuits.units import Units, units
 from cutaway.circuits.wires import Wires
@@ -123,7 +123,7 @@ def circuit_tests(
     drawn for minimality. Costs 4 + 4 draws + min(parts, most) masked forwards of the task.
     Raises InputError for an empty or a full circuit (without parts outside nothing is to be compared with).
     """
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = opened_for(model, circuit.graph)
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     parts, graph = units(circuit), circuit.graph
     if not parts.outside:

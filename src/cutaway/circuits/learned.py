@@ -28,7 +28,7 @@ def learned(wires: Wires, circuit: Circuit, task: Any, found_on: Any, *, seed: i
     method = str(c.get("method"))
     if method in METHODS:
         try:
-            null = opened(rerandomise(wires.model, seed=seed))
+            null = opened(rerandomise(wires.model, seed=seed), graph.neurons)
             where = None if not graph.spans else [s for s in graph.spans if s in found_on.positions] or "each"
             other = score_edges(null, found_on, method, ablation=ablation, split=graph.split, steps=c.get("steps") or 5,
                                 points=c.get("points") or "right", seed=seed, positions=where)  # fmt: skip

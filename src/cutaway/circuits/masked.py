@@ -12,7 +12,7 @@ Source of the form: Conmy et al. 2023 (ACDC); as one sum a destination, Miller e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cutaway.circuits.graph import Graph
-from cutaway.circuits.senders import Senders, ablated, chunks, record
+from cutaway.circuits.senders import Senders, ablated, chunks, none_of, record
 from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import Wires, normed, rows_of, wires_of
 from cutaway.core import InputError
@@ -31,10 +31,11 @@ TOLERANCE = 1e-4
 BYTES = 256 * 2**20  # of the messages held in one forward
 
 
-def opened(model: Model) -> Wires:
+def opened(model: Model, neurons: Sequence[str] = ()) -> Wires:
     """A model's wires, checked: with every edge in, the masked forward gives the model's own logits, to 1e-4 of their
-    largest. Two forwards of one short prompt. Raises InputError where they differ."""
-    wires = wires_of(model)
+    largest. `neurons` (m2.n17): sources of their own. Two forwards of one short prompt. Raises InputError where they
+    differ, and for a neuron that is not there."""
+    wires = wires_of(model, neurons)
     length = min(6, model.facts.max_positions or 6)
     ids = (torch.arange(length, device=model.device) * 7 + 3)[None] % model.facts.vocab_size
     batch = model.batch(ids)
@@ -49,6 +50,17 @@ def opened(model: Model) -> Wires:
             f"{model.name} is not the sum of its components: with every edge in, the masked forward gives other logits "
             f"(relative difference {error:.2g}, at most {TOLERANCE:g}). It computes in {logits.dtype}; in half "
             "precision load it with dtype=torch.float32."
+        )
+    return wires
+
+
+def opened_for(model: Model | Wires, graph: Graph) -> Wires:
+    """A model's wires with the neurons of a circuit's graph. Raises InputError where its components are others."""
+    wires = model if isinstance(model, Wires) else opened(model, graph.neurons)
+    if wires.split.sources != graph.sources:
+        raise InputError(
+            f"the circuit is of {len(graph.sources)} components, {graph.sources[-1]} the last; {wires.model.name} has "
+            f"{len(wires.split.sources)}, {wires.split.sources[-1]} the last."
         )
     return wires
 
@@ -85,6 +97,8 @@ def masked_logits(
             at_site(layer.mlp_in, size, lambda _, i=i: work.mlp(i)),  # type: ignore[misc]
             at_site(layer.mlp_out, size, lambda x, i=i: work.mlp_wrote(i, x)),  # type: ignore[misc]
         ]
+        if layer.neurons is not None:
+            taps.append(at_site(layer.neurons.site, size, lambda x, i=i: work.fired(i, x)))  # type: ignore[misc]
     taps += [entering(wires.final_module, lambda _: work.final()), at_ends(wires, ends)]
     with skipped(wires, first), tapped(taps):
         if known is not None and first:
@@ -148,9 +162,10 @@ class _Masked:
         self.base = other.start
         self.done = 0  # layers whose sources are known
         self.pending: list[tuple[int, Tensor, Tensor]] = []
+        self.neurons: dict[int, Tensor] = {}  # of the layer whose MLP is running
         heads = [layer.n_heads for layer in wires.layers]
         kv = [layer.projections["k"].weight.shape[0] for layer in wires.layers]
-        self.first_source = [1 + sum(n + 1 for n in heads[:i]) for i in range(len(heads))]
+        self.first_source = [1 + sum(x.n_heads + x.n_mlp for x in wires.layers[:i]) for i in range(len(heads))]
         self.first_port = [sum(n + 2 * k + 1 for n, k in zip(heads[:i], kv[:i])) for i in range(len(heads) + 1)]
         self.heads_of, self.kv_of = heads, kv
 
@@ -164,7 +179,7 @@ class _Masked:
         for i in range(first):
             layer = self.wires.layers[i]
             self._put(layer.messages(difference.u[i]))
-            self._put(difference.mlp[i][:, None])
+            self._put(layer.mlp_messages(difference.mlp[i], difference.neurons[i]))
             self.base = self.base + torch.einsum("bphc,hcd->bpd", self.other.u[i], layer.w_out) + layer.constant
             self.base = self.base + self.other.mlp[i]
 
@@ -179,8 +194,14 @@ class _Masked:
         self._write(self.first_source[i], layer.messages(u - self.other.u[i]), ablated_sum)
 
     def mlp_wrote(self, i: int, x: Tensor) -> None:
-        first = self.first_source[i] + self.heads_of[i]
-        self._write(first, (x - self.other.mlp[i])[:, None], self.other.mlp[i])
+        layer, first = self.wires.layers[i], self.first_source[i] + self.heads_of[i]
+        v = self.neurons.pop(i) - self.other.neurons[i] if layer.neurons is not None else none_of(x)
+        self._write(first, layer.mlp_messages(x - self.other.mlp[i], v), self.other.mlp[i])
+
+    def fired(self, i: int, act: Tensor) -> None:
+        neurons = self.wires.layers[i].neurons
+        assert neurons is not None
+        self.neurons[i] = neurons.scaled(act)
 
     def _write(self, first: int, difference: Tensor, other: Tensor) -> None:
         self.pending.append((first, difference, other))

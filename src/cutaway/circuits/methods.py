@@ -173,6 +173,7 @@ def score_edges(
     points: str = "right",
     seed: int = 0,
     positions: Sequence[str] | str | None = None,
+    neurons: Sequence[str] = (),
 ) -> Circuit:
     """Every edge's score, all edges in. `method`: see METHODS, with what each costs.
 
@@ -180,7 +181,8 @@ def score_edges(
     paper's), the "left" (its authors' code) or the "midpoint".
 
     `positions`: edges (or nodes) apart by position: names of the task's positions (the others are the span "rest"),
-    "named" for all of them, "each" for every column.
+    "named" for all of them, "each" for every column. `neurons` (m2.n17, …): sources of their own, of a `Model`; `m2` is
+    then the rest of its MLP.
     Raises UnknownName; InputError: identical clean and counterfactual prompts, a metric that is constant or has no
     gradient, scores that are not finite.
     """
@@ -189,7 +191,7 @@ def score_edges(
     if ablation not in ABLATIONS:
         raise UnknownName("ablation", ablation, ABLATIONS)
     check_task(task, ablation)
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = model if isinstance(model, Wires) else opened(model, neurons)
     graph, chosen = wires.graph(split), METHODS[method]
     if points not in POINTS:
         raise UnknownName("choice of points", points, POINTS)
@@ -235,6 +237,7 @@ def score_edges(
         "ablation": ablation,
         "split": split,
         "positions": list(graph.spans) or "all",
+        "neurons": list(graph.neurons),
         "method": method,
         "steps": steps if "ig" in method else None,
         "points": points if method == "eap-ig" else None,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cutaway.circuits.circuit import Circuit, Level
 from cutaway.circuits.completeness import Metric, halves, metric_of
-from cutaway.circuits.masked import opened
+from cutaway.circuits.masked import opened_for
 from cutaway.circuits.units import Units, emptied, units
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, Interval, NotDone, TailItem
@@ -115,7 +115,7 @@ def minimality(
     classes of heads) the rest of each. Of a circuit of more than `most` parts that many are drawn.
     Costs 2 (3 + draws + groups) masked forwards of half the items a part. Raises InputError for an empty circuit.
     """
-    wires = model if isinstance(model, Wires) else opened(model)
+    wires = opened_for(model, circuit.graph)
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     parts = units(circuit, level)
     generator = torch.Generator().manual_seed(seed)

@@ -24,9 +24,10 @@ def activation_patching(wires: Wires, graph: Graph, task: Any, ablation: str = "
 
     A node's own output is replaced (heads at `z`). Under a norm after attention (Gemma 2) this also moves the norm's
     scale, which all edges of the head out at once would not. Made by `cutaway.sweep`; costs the blocks after the node.
-    With spans, whose positions differ from item to item, by `measure_nodes` (all edges out): a forward a node.
+    With spans, whose positions differ from item to item, and with neurons apart, by `measure_nodes` (all edges out): a
+    forward a node.
     """
-    if graph.spans or ablation == "optimal":
+    if graph.spans or graph.neurons or ablation == "optimal":
         _settled(task, graph)
         masks = torch.cat([torch.zeros(1, len(graph.nodes)), torch.eye(len(graph.nodes))]) == 0
         values = measure_nodes(wires, task, masks, ablation, graph=graph)

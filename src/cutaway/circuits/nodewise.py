@@ -6,6 +6,7 @@ the masked forward's numbers at about the cost of the model's own.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import at_ends, columns, measure
-from cutaway.circuits.senders import Senders, ablated, chunks
+from cutaway.circuits.senders import Senders, ablated, chunks, none_of
 from cutaway.circuits.spans import ends_apart, span_labels
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.model.taps import Tap, at_site, tapped
@@ -68,24 +69,31 @@ def measure_nodes(
 def _taps(wires: Wires, other: Senders, inside: Tensor) -> list[Tap]:
     """`inside` [row, position, source]: where sources write what they do."""
     size = len(inside)
+    held: dict[tuple[str, int], Tensor] = {}
+
+    def attention(_: Tensor, i: int, heads: Tensor) -> Tensor:
+        layer = wires.layers[i]
+        u = torch.where(heads[..., None], layer.scaled(held.pop(("z", i))), other.u[i])
+        return torch.einsum("bphc,hcd->bpd", u, layer.w_out) + layer.constant
+
+    def mlp(x: Tensor, i: int, kept: Tensor) -> Tensor:
+        layer = wires.layers[i]
+        v = none_of(x) if layer.neurons is None else layer.neurons.scaled(held.pop(("act", i)))
+        return layer.mixed_mlp(kept, (x, v), (other.mlp[i], other.neurons[i]))[0]
+
+    def hold(x: Tensor, key: tuple[str, int]) -> None:
+        held[key] = x
+
     taps = [at_site(wires.start, size, lambda x: torch.where(inside[..., :1], x, other.start))]
     first = 1
     for i, layer in enumerate(wires.layers):
-        heads, mlp = inside[..., first : first + layer.n_heads], inside[..., first + layer.n_heads, None]
-        first += layer.n_heads + 1
-        held: list[Tensor] = []
-
-        def keep(z: Tensor, held: list[Tensor] = held) -> None:
-            held.append(z)
-
-        def write(_: Tensor, i: int = i, heads: Tensor = heads, held: list[Tensor] = held) -> Tensor:
-            layer = wires.layers[i]
-            u = torch.where(heads[..., None], layer.scaled(held.pop()), other.u[i])
-            return torch.einsum("bphc,hcd->bpd", u, layer.w_out) + layer.constant
-
+        at = first + layer.n_heads
         taps += [
-            at_site(layer.z, size, keep),
-            at_site(layer.attn_out, size, write),
-            at_site(layer.mlp_out, size, lambda x, i=i, mlp=mlp: torch.where(mlp, x, other.mlp[i])),  # type: ignore[misc]
+            at_site(layer.z, size, partial(hold, key=("z", i))),
+            at_site(layer.attn_out, size, partial(attention, i=i, heads=inside[..., first:at])),
+            at_site(layer.mlp_out, size, partial(mlp, i=i, kept=inside[..., at : at + layer.n_mlp])),
         ]
+        if layer.neurons is not None:
+            taps.append(at_site(layer.neurons.site, size, partial(hold, key=("act", i))))
+        first = at + layer.n_mlp
     return taps

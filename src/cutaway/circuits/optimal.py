@@ -40,15 +40,13 @@ def optimal_constants(
         assert logits is not None
         reference = logits[every.to(device), ends.to(device)].log_softmax(-1)
     count = len(wires.split.sources)
-    scale = [x.std().clamp(min=1e-3) for x in (written.start, *written.u, *written.mlp)]
-    parameters = [torch.zeros_like(x).requires_grad_() for x in (mean.start, *mean.u, *mean.mlp)]
-    optimiser = torch.optim.Adam(parameters, lr=lr)
+    scale = written.map(lambda x: x.std().clamp(min=1e-3) if x.numel() else x.new_zeros(()))
+    moved = mean.map(lambda x: torch.zeros_like(x).requires_grad_())
+    optimiser = torch.optim.Adam([moved.start, *moved.u, *moved.mlp, *moved.neurons], lr=lr)
     generator = torch.Generator().manual_seed(seed)
 
     def constants() -> Senders:
-        moved = [p * s for p, s in zip(parameters, scale)]
-        layers = len(wires.layers)
-        return mean.join(Senders(moved[0], tuple(moved[1 : 1 + layers]), tuple(moved[1 + layers :])), torch.add)
+        return mean.join(moved.join(scale, torch.mul), torch.add)
 
     def loss(values: Senders, rows: Tensor, sources: Tensor) -> Tensor:
         """KL of each (item, source) pair."""
@@ -80,10 +78,12 @@ def optimal_constants(
 
 def _choose(wires: Wires, chosen: Tensor, a: Senders, b: Senders) -> Senders:
     """Of each source a's where chosen [source], else b's."""
-    us, mlps, at = [], [], 1
+    us, mlps, neurons, at = [], [], [], 1
     for i, layer in enumerate(wires.layers):
-        heads = chosen[at : at + layer.n_heads]
+        heads, mlp = chosen[at : at + layer.n_heads], chosen[at + layer.n_heads :][: layer.n_mlp]
         us.append(torch.where(heads[None, None, :, None], a.u[i], b.u[i]))
-        mlps.append(torch.where(chosen[at + layer.n_heads], a.mlp[i], b.mlp[i]))
-        at += layer.n_heads + 1
-    return Senders(torch.where(chosen[0], a.start, b.start), tuple(us), tuple(mlps))
+        wrote, v = layer.mixed_mlp(mlp[None, None], (a.mlp[i], a.neurons[i]), (b.mlp[i], b.neurons[i]))
+        mlps.append(wrote)
+        neurons.append(v)
+        at += layer.n_heads + layer.n_mlp
+    return Senders(torch.where(chosen[0], a.start, b.start), tuple(us), tuple(mlps), tuple(neurons))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from cutaway.circuits.exact import port_taps
 from cutaway.circuits.graph import Graph
 from cutaway.circuits.masked import at_ends, columns, opened
 from cutaway.circuits.methods import check_task
-from cutaway.circuits.senders import Senders, ablated, chunks, record
+from cutaway.circuits.senders import Senders, ablated, chunks, none_of, record
 from cutaway.circuits.wires import Wires, rows_of
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, UnknownName
 from cutaway.core.drawing import Drawn
@@ -162,42 +162,52 @@ def _losses(
 
 def _mixed(wires: Wires, graph: Graph, clean: Senders, other: Senders, sent: set[int], where: Tensor | None) -> Senders:
     """The clean messages with those of `sent` ablated, at the positions `where` [row, position]."""
-
-    def mix(a: Tensor, b: Tensor, inside: Tensor) -> Tensor:
-        chosen = inside.to(a.device) if where is None else inside.to(a.device) & where.to(a.device)[..., None]
-        return torch.where(chosen, b, a)
-
-    def flag(name: str) -> Tensor:
-        return torch.tensor([[[graph.source(name) in sent]]])
-
-    us, mlps = [], []
+    us, mlps, neurons = [], [], []
     for i, layer in enumerate(wires.layers):
         inside = torch.tensor([[[graph.source(f"a{i}.h{h}") in sent for h in range(layer.n_heads)]]])  # [1, 1, head]
         chosen = inside.to(clean.u[i].device)
         chosen = chosen if where is None else chosen & where.to(chosen.device)[..., None]
         us.append(torch.where(chosen[..., None], other.u[i], clean.u[i]))
-        mlps.append(mix(clean.mlp[i], other.mlp[i], flag(f"m{i}")))
-    return Senders(mix(clean.start, other.start, flag("input")), tuple(us), tuple(mlps))
+        kept = ~_mlp_flags(graph, i, sent).to(chosen.device)
+        kept = kept if where is None else kept | ~where.to(chosen.device)[..., None]
+        wrote, v = layer.mixed_mlp(kept, (clean.mlp[i], clean.neurons[i]), (other.mlp[i], other.neurons[i]))
+        mlps.append(wrote)
+        neurons.append(v)
+    start = torch.tensor([[[graph.source("input") in sent]]]).to(clean.start.device)
+    start = start if where is None else start & where.to(start.device)[..., None]
+    return Senders(torch.where(start, other.start, clean.start), tuple(us), tuple(mlps), tuple(neurons))
+
+
+def _mlp_flags(graph: Graph, i: int, sent: set[int]) -> Tensor:
+    """[1, 1, 1 + n] which of a layer's MLP and its neurons are among these sources."""
+    return torch.tensor([[[s in sent for s, name in enumerate(graph.sources) if name.partition(".n")[0] == f"m{i}"]]])
 
 
 def _streams_through_mlps(wires: Wires, batch: Any, mixed: Senders, graph: Graph, sent: set[int]) -> list[Tensor]:
     """The streams when every head writes what `mixed` says and MLPs compute anew, senders among them excepted."""
     size = len(mixed.start)
     mlps: dict[int, Tensor] = {}
+    fired: dict[int, Tensor] = {}
 
     def set_heads(_: Tensor, i: int) -> Tensor:
         layer = wires.layers[i]
         return torch.einsum("bphc,hcd->bpd", mixed.u[i], layer.w_out) + layer.constant
 
     def keep(x: Tensor, i: int) -> Tensor | None:
-        held = mixed.mlp[i] if graph.source(f"m{i}") in sent else None
-        mlps[i] = (x if held is None else held).clone()
-        return held
+        flags, layer = _mlp_flags(graph, i, sent).to(x.device), wires.layers[i]
+        if not bool(flags.any()):
+            mlps[i] = x.clone()
+            return None
+        now = x, none_of(x) if layer.neurons is None else layer.neurons.scaled(fired[i])
+        mlps[i] = layer.mixed_mlp(flags, (mixed.mlp[i], mixed.neurons[i]), now)[0]
+        return mlps[i]
 
     taps = [at_site(wires.start, size, lambda _: mixed.start)]
     for i, layer in enumerate(wires.layers):
         taps.append(at_site(layer.attn_out, size, lambda x, i=i: set_heads(x, i)))  # type: ignore[misc]
         taps.append(at_site(layer.mlp_out, size, lambda x, i=i: keep(x, i)))  # type: ignore[misc]
+        if layer.neurons is not None:
+            taps.append(at_site(layer.neurons.site, size, lambda x, i=i: fired.update({i: x})))  # type: ignore[misc]
     with tapped(taps):
         wires.model.run(batch, read=[f"resid_post.{len(wires.layers) - 1}"], logits=False)
-    return Senders(mixed.start, mixed.u, tuple(mlps[i] for i in range(len(wires.layers)))).streams(wires)
+    return replace(mixed, mlp=tuple(mlps[i] for i in range(len(wires.layers)))).streams(wires)

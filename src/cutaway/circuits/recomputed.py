@@ -136,7 +136,9 @@ def _messages(wires: Wires, delta: Senders, sources: Tensor) -> Tensor:
             heads = slice(inside.start - at, inside.stop - at)
             found.append(torch.einsum("bphc,hcd->bhpd", delta.u[i][:, :, heads], layer.w_out[heads]))
         at += layer.n_heads
-        if low <= at < high:
-            found.append(delta.mlp[i][:, None])
-        at += 1
+        inside = range(max(low, at), min(high, at + layer.n_mlp))
+        if inside:
+            wrote = layer.mlp_messages(delta.mlp[i], delta.neurons[i])
+            found.append(wrote[:, inside.start - at : inside.stop - at])
+        at += layer.n_mlp
     return torch.cat(found, 1)

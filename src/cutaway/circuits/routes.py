@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cutaway.circuits.masked import columns
-from cutaway.circuits.senders import Senders, chunks
+from cutaway.circuits.senders import chunks, of_run
 from cutaway.circuits.spans import span_labels
 from cutaway.circuits.wires import LayerWires, Wires, rows_of
 
@@ -50,10 +50,10 @@ def _routes(wires: Wires, batch: Any, ends: Tensor, labels: Tensor | None, spans
     names = ["resid_pre.0"]
     for i in range(len(layers)):
         names += [f"z.{i}", f"mlp_out_post.{i}", f"attn_probs.{i}", f"value.{i}"]
+        names += [] if layers[i].neurons is None else [f"mlp_act.{i}"]
     run = wires.model.run(batch, read=names, logits=False)
     count = range(len(layers))
-    u = tuple(layer.scaled(run[f"z.{i}"]) for i, layer in enumerate(layers))
-    wrote = Senders(run["resid_pre.0"], u, tuple(run[f"mlp_out_post.{i}"] for i in count))
+    wrote = of_run(wires, run)
     streams, messages = wrote.streams(wires), wrote.messages(wires).transpose(1, 2)  # [row, position, source, d]
     rows, width = batch.ids.shape
     reach = messages.new_zeros(rows, width, len(graph.sources))  # of what a source writes at a position
@@ -86,7 +86,8 @@ def _routes(wires: Wires, batch: Any, ends: Tensor, labels: Tensor | None, spans
         first = graph.ports.index(f"a{i}.h0<q>")
         mlp = first + heads + 2 * kv
         first_source = graph.sources.index(f"a{i}.h0")
-        into(mlp, reach[..., first_source + heads], shares(2 * i + 1, mlp))
+        wrote_by_mlp = reach[..., first_source + heads :][..., : layer.n_mlp]
+        into(mlp, wrote_by_mlp.amax(-1), shares(2 * i + 1, mlp))
         share = shares(2 * i, first)
         to_values = _to_values(layer, reach[..., first_source : first_source + heads], run, i)  # [row, position, head]
         for h in range(heads):

@@ -20,7 +20,7 @@ from cutaway.circuits.frequencies import frequencies
 from cutaway.circuits.hypotheses import circuit_tests
 from cutaway.circuits.judge import audit
 from cutaway.circuits.learned import learned
-from cutaway.circuits.masked import opened
+from cutaway.circuits.masked import opened_for
 from cutaway.circuits.methods import METHODS
 from cutaway.circuits.minimality import minimality
 from cutaway.circuits.nodewise import measure_any
@@ -52,9 +52,7 @@ def score(
     Raises InputError for an empty circuit and for one of another model.
     """
     tell = say or (lambda _: None)
-    wires = model if isinstance(model, Wires) else opened(model)
-    if tuple(circuit.graph.sources) != tuple(wires.split.sources):
-        raise InputError(f"the circuit is of {circuit.choices.get('model')}; {wires.model.name} has other components.")
+    wires = opened_for(model, circuit.graph)
     units(circuit)
     draws = 40 if quick else 100
     ablation = str(circuit.choices["ablation"])

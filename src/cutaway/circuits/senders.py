@@ -19,7 +19,8 @@ ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 @dataclass(frozen=True, eq=False)
 class Senders:
     """The messages of one run: `start` [batch, position, d] enters the first block; `u` of each layer's heads [batch,
-    position, head, c], whose messages are W_O' u; `mlp` of each layer [batch, position, d].
+    position, head, c], whose messages are W_O' u; `mlp` of each layer [batch, position, d], and of it `neurons` [batch,
+    position, n], those that are sources of their own (n = 0 where none is).
 
     Bytes: (1 + layers) d_model + layers * heads * c floats a token; not heads * d_model.
     """
@@ -27,15 +28,17 @@ class Senders:
     start: Tensor
     u: tuple[Tensor, ...]
     mlp: tuple[Tensor, ...]
+    neurons: tuple[Tensor, ...]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Senders:
-        return Senders(change(self.start), tuple(change(x) for x in self.u), tuple(change(x) for x in self.mlp))
+        return Senders(change(self.start), *(tuple(map(change, part)) for part in (self.u, self.mlp, self.neurons)))
 
     def join(self, other: Senders, how: Callable[[Tensor, Tensor], Tensor]) -> Senders:
         return Senders(
             how(self.start, other.start),
             tuple(how(a, b) for a, b in zip(self.u, other.u)),
             tuple(how(a, b) for a, b in zip(self.mlp, other.mlp)),
+            tuple(how(a, b) for a, b in zip(self.neurons, other.neurons)),
         )
 
     def take(self, rows: Tensor) -> Senders:
@@ -62,8 +65,8 @@ class Senders:
     def messages(self, wires: Wires) -> Tensor:
         """Every source's message by itself, [batch, source, position, d]."""
         parts = [self.start[:, None]]
-        for layer, u, mlp in zip(wires.layers, self.u, self.mlp):
-            parts += [layer.messages(u), mlp[:, None]]
+        for layer, u, mlp, v in zip(wires.layers, self.u, self.mlp, self.neurons):
+            parts += [layer.messages(u), layer.mlp_messages(mlp, v)]
         return torch.cat(parts, 1)
 
 
@@ -71,12 +74,23 @@ def record(wires: Wires, batch: Any) -> Senders:
     """What every source writes on these prompts. One forward."""
     layers = range(len(wires.layers))
     names = ["resid_pre.0", *(f"z.{i}" for i in layers), *(f"mlp_out_post.{i}" for i in layers)]
-    run = wires.model.run(batch, read=names, logits=False)
-    return Senders(
-        run["resid_pre.0"],
-        tuple(layer.scaled(run[f"z.{i}"]) for i, layer in enumerate(wires.layers)),
-        tuple(run[f"mlp_out_post.{i}"] for i in layers),
-    )
+    names += [f"mlp_act.{i}" for i, layer in enumerate(wires.layers) if layer.neurons is not None]
+    return of_run(wires, wires.model.run(batch, read=names, logits=False))
+
+
+def of_run(wires: Wires, run: Any) -> Senders:
+    """The messages of a run in which what writes them was read."""
+    u, mlp, neurons = [], [], []
+    for i, layer in enumerate(wires.layers):
+        u.append(layer.scaled(run[f"z.{i}"]))
+        mlp.append(run[f"mlp_out_post.{i}"])
+        neurons.append(none_of(mlp[i]) if layer.neurons is None else layer.neurons.scaled(run[f"mlp_act.{i}"]))
+    return Senders(run["resid_pre.0"], tuple(u), tuple(mlp), tuple(neurons))
+
+
+def none_of(mlp: Tensor) -> Tensor:
+    """The neurons of an MLP that has none apart: [batch, position, 0]."""
+    return mlp[..., :0]
 
 
 def ablated(wires: Wires, task: Any, kind: str, tokens: int = 2048) -> Callable[[Tensor], Senders]:

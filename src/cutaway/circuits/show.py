@@ -73,10 +73,11 @@ def _nodes(circuit: Circuit) -> list[str]:
     inside.sort(key=lambda i: -abs(float(scores[i])))
     on = {int(graph.source_of[i]) for i in inside}
     parts = []
-    for kind, what in (("a", "heads"), ("m", "MLPs")):
-        every = [s for s, name in enumerate(graph.sources) if name.startswith(kind)]
-        parts.append(f"{sum(s in on for s in every)} of {len(every)} {what}")
-    lines = [f"{' and '.join(parts)} lie on its paths"]
+    kinds = [("input" if name == "input" else "n" if ".n" in name else name[0]) for name in graph.sources]
+    for kind, what in (("a", "heads"), ("m", "MLPs"), ("n", "neurons apart")):
+        every = [s for s, of in enumerate(kinds) if of == kind]
+        parts += [f"{sum(s in on for s in every)} of {len(every)} {what}"] if every else []
+    lines = [f"{', '.join(parts[:-1])} and {parts[-1]} lie on its paths"]
     rows = [("node", "edges out", "score")]
     out = [int((kept & (graph.node_of == i)).sum()) for i in inside[:NODES]]
     rows += [(graph.nodes[i], str(n), f"{float(scores[i]):+.3g}") for i, n in zip(inside, out)]

@@ -7,7 +7,7 @@ constant (the bias of W_O, or of that norm) add up to what attention adds to the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.circuits.graph import Graph, graph_of
+from cutaway.circuits.neuron_wires import NeuronWires, by_layer, neuron_wires
 from cutaway.core import InputError
 from cutaway.model import Model
 from cutaway.model.norms import NormParts
@@ -52,10 +53,16 @@ class LayerWires:
     w_out: Tensor  # W_O' [head, c, d]
     raw_out: tuple[Tensor, Tensor | None]  # W_O [d, head * c] and its bias
     constant: Tensor  # [d]
+    neurons: NeuronWires | None = None
 
     @property
     def n_heads(self) -> int:
         return self.w_out.shape[0]
+
+    @property
+    def n_mlp(self) -> int:
+        """The sources that the MLP is: itself, and neurons apart."""
+        return 1 + (0 if self.neurons is None else len(self.neurons.index))
 
     def scaled(self, z: Tensor) -> Tensor:
         """z [batch, position, head, c] -> u, the same shape."""
@@ -69,6 +76,23 @@ class LayerWires:
     def messages(self, u: Tensor) -> Tensor:
         """u [batch, position, head, c] -> [batch, head, position, d]."""
         return torch.einsum("bphc,hcd->bhpd", u, self.w_out)
+
+    def mlp_messages(self, mlp: Tensor, v: Tensor) -> Tensor:
+        """What the MLP adds [batch, position, d], its neurons v [batch, position, n] -> [batch, 1 + n, position, d]:
+        the rest of it first."""
+        if self.neurons is None:
+            return mlp[:, None]
+        apart = self.neurons.messages(v)
+        return torch.cat([mlp[:, None] - apart.sum(1, keepdim=True), apart], 1)
+
+    def mixed_mlp(self, inside: Tensor, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """(what the MLP adds, its neurons) of `a` where `inside` [batch, position, 1 + n], else of `b`."""
+        if self.neurons is None:
+            return torch.where(inside[..., :1], a[0], b[0]), a[1]
+        v = torch.where(inside[..., 1:], a[1], b[1])
+        w = self.neurons.w_out
+        rest = torch.where(inside[..., :1], a[0] - a[1] @ w, b[0] - b[1] @ w)
+        return rest + v @ w, v
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +114,8 @@ class Wires:
 
     def graph(self, split: bool = True) -> Graph:
         heads = [(layer.n_heads, layer.projections["k"].weight.shape[0]) for layer in self.layers]
-        return graph_of(heads, [self.parallel] * len(heads), split)
+        neurons = [layer.neurons.index if layer.neurons is not None else () for layer in self.layers]
+        return graph_of(heads, [self.parallel] * len(heads), split, neurons)
 
     @property
     def d_model(self) -> int:
@@ -125,8 +150,9 @@ class Wires:
             yield "mlp", layer
 
 
-def wires_of(model: Model) -> Wires:
-    """Raises InputError for what is no causal or bidirectional language model with these points, with the reason."""
+def wires_of(model: Model, neurons: Sequence[str] = ()) -> Wires:
+    """`neurons` (m2.n17): sources of their own. Raises InputError for what is no causal or bidirectional language model
+    with these points, with the reason."""
     architecture = model.architecture
     if architecture is None:
         raise InputError(f"{model.name} has no circuit's components: {model.contract.why}.")
@@ -136,7 +162,8 @@ def wires_of(model: Model) -> Wires:
     for point in needed:
         if (why := model.refuses(point)) is not None:
             raise InputError(f"{model.name} cannot be taken into a circuit's components: it has no {point}: {why}")
-    layers = tuple(_layer(model, layer) for layer in range(model.facts.n_layers))
+    apart = by_layer(model, neurons)
+    layers = tuple(_layer(model, layer, apart.get(layer, ())) for layer in range(model.facts.n_layers))
     final = model.site("final_norm").module
     norm = model.norms.get("final_norm_scale")
     if norm is None:
@@ -146,7 +173,7 @@ def wires_of(model: Model) -> Wires:
     )
 
 
-def _layer(model: Model, layer: int) -> LayerWires:
+def _layer(model: Model, layer: int, neurons: Sequence[int]) -> LayerWires:
     d = model.facts.d_model
     assert model.architecture is not None
     sites = {kind: model.site(f"{name}.{layer}") for kind, name in (("q", "q"), ("k", "k"), ("v", "value"))}
@@ -175,6 +202,7 @@ def _layer(model: Model, layer: int) -> LayerWires:
         w_out=(rows * out.factor).to(weight.dtype).reshape(*heads, d),
         raw_out=(weight, bias),
         constant=(constant * out.factor).to(weight.dtype),
+        neurons=neuron_wires(model, layer, neurons) if neurons else None,
     )
 
 

@@ -42,6 +42,9 @@ def circuit(
     positions: str | None = typer.Option(
         None, help="Edges apart by position: names of the task's (S2,end), named for all, each for every column."
     ),
+    neurons: str | None = typer.Option(
+        None, help="Neurons as sources of their own: names (m2.n17,m3.n90), or how many of those that score highest."
+    ),
     n: int | None = typer.Option(None, "--n", min=2, help="Items, half to find on. Default: 64, or all of a file."),
     counterfactual: str | None = typer.Option(None, "--counterfactual", "-c", help="Its kind (cutaway tasks NAME)."),
     metric: str | None = typer.Option(None, help="logit_difference, probability, ….  Default: the task's."),
@@ -96,6 +99,7 @@ def circuit(
             steps=steps,
             points=points,
             positions=_spans(positions),
+            neurons=_neurons(neurons),
             by="signed" if signed else "absolute",
             check="quick" if quick else "full",
             seed=seed,
@@ -112,6 +116,11 @@ def circuit(
 def _spans(positions: str | None) -> tuple[str, ...] | str | None:
     """S2,end -> (S2, end); named, each and nothing as they are."""
     return positions if positions in (None, "named", "each") else tuple(positions.split(","))
+
+
+def _neurons(given: str | None) -> tuple[str, ...] | int:
+    """m2.n17,m3.n90 -> (m2.n17, m3.n90); a number as it is."""
+    return () if given is None else int(given) if given.isdecimal() else tuple(given.split(","))
 
 
 def _scored(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
@@ -139,7 +148,7 @@ def _shown(found: Any, model: Any, task: Any, quick: bool, seed: int) -> Any:
 
     with step("Ablating the strongest edges for real"):
         items = task.take(range(min(len(task), 8)))
-        measured = measured_edges(opened(model), found, items, most=12 if quick else 24, seed=seed)
+        measured = measured_edges(opened(model, found.graph.neurons), found, items, most=12 if quick else 24, seed=seed)
     parts = {**found.parts, "measured": measured}
     places = {re.match(r"a(\d+)\.h(\d+)", name) for name in found.heads}
     heads = sorted((int(place[1]), int(place[2])) for place in places if place)
