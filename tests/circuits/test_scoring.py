@@ -80,7 +80,9 @@ def test_the_whole_model_is_complete_and_a_circuit_that_lacks_an_edge_need_not_b
     whole = completeness(wires, circuit, task, draws=6, greedy=1, candidates=3, null_draws=2)
     assert max(abs(k.gap) for k in whole.knockouts) < 1e-9
     assert whole.evidence[0].effect.value == pytest.approx(0.0, abs=1e-9)
-    part = completeness(wires, circuit.top(12), task, draws=6, greedy=1, candidates=3, null_draws=2)
+    others = task_of(n=5, seed=1)
+    part = completeness(wires, circuit.top(12), task, draws=6, greedy=1, candidates=3, null_draws=2, choose_on=others)
+    assert part.n == len(task) == 2 * whole.n  # where K is chosen on other items, all of these judge
     assert abs(part.worst.gap) > 1e-6
     assert part.knockouts[0] == part.worst
     # A gap is what its definition says, whatever found it.

@@ -93,12 +93,14 @@ def completeness(
     greedy: int = 4,
     candidates: int = 10,
     null_draws: int = 10,
+    choose_on: Any = None,
     seed: int = 0,
 ) -> Completeness:
     """Gaps for `draws` random K (each unit in with probability 1/2) and for `greedy` K grown one unit at a time, each
     the one of `candidates` random units that widens the gap most (Wang et al., appendix).
 
-    The greedy K are grown on one half of the items and all gaps measured on the other (on all, of fewer than 8).
+    The greedy K are grown on the items `choose_on`, such as those that the circuit was found on; without them on half
+    of the task's, and all gaps are measured on the other half (on all, of fewer than 8).
     Null: random K in `null_draws` random circuits of the same size. Costs 2 (draws + greedy * candidates * |K|) masked
     forwards of half the items. Raises InputError for an empty circuit.
     """
@@ -106,8 +108,8 @@ def completeness(
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     parts = units(circuit, level)
     generator = torch.Generator().manual_seed(seed)
-    found_on, judged_on = halves(task, generator)
-    search, judge = metric_of(wires, circuit, found_on, ablation), metric_of(wires, circuit, judged_on, ablation)
+    chosen_on, judged_on = halves(task, generator) if choose_on is None else (choose_on, task)
+    search, judge = metric_of(wires, circuit, chosen_on, ablation), metric_of(wires, circuit, judged_on, ablation)
     some = [_half(parts.inside, generator) for _ in range(draws)]
     grown = [_grow(search, parts, candidates, generator) for _ in range(greedy)]
     chosen = [("random", k) for k in _distinct(some)] + [("greedy", k) for k in _distinct(grown)]

@@ -59,8 +59,8 @@ def opened_for(model: Model | Wires, graph: Graph) -> Wires:
     wires = model if isinstance(model, Wires) else opened(model, graph.neurons)
     if wires.split.sources != graph.sources:
         raise InputError(
-            f"the circuit is of {len(graph.sources)} components, {graph.sources[-1]} the last; {wires.model.name} has "
-            f"{len(wires.split.sources)}, {wires.split.sources[-1]} the last."
+            f"{wires.model.name} has other components than the circuit: {len(wires.split.sources)}, the last "
+            f"{wires.split.sources[-1]}; the circuit {len(graph.sources)}, the last {graph.sources[-1]}."
         )
     return wires
 

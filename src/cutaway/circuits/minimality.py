@@ -107,20 +107,23 @@ def minimality(
     draws: int = 12,
     null_parts: int = 20,
     most: int = 60,
+    choose_on: Any = None,
     seed: int = 0,
 ) -> Minimality:
     """The score of each edge or node of a circuit, with its interval, its p-value after Holm, and a null.
 
     K is one of: nothing, all the rest, `draws` random halves of the rest, and of `groups` (named sets of parts, such as
     classes of heads) the rest of each. Of a circuit of more than `most` parts that many are drawn.
-    Costs 2 (3 + draws + groups) masked forwards of half the items a part. Raises InputError for an empty circuit.
+    `choose_on`: items on which each part's K is chosen, such as those that the circuit was found on; without them half
+    of the task's, and the other half judges.
+    Costs 2 (3 + draws + groups) masked forwards of the items a part. Raises InputError for an empty circuit.
     """
     wires = opened_for(model, circuit.graph)
     ablation = str(circuit.choices["ablation"]) if ablation is None else ablation
     parts = units(circuit, level)
     generator = torch.Generator().manual_seed(seed)
-    found_on, judged_on = halves(task, generator)
-    search, judge = metric_of(wires, circuit, found_on, ablation), metric_of(wires, circuit, judged_on, ablation)
+    chosen_on, judged_on = halves(task, generator) if choose_on is None else (choose_on, task)
+    search, judge = metric_of(wires, circuit, chosen_on, ablation), metric_of(wires, circuit, judged_on, ablation)
     named = {parts.name(u): u for u in (*parts.inside, *parts.outside)}
     sets = [tuple(named[name] for name in some if name in named) for some in (groups or {}).values()]
     inside = _some(parts.inside, most, generator)

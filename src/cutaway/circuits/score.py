@@ -66,7 +66,8 @@ def score(
     if ranked:
         tell("Faithfulness over sizes")
         parts["curve"] = curve(wires, circuit, task)
-    parts.update(held_to(wires, circuit, task, quick=quick, seed=seed, say=tell))
+    apart = found_on if circuit.choices.get("halved") else None
+    parts.update(held_to(wires, circuit, task, choose_on=apart, quick=quick, seed=seed, say=tell))
     evidence += [item for name in HELD_TO for item in getattr(parts.get(name), "evidence", ())]
     if circuit.per_item is not None:
         parts["frequencies"] = frequencies(circuit, by=circuit.choices.get("by", "absolute"), seed=seed)
@@ -85,6 +86,7 @@ def held_to(
     circuit: Circuit,
     task: Any,
     *,
+    choose_on: Any = None,
     quick: bool = False,
     groups: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
@@ -92,19 +94,19 @@ def held_to(
 ) -> dict[str, Any]:
     """{"minimality", "completeness", "tests"}: what Wang et al. (2022) and Shi et al. (2024) hold a circuit to.
 
-    `groups`: parts that minimality also knocks out together. A circuit of all parts has no tests.
+    `choose_on`: items on which the knockouts K are chosen, so that all of `task` judges. `groups`: parts that
+    minimality also knocks out together. A circuit of all parts has no tests.
     """
     tell = say or (lambda _: None)
     few, most = (4, 20) if quick else (12, 60)
     tell("Minimality")
+    how: dict[str, Any] = {"choose_on": choose_on, "seed": seed}
     found: dict[str, Any] = {
-        "minimality": minimality(
-            wires, circuit, task, groups=groups, draws=few, null_parts=most // 3, most=most, seed=seed
-        )
+        "minimality": minimality(wires, circuit, task, groups=groups, draws=few, null_parts=most // 3, most=most, **how)
     }
     tell("Completeness")
     draws, greedy, null = (10, 1, 5) if quick else (40, 3, 10)
-    found["completeness"] = completeness(wires, circuit, task, draws=draws, greedy=greedy, null_draws=null, seed=seed)
+    found["completeness"] = completeness(wires, circuit, task, draws=draws, greedy=greedy, null_draws=null, **how)
     if units(circuit).outside:
         tell("Five tests")
         found["tests"] = circuit_tests(wires, circuit, task, draws=60 if quick else 100, most=most, seed=seed)

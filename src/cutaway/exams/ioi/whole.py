@@ -88,12 +88,12 @@ def ioi_case(
         faithfulness(wires, circuit, flipped, seed=seed),
     ]
     parts["faithfulness"] = Ablations((*parts["faithfulness"], kinds[0]))
-    parts.update(held_to(wires, circuit, judged_on, quick=quick, groups=named.inside, seed=seed, say=tell))
+    knocked: dict[str, Any] = {"groups": named.inside, "choose_on": found_on, "seed": seed}
+    parts.update(held_to(wires, circuit, judged_on, quick=quick, say=tell, **knocked))
     tell("Minimality under the other ablation")
     other = minimality(
-        wires, circuit, judged_on, ablation=ABLATIONS[1], groups=named.inside, draws=4 if quick else 12, null_parts=0,
-        seed=seed,
-    )  # fmt: skip
+        wires, circuit, judged_on, ablation=ABLATIONS[1], draws=4 if quick else 12, null_parts=0, **knocked
+    )
     parts["minimality_mean"] = other
     needed = _needed((parts["minimality"], other))
     criteria.append(
