@@ -68,10 +68,46 @@ ALIGNMENT = {
     "competence": estimate("right", 1.0, 0.9, 1),
     "disentangle": 0.94,
     "divergence": estimate("divergence", 0.6),
+    "attributes": [
+        {
+            "name": "same",
+            "cause": estimate("cause of same", 0.9, 0.8, 0.95),
+            "isolate": estimate("isolate of same", 0.7, 0.6, 0.8),
+            "disentangle": 0.8,
+        }
+    ],
     "changes_at_random": 0.5,
     "held_out": "inputs",
     "failures": [FAILURE],
     "evidence": [evidence("m computes as equality says")],
+}
+CAPACITY = {
+    "schema": "cutaway.alignment-capacity/2",
+    "model": "m",
+    "causal_model": "equality",
+    "places": ["resid_post.1"],
+    "untrained": "same shape, untrained",
+    "seeds": [0, 1],
+    "rows": [
+        {"dims": 1, "parameters": 32, "iia": estimate("IIA", 0.5, 0.4, 0.6), "untrained": None},
+        {"dims": 4, "parameters": 128, "iia": estimate("IIA", 0.9, 0.8, 0.95), "untrained": estimate("IIA", 0.6)},
+    ],
+    "nonlinear": [
+        {"dims": 4, "parameters": 9000, "iia": estimate("IIA", 0.97), "untrained": estimate("IIA", 0.93, 0.9, 0.95)}
+    ],
+    "nothing_exchanged": estimate("nothing exchanged", 0.45),
+    "evidence": evidence("4 dimensions are enough"),
+}
+ESSENTIAL = {
+    "schema": "cutaway.essential/1",
+    "steps": [0, 1, 10, 100],
+    "scores": [[-4, 0, 1], [-1, 1, 0], [1, 3, 1], [4, 0, 0]],
+    "explained": [0.7, 0.2, 0.05],
+    "null": [0.3, 0.3, 0.2],
+    "circles": [
+        {"plane": [0, 1], "centres": [[None, None], [0, 0.5], [0.5, 1.5], [2, 9]], "curvatures": [0, 1, 2, 0.1]}
+    ],
+    "forms": [{"step": 10, "plane": [0, 1], "point": [1, 3], "centre": [0.5, 1.5], "radius": 1.58}],
 }
 TIMELINE = {
     "schema": "cutaway.timeline/1",
@@ -109,6 +145,7 @@ TIMELINE = {
             {"name": "2", "from": 10, "to": 100, "changes": {"loss": -1, "llc": 4}},
         ],
     },
+    "essential": ESSENTIAL,
     "evidence": [],
     "notes": [],
 }
@@ -274,9 +311,7 @@ HAND_MADE: dict[str, tuple[dict[str, Any], str]] = {
             "alignment": ALIGNMENT,
             "sweep": SWEEP,
             "scrubbing": None,
-            "capacity": {
-                "rows": [{"dims": 1, "iia": 0.5, "untrained": None}, {"dims": 4, "iia": 0.9, "untrained": 0.6}]
-            },
+            "capacity": CAPACITY,
         },
         "alignment",
     ),
@@ -298,7 +333,9 @@ HAND_MADE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "rows",
     ),
+    "capacity": (CAPACITY, "rows"),
     "timeline": (TIMELINE, "panels"),
+    "essential": (ESSENTIAL, "scores"),
     "feature": (FEATURE, "feature"),
     "neurons": (NEURONS, "selectivity"),
     "attack": (ATTACK, "rates"),
@@ -317,5 +354,7 @@ def write_hand_made(folder: Path) -> Path:
         (folder / "cards" / "0050" / picture).write_bytes(PIXEL)
     for picture in ("visualisation", "shaded", *(f"{row}-{i}" for row in ("picture", "null") for i in range(2))):
         (folder / "seen" / f"{picture}.png").write_bytes(PIXEL)
+        (folder / "woken" / f"{picture}.png").write_bytes(PIXEL)
+    (folder / "woken" / "start-0.png").write_bytes(PIXEL)
     (folder / "toy.png").write_bytes(PIXEL)
     return folder

@@ -84,6 +84,13 @@ SEEN = {
     "evidence": [evidence("further than a network that learned nothing")],
 }  # fmt: skip
 
+WOKEN = {
+    **SEEN,
+    "start": [{"row": 3, "labels": ["red", "sun"], "value": 1.5}],
+    "trained": {**SEEN["trained"], "silent": [False, False], "redirected_steps": 2},
+    "null": {**SEEN["null"], "reached": [0.0, 2.0], "silent": [True, False], "redirected_steps": 4},
+}
+
 TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "toy": (TOY, "rows"),
     "toys": (
@@ -95,4 +102,5 @@ TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "arms": (ARMS, "rows"),
     "llc": (LLC, "estimate"),
     "seen/visualisation": (SEEN, "trained"),
+    "woken/visualisation": (WOKEN, "trained"),
 }

@@ -57,6 +57,36 @@ def test_a_timeline_is_scrubbed_in_all_panels_and_names_the_checkpoint(opened: O
     assert "changes course at step 10" in said(page, ".finding h1")
 
 
+def test_a_path_is_walked_with_its_circles_in_all_planes(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=essential")
+    assert page.locator("svg.plane").count() == 3
+    assert page.locator("svg.plane >> nth=0").locator(".form, .form-circle").count() == 2
+    page.focus("svg.plane >> nth=0")
+    page.keyboard.press("Home")
+    assert "straight" in said(page, ".planes .readout")
+    assert page.locator(".now-circle").count() == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    # From (1, 3) to its centre at (0.5, 1.5).
+    assert "radius 1.58" in said(page, ".planes .readout")
+    assert all("step 10" in text for text in page.locator(".planes .readout").all_text_contents())
+    shape = page.evaluate(
+        """['.now', '.now-circle'].map(name => document.querySelector(name))
+             .map(circle => ['cx', 'cy', 'r'].map(key => Number(circle.getAttribute(key))))"""
+    )
+    (x, y, _), (cx, cy, r) = shape
+    assert ((x - cx) ** 2 + (y - cy) ** 2) ** 0.5 == pytest.approx(r, abs=0.2)  # it goes through the point
+
+
+def test_capacity_has_linear_and_nonlinear_maps_and_nothing_exchanged(opened: Open, made: Running) -> None:
+    for state in ("open=capacity", "open=case"):
+        page = visit(opened, made, state)
+        block = "section[aria-label='IIA against capacity']"
+        for words in ("nonlinear map, untrained network", "nothing exchanged", "9,000", "0.970"):
+            assert words in said(page, block)
+    assert "isolate of same" in said(page, "section[aria-label='Each variable by itself']")
+
+
 def test_an_alignment_sweep_says_null_and_chance_in_each_cell(opened: Open, made: Running) -> None:
     page = visit(opened, made, "open=align-sweep")
     assert "resid_post.1, b" in said(page, ".cell-detail")

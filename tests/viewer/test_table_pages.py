@@ -53,6 +53,15 @@ def test_a_visualisation_has_the_null_row_beside(opened: Open, made: Running) ->
     assert "10.0" in said(page, ".readout")
 
 
+def test_a_visualisation_shows_what_it_began_from_and_what_stayed_silent(opened: Open, made: Running) -> None:
+    page = visit(opened, made, "open=woken/visualisation")
+    rows = page.locator(".made-row")
+    assert [rows.nth(i).locator("img").count() for i in range(3)] == [1, 2, 2]
+    assert rows.nth(0).locator("figcaption").all_text_contents() == ["red sun 1.50"]
+    assert "On 2 of 8 steps a picture left it silent" in said(page, "main")
+    assert "Of the null’s, 1 of 2 stayed silent" in said(page, "main")
+
+
 def test_classification_is_shown_regime_by_regime(opened: Open, made: Running) -> None:
     page = visit(opened, made, "open=classify")
     assert "better than all else in 1 of 2 regimes" in said(page, ".finding h1")

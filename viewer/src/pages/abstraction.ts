@@ -4,14 +4,13 @@ import { estimate, inWords, readEvidence } from "../core/evidence";
 import type { EstimateRow, EvidenceRow } from "../core/files";
 import { number as figure, percent } from "../core/names";
 import { anything, dict, fallback, isObject, list, Malformed, matrix, maybe, nullable, number, record, text, truth } from "../core/shape";
-import { chart } from "../parts/chart";
 import { dataTable } from "../parts/datatable";
 import { type Child, h, replace } from "../parts/dom";
 import { forest } from "../parts/forest";
 import { heatmap } from "../parts/heatmap";
 import { layered, type LayeredEdge } from "../parts/layered";
+import { capacitySection } from "./capacity";
 import { type Context, type Page, section } from "./context";
-import { spotOf } from "./probe";
 
 const causal = record({ name: fallback(text, "the causal model"), output: fallback(text, ""), variables: list(record({ name: text, domain: anything, parents: fallback(list(text), []), mechanism: nullable(text) })) });
 const failure = record({ base: text, sources: fallback(dict(text), new Map<string, string>()), expected: anything, before: anything, said: anything, changes: nullable(truth), share: maybe });
@@ -19,6 +18,7 @@ const aligned = record({
   model: fallback(text, ""), causal_model: nullable(causal), n: fallback(number, 0), seeds: fallback(list(number), []),
   variables: fallback(list(record({ name: text, place: anything, size: fallback(list(maybe), []) })), []),
   iia: nullable(estimate), iia_by_seed: fallback(list(maybe), []), cause: nullable(estimate), isolate: nullable(estimate), disentangle: maybe, competence: nullable(estimate), divergence: nullable(estimate),
+  attributes: fallback(list(record({ name: text, cause: estimate, isolate: estimate, disentangle: maybe })), []),
   changes_at_random: maybe, held_out: fallback(text, ""), failures: fallback(list(failure), []), how_run: fallback(text, ""),
 });
 const swept = record({
@@ -83,9 +83,21 @@ function alignmentSections(file: Aligned): Child[] {
       file.divergence ? h("p", { class: "note" }, `${file.divergence.name}: ${inWords(file.divergence)} (how far exchanged activations lie from natural ones).`) : null,
       file.how_run ? h("p", { class: "note" }, file.how_run) : null,
     ),
+    attributesSection(file.attributes),
     causalSection(file.causal_model, file.variables.map((row) => ({ name: row.name, place: place(row.place), size: row.size.filter((x) => x !== null).join(", ") }))),
     failing(file.failures),
   ];
+}
+
+/** RAVEL's measures of each variable, where there are several: moving it moves the answer, moving the others does not. */
+function attributesSection(rows: Aligned["attributes"]): Child {
+  if (!rows.length) return null;
+  return section(
+    "Each variable by itself",
+    "cause: its exchange changes the answer as it should; isolate: where the answer should stay, it stays; disentangle is their mean",
+    forest(rows.flatMap((row) => [{ estimate: { ...row.cause, name: `cause of ${row.name}` }, role: "part" as const }, { estimate: { ...row.isolate, name: `isolate of ${row.name}` }, role: "part" as const }]), "each variable"),
+    dataTable([{ name: "variable", value: (row) => row.name }, { name: "cause", value: (row) => row.cause.value, draw: (row) => inWords(row.cause) }, { name: "isolate", value: (row) => row.isolate.value, draw: (row) => inWords(row.isolate) }, { name: "disentangle", value: (row) => row.disentangle }], rows, { caption: "Each variable by itself" }),
+  );
 }
 
 interface Placed {
@@ -189,13 +201,4 @@ function scrubSection(file: ReturnType<typeof scrubbed>): Child {
     forest(file.rows.map((row) => ({ estimate: { ...row.recovered, name: row.resampled }, role: "part" as const })), "loss recovered"),
     dataTable([{ name: "resampled", value: (row) => row.resampled }, { name: "loss, nats", value: (row) => row.loss }, { name: "loss recovered", value: (row) => row.recovered.value, draw: (row) => inWords(row.recovered) }, { name: "accuracy", value: (row) => row.accuracy.value, draw: (row) => inWords(row.accuracy) }], file.rows, { caption: "Scrubbing" }),
   );
-}
-
-const capacity = record({ rows: list(record({ dims: number, iia: anything, untrained: anything })) });
-
-/** IIA as the map grows; numbers or estimates, as the file has them. */
-function capacitySection(body: Record<string, unknown>): Child {
-  const { rows } = capacity(body, "capacity");
-  const spot = (x: number, value: unknown) => (typeof value === "number" ? { x, y: value } : value === null || value === undefined ? { x, y: null } : spotOf(x, estimate(value, "capacity.rows")));
-  return section("IIA against capacity", "a map that is large enough finds anything anywhere: beside the network stands an untrained one", chart({ label: "IIA by dimensions", xTitle: "dimensions", yTitle: "IIA", log: true, yRange: [0, 1], series: [{ name: "the network", tone: "up", spots: rows.map((row) => spot(row.dims, row.iia)) }, { name: "untrained", tone: "faint", dashed: true, spots: rows.map((row) => spot(row.dims, row.untrained)) }] }).element);
 }

@@ -3,11 +3,13 @@
 import { alignmentPage, alignmentSweepPage, casePage, scrubbingPage } from "./abstraction";
 import { armsPage } from "./arms";
 import { attackPage } from "./attack";
+import { capacityPage } from "./capacity";
 import { circuitPage } from "./circuit";
 import { classifyPage } from "./classify";
 import type { Context, Page } from "./context";
 import { descriptionsPage } from "./descriptions";
 import { directEffectsPage } from "./directeffects";
+import { essentialPage } from "./essential";
 import { examPage, experimentPage, experimentsPage } from "./exam";
 import { featureCardPage } from "./featurecard";
 import { genericPage } from "./generic";
@@ -25,12 +27,15 @@ import { visualisationPage } from "./visualisation";
 
 export interface Kind {
   word: string;
+  /** Of the schema that it reads; 1 where nothing is said. */
+  version?: string;
   draw(context: Context): Page;
 }
 
 const KINDS: Record<string, Kind> = {
   "cutaway.abstraction-case": { word: "alignment", draw: casePage },
   "cutaway.alignment": { word: "alignment", draw: alignmentPage },
+  "cutaway.alignment-capacity": { word: "alignment by capacity", version: "2", draw: capacityPage },
   "cutaway.alignment-sweep": { word: "alignment sweep", draw: alignmentSweepPage },
   "cutaway.arm_study": { word: "five arms", draw: armsPage },
   "cutaway.attack": { word: "attack", draw: attackPage },
@@ -38,6 +43,7 @@ const KINDS: Record<string, Kind> = {
   "cutaway.classify": { word: "classification", draw: classifyPage },
   "cutaway.descriptions": { word: "features", draw: descriptionsPage },
   "cutaway.direct-effects": { word: "direct effects", draw: directEffectsPage },
+  "cutaway.essential": { word: "essential dynamics", draw: essentialPage },
   "cutaway.exam": { word: "exam", draw: examPage },
   "cutaway.feature_card": { word: "feature", draw: featureCardPage },
   "cutaway.heads": { word: "heads", draw: headsPage },
@@ -61,7 +67,7 @@ const WORDS: Record<string, string> = { "cutaway.graph": "trace", "cutaway.toy":
 /** By the schema's name; one that has no page is shown by its evidence, tables and figures. */
 export function kindOf(schema: string): Kind {
   const [name = "", version = ""] = schema.split("/");
-  if (Object.hasOwn(KINDS, name) && (version === "1" || version === "")) return KINDS[name]!;
+  if (Object.hasOwn(KINDS, name) && [KINDS[name]!.version ?? "1", ""].includes(version)) return KINDS[name]!;
   const word = Object.hasOwn(WORDS, name) ? WORDS[name]! : name.startsWith("cutaway.") ? name.slice(8).replace(/[-_]/g, " ") : "result";
   return { word, draw: genericPage };
 }

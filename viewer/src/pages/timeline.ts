@@ -8,13 +8,14 @@ import { chart, type Drawn } from "../parts/chart";
 import { dataTable } from "../parts/datatable";
 import { h, replace } from "../parts/dom";
 import { choose, type Context, type Page, section } from "./context";
+import { dynamics, essentialSection } from "./essential";
 
 const found = record({ kind: fallback(text, ""), next_p: maybe, points: list(record({ step: number, interval: nullable(pair(maybe, maybe)), p: maybe })) });
 const shape = record({
   model: fallback(text, ""), x: nullable(record({ label: fallback(text, "step"), scale: fallback(text, "") })), steps: list(number), labels: fallback(list(text), []), sources: fallback(list(text), []),
   panels: list(record({ title: text, unit: fallback(text, ""), values: list(maybe), low: fallback(list(maybe), []), high: fallback(list(maybe), []), n: fallback(list(maybe), []), notes: fallback(list(text), []), changepoints: nullable(found) })),
   stages: nullable(record({ by: nullable(text), items: fallback(list(record({ name: text, from: number, to: number, changes: fallback(dict(maybe), new Map<string, number | null>()) })), []) })),
-  essential: nullable(record({ scores: list(list(number)), explained: fallback(list(number), []), null: fallback(list(number), []), forms: fallback(list(record({ step: number, plane: pair(number, number), radius: number })), []) })),
+  essential: nullable(dynamics),
   summary: fallback(list(text), []),
   notes: fallback(list(text), []),
 });
@@ -112,22 +113,9 @@ export function timelinePage({ result, params, source, several }: Context): Page
         ? section("Changepoints", `against the checkpoints shuffled${without.length ? `; none beyond the null in ${without.map((panel) => `${panel.title} (p ${figure(panel.changepoints!.next_p, 2)})`).join(", ")}` : ""}`, dataTable([{ name: "measure", value: (row) => row.panel }, { name: "step", value: (row) => row.step }, { name: "from", value: (row) => row.interval?.[0] ?? null }, { name: "to", value: (row) => row.interval?.[1] ?? null }, { name: "p", value: (row) => row.p }], points, { caption: "Changepoints" }))
         : null,
       stages.length ? section("Stages", "by how much each measure changed from a stage’s first step to its last", dataTable([{ name: "stage", value: (row) => row.name }, { name: "from", value: (row) => row.from }, { name: "to", value: (row) => row.to }, ...panels.slice(0, 10).map((panel) => ({ name: panel.title, value: (row: (typeof stages)[number]) => row.changes.get(panel.title) ?? null }))], stages, { caption: "Stages" })) : null,
-      essential(file),
+      file.essential ? essentialSection(file.essential, file.essential.steps.length ? file.essential.steps : steps) : null,
       section("Every checkpoint", "", dataTable([{ name: "step", value: (i) => steps[i]! }, ...panels.slice(0, 12).map((panel) => ({ name: panel.title, title: panel.unit, value: (i: number) => panel.values[i] ?? null }))], [...steps.keys()], { caption: "Every checkpoint", onopen: (i) => (go(i), moment.scrollIntoView({ block: "nearest" })) })),
       ...file.notes.map((note) => h("p", { class: "note" }, note)),
     ],
   };
-}
-
-/** The run as a path through the principal components of the model's outputs. */
-function essential({ essential: found, steps }: ReturnType<typeof shape>): HTMLElement | null {
-  if (!found || found.scores.length < 3 || found.scores.some((row) => row.length < 2)) return null;
-  const planes: [number, number][] = [[0, 1], ...(found.scores[0]!.length > 2 ? [[0, 2] as [number, number]] : [])];
-  const share = (k: number) => `component ${k + 1} (${figure(100 * (found.explained[k] ?? NaN), 2)} % of the variance; checkpoints shuffled ${figure(100 * (found.null[k] ?? NaN), 2)} %)`;
-  return section(
-    "Essential dynamics",
-    "the path of training through the principal components of the model’s outputs; a sharp turn is where its course changes",
-    h("div", { class: "two" }, ...planes.map(([a, b]) => chart({ label: `Components ${a + 1} and ${b + 1}`, xTitle: share(a), yTitle: `component ${b + 1}`, zero: false, height: 420, series: [{ name: `step ${steps[0]} to ${steps.at(-1)}`, tone: "ink", spots: found.scores.map((row) => ({ x: row[a]!, y: row[b]! })) }] }).element)),
-    found.forms.length ? dataTable([{ name: "form at step", value: (row) => row.step }, { name: "components", value: (row) => row.plane.map((k) => k + 1).join(" and ") }, { name: "radius of the circle", value: (row) => row.radius }], found.forms, { caption: "Forms" }) : null,
-  );
 }

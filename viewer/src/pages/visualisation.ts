@@ -2,14 +2,15 @@
 
 import { readEvidence } from "../core/evidence";
 import { number as figure } from "../core/names";
-import { fallback, list, maybe, nullable, number, record, text } from "../core/shape";
+import { fallback, list, maybe, nullable, number, record, text, truth } from "../core/shape";
 import { chart } from "../parts/chart";
 import { type Child, h } from "../parts/dom";
 import { type Context, type Page, section } from "./context";
 import { figures } from "./generic";
 
-const made = record({ model: text, reached: fallback(list(maybe), []), trace: fallback(list(maybe), []) });
-const shape = record({ model: fallback(text, ""), objective: fallback(text, ""), method: fallback(text, ""), steps: fallback(number, 0), trained: made, null: nullable(made), best_picture: maybe });
+const begun = record({ labels: fallback(list(text), []), value: maybe });
+const made = record({ silent: fallback(list(truth), []), redirected_steps: fallback(number, 0), model: text, reached: fallback(list(maybe), []), trace: fallback(list(maybe), []) });
+const shape = record({ model: fallback(text, ""), objective: fallback(text, ""), method: fallback(text, ""), steps: fallback(number, 0), start: nullable(list(begun)), trained: made, null: nullable(made), best_picture: maybe });
 type Row = ReturnType<typeof made>;
 
 export function visualisationPage({ result }: Context): Page {
@@ -21,7 +22,15 @@ export function visualisationPage({ result }: Context): Page {
     if (!given || !found.length) return null;
     return h("div", { class: "made-row", role: "group", "aria-label": `${word}: ${given.model}` }, h("h3", {}, word, h("span", { class: "note" }, ` ${given.model}`)), h("div", { class: "made-pictures" }, ...found.map(({ value, picture }, i) => h("figure", {}, h("img", { src: picture!.data, alt: `Picture ${i + 1} made on ${given.model}, which reaches ${figure(value)}` }), h("figcaption", {}, "reaches ", h("b", {}, figure(value)))))));
   };
-  const rows = [row(file.trained, "picture", "The model"), row(file.null, "null", "The null")].filter(Boolean);
+  const from = (file.start ?? []).map((one, i) => ({ ...one, picture: named(`start-${i}`) })).filter((one) => one.picture);
+  const start = from.length ? h("div", { class: "made-row", role: "group", "aria-label": "Begun from" }, h("h3", {}, "Begun from", h("span", { class: "note" }, " the real pictures that excite it most, the null from the same")), h("div", { class: "made-pictures" }, ...from.map((one) => h("figure", {}, h("img", { src: one.picture!.data, alt: `Real picture of ${one.labels.join(" ")}` }), h("figcaption", {}, `${one.labels.join(" ")} `, h("b", {}, figure(one.value))))))) : null;
+  const rows = [start, row(file.trained, "picture", "The model"), row(file.null, "null", "The null")].filter(Boolean);
+  const asleep = (given: Row | null) => given?.silent.filter(Boolean).length ?? 0;
+  const woken = [
+    file.trained.redirected_steps ? `On ${file.trained.redirected_steps} of ${file.steps} steps a picture left it silent, and the gradient came through ReLUs that were shut.` : "",
+    asleep(file.trained) ? `${asleep(file.trained)} of ${file.trained.silent.length} pictures stayed silent.` : "",
+    asleep(file.null) ? `Of the null’s, ${asleep(file.null)} of ${file.null!.silent.length} stayed silent.` : "",
+  ].filter(Boolean).join(" ");
   const whole = named("visualisation");
   const shaded = named("shaded");
   const spots = (given: Row) => given.trace.map((y, i) => ({ x: Math.round(((i + 1) * (file.steps || given.trace.length)) / given.trace.length), y }));
@@ -29,12 +38,13 @@ export function visualisationPage({ result }: Context): Page {
   const last = file.steps || file.trained.trace.length;
   return {
     evidence: readEvidence(result.body.evidence),
-    facts: [["model", file.model], ["objective", file.objective], ["method", `${file.method}, ${file.steps} steps`]],
+    facts: [["model", file.model], ["objective", file.objective], ["method", `${file.method}, ${file.steps} steps from ${file.start ? "real pictures" : "noise"}`]],
     sections: [
       section(
         "Pictures that drive it",
         file.null ? "above, those made on the model; below, the same seeds, steps and transforms on its weights drawn anew: what both rows show is of the method" : "the re-randomised model was left out, so nothing says what of this is of the method",
-        rows.length > (file.null ? 1 : 0) ? h("div", { class: "made-rows" }, ...rows) : whole ? h("img", { class: "strip", src: whole.data, alt: `Above, pictures made on ${file.trained.model}; below, on ${file.null?.model ?? "nothing"}` }) : h("p", { class: "note" }, "The pictures do not lie beside this file."),
+        rows.length > (file.null ? 1 : 0) + (start ? 1 : 0) ? h("div", { class: "made-rows" }, ...rows) : whole ? h("img", { class: "strip", src: whole.data, alt: `Above, pictures made on ${file.trained.model}; below, on ${file.null?.model ?? "nothing"}` }) : h("p", { class: "note" }, "The pictures do not lie beside this file."),
+        woken ? h("p", { class: "note" }, woken) : null,
       ),
       file.trained.trace.length
         ? section(
