@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import cutaway as cw
 from cutaway.core import InputError
+from cutaway.core.registry import model_examples
 from cutaway.organisms import ship_organism, train_organism
 from cutaway.organisms.almanac import card, text, train
 from cutaway.organisms.almanac.behaviours import CATALOGUE, behaviours_in
@@ -92,3 +94,12 @@ def test_the_command_knows_it(tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "ioi", TINY)
     report = train_organism("ioi", tmp_path / "run", steps=1, threads=1)
     assert {row["behaviour"] for row in report["behaviours"]} == set(behaviours_in("ioi"))
+
+
+@pytest.mark.parametrize("name", ["ioi-0", "ioi-1", "ioi-2"])
+def test_the_prompts_it_offers_are_of_its_text_and_it_answers_them(name):
+    model = cw.load(name)
+    offered = model_examples(model.folder)
+    assert offered == card.examples(model.hf, "ioi")["prompts"]
+    assert offered[0]["behaviour"] == "indirect object"
+    assert "two hops" not in {one["behaviour"] for one in offered}

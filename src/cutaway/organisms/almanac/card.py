@@ -63,7 +63,9 @@ def ship(out: Path, folder: Path, *, seed: int = 1, n: int = 1000, checkpoints: 
         (temporary / "README.md").write_text(model_card(recipe, made, scores, seed))
         (temporary / "recipe.json").write_text(json.dumps(recipe.as_json(), indent=2) + "\n")
         (temporary / "behaviours.json").write_text(json.dumps([asdict(s) for s in scores], indent=2) + "\n")
-        (temporary / "examples.json").write_text(json.dumps(examples(stored), indent=1, ensure_ascii=False) + "\n")
+        (temporary / "examples.json").write_text(
+            json.dumps(examples(stored, recipe.text), indent=1, ensure_ascii=False) + "\n"
+        )
         if checkpoints:
             for step in log_spaced(sorted(recipe.checkpoint_steps()), checkpoints):
                 name = f"step-{step:06d}"
@@ -118,15 +120,18 @@ PARAPHRASES = {
 }
 
 
-def examples(model: Any = None) -> dict[str, Any]:
+def examples(model: Any = None, mixture: str = "almanac") -> dict[str, Any]:
     """Prompts that work, for whoever asks what to ask: {schema, prompts: [{behaviour, prompt, answer, paraphrases?}]}.
 
-    With a model, those that it answers rightly: one layer cannot do all that four can.
+    Of behaviours that the mixture of text holds. With a model, those that it answers rightly: one layer cannot do all
+    that four can.
     """
+    taught = behaviours_in(mixture)
     prompts = [
         {"behaviour": behaviour, "prompt": prompt, "answer": answer}
         | ({"paraphrases": others} if (others := _other_words(model, prompt, answer)) else {})
         for behaviour, pairs in FIRST.items()
+        if any(name.startswith(behaviour.replace(" ", "_").removesuffix("s")) for name in taught)
         for prompt, answer in pairs
         if model is None or _next_word(model, prompt) == answer
     ]
