@@ -1,14 +1,23 @@
-"""Tokens per second of dictionary training: our sparse path, our own dense path, and SAELens on the same data.
+"""Dictionary training beside SAELens, dictionary_learning and sparsify: tokens a second, memory, explained variance.
 
-    python benchmarks/dictionary_training.py                                # ours: sparse (bf16 and fp32), dense
-    python benchmarks/dictionary_training.py --peer-python PEER/bin/python  # and SAELens, in its own environment
+    python benchmarks/dictionary_training.py                                     # ours alone: sparse, float32, dense
+    python benchmarks/dictionary_training.py --peer-python PEER/bin/python       # and the peers installed there
+    python benchmarks/dictionary_training.py --peer-python … --architecture all  # every architecture that two have
+    python benchmarks/dictionary_training.py --peer-python … --quality           # explained variance after training
 
-Each timed step is forward, backward and Adam on one batch of the same random activations: no model pass, no buffer, no
-logging on either side. Repeats alternate between the contestants, so that what else the machine does falls on all; the
-figures are medians of the repeats, and ratios are of each repeat's own pair. The floor is the encoder's product alone,
-in float32, which no exact dense encoder can beat.
-Defaults: d 512, F 8192, k 32, batch 2048 (reference: SAELens 6.54 makes 2,590 tokens/s on two quiet cores). SAELens
-trains a TopK SAE, so ours is one layer of TopK transcoder with the input for target: the same products.
+PEER: an environment with sae-lens, dictionary-learning and eai-sparsify, or any of them. Each contestant is a process
+(dictionary_trainers.py) that reads the same rows in the same order.
+
+Speed: each timed step is forward, backward and optimiser on one batch, without model pass, buffer or logging on any
+side. Repeats alternate between the contestants, so that what else the machine does falls on all; figures are medians,
+ratios those of each repeat's own pair. Memory: the peak above the rows. The floor is the encoder's product alone.
+Where a penalty chooses the features (relu, gated, jumprelu, p_anneal), how many are active in these first steps differs
+between contestants, and with it the cost of a sparse step.
+
+Quality: a width of 1,024 on resid_post.2 of the model that ships, 409,600 tokens, by each package's own recipe at its
+usual rate and at ten times that (which short runs may need); the better one counts, on rows held out. For the
+architectures that choose k: there the L0 is the same.
+Defaults take about 3 minutes of two cores, `--architecture all` 10, `--quality` 5.
 """
 
 from __future__ import annotations
@@ -20,123 +29,121 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
+from pathlib import Path
+from typing import Any
 
-PEER = r"""
-import inspect, json, sys, time, torch
-from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
-from sae_lens.saes.sae import TrainStepInput
-a = json.loads(sys.argv[1])
-torch.set_num_threads(a["threads"])
-torch.manual_seed(0)
-sae = TopKTrainingSAE(TopKTrainingSAEConfig(
-    d_in=a["d"], d_sae=a["features"], k=a["k"], device="cpu", dtype="float32", use_sparse_activations=a["sparse"],
-    rescale_acts_by_decoder_norm=not a["sparse"],  # with both, 6.54 fails on the CPU
-))
-more = {"is_logging_step": False} if "is_logging_step" in inspect.signature(TrainStepInput).parameters else {}
-adam = torch.optim.Adam(sae.parameters(), lr=1e-3)
-x = torch.randn(a["batch"], a["d"], generator=torch.Generator().manual_seed(1))
-def step(i):
-    out = sae.training_forward_pass(
-        TrainStepInput(sae_in=x, coefficients={}, dead_neuron_mask=None, n_training_steps=i, **more)
-    )
-    out.loss.backward()
-    adam.step()
-    adam.zero_grad()
-step(0)
-print("ready", flush=True)
-for line in sys.stdin:
-    begun = time.perf_counter()
-    for i in range(int(line)):
-        step(i + 1)
-    print(time.perf_counter() - begun, flush=True)
-"""
+import numpy as np
+from contestant import Contestant, table
+
+OURS = "ours"
+PEERS = {"SAELens": "sae_lens", "dictionary_learning": "dictionary_learning", "sparsify": "sparsify"}
+HAVE = {
+    "topk": (OURS, "ours, float32", "dense", "SAELens", "SAELens, sparse", "dictionary_learning", "sparsify", "floor"),
+    "batchtopk": (OURS, "SAELens", "dictionary_learning"), "matryoshka": (OURS, "SAELens", "dictionary_learning"),
+    "jumprelu": (OURS, "SAELens", "dictionary_learning"), "relu": (OURS, "SAELens", "dictionary_learning"),
+    "gated": (OURS, "SAELens", "dictionary_learning"), "p_anneal": (OURS, "dictionary_learning"),
+    "matching_pursuit": (OURS, "SAELens"),
+}  # fmt: skip
+CHOOSE_K = ("topk", "batchtopk", "matryoshka")
+QUALITY = {"d": 128, "features": 1024, "k": 16, "batch": 512, "total": 800}
+RATES = (1, 10)
 
 
-def ours(args: argparse.Namespace, *, bf16: bool):
-    """A function that makes n steps of our trainer's learner and returns the seconds."""
-    import torch
-
-    from cutaway.features.learner import Learner
-    from cutaway.features.normalise import Normalisation
-    from cutaway.features.settings import DictionarySettings
-
-    x = torch.randn(1, args.batch, args.d, generator=torch.Generator().manual_seed(1))
-    settings = DictionarySettings(kind="plt", features=args.features, l0=args.k, activation=args.rule)
-    learner = Learner(settings, 1, args.d, args.d, Normalisation.of(x, x), bf16=bf16)
-
-    def steps(n: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(n):
-            learner.step(x, x, 1e-3)
-        return time.perf_counter() - begun
-
-    return steps
+def installed(python: str | None) -> list[str]:
+    """The peers that can be imported there."""
+    found = []
+    for name, module in PEERS.items() if python else ():
+        done = subprocess.run([str(python), "-c", f"import {module}"], capture_output=True, check=False)
+        found += [name] if done.returncode == 0 else []
+    if python and not found:
+        sys.exit(f"{python} has none of {', '.join(PEERS)}.")
+    return found
 
 
-def dense(args: argparse.Namespace):
-    """The same step with dense products and autograd, as most trainers do it."""
-    import torch
+def synthetic_rows(path: Path, d: int, n: int) -> None:
+    from cutaway.toys.synthetic import synthetic
 
-    g = torch.Generator().manual_seed(1)
-    x = torch.randn(args.batch, args.d, generator=g)
-    W = torch.nn.Parameter(torch.randn(args.features, args.d, generator=g) / args.d**0.5)
-    D = torch.nn.Parameter(0.1 * torch.randn(args.features, args.d, generator=g) / args.d**0.5)
-    b, c = (torch.nn.Parameter(torch.zeros(n)) for n in (args.features, args.d))
-    adam = torch.optim.Adam((W, D, b, c), lr=1e-3, fused=True)
-
-    def steps(n: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(n):
-            h = x @ W.T + b
-            top = h.topk(args.k, dim=1)
-            a = torch.zeros_like(h).scatter(1, top.indices, top.values.relu())
-            (a @ D + c - x).square().sum(-1).mean().backward()
-            adam.step()
-            adam.zero_grad(set_to_none=True)
-        return time.perf_counter() - begun
-
-    return steps
+    np.save(path, synthetic(features=2 * d, d=d, roots=0, push=0, seed=1).sample(n, seed=1).x.numpy())
 
 
-def floor(args: argparse.Namespace):
-    """The encoder's product alone, in float32."""
-    import torch
+def model_rows(path: Path) -> None:
+    import cutaway as cw
+    from cutaway.features.places import Places
+    from cutaway.features.stream import as_rows, harvest_all
+    from cutaway.organisms.dictionaries import text_rows
 
-    x, W = torch.randn(args.batch, args.d), torch.randn(args.features, args.d)
-    out = torch.empty(args.batch, args.features)
-
-    def steps(n: int) -> float:
-        begun = time.perf_counter()
-        for _ in range(n):
-            torch.mm(x, W.T, out=out)
-        return time.perf_counter() - begun
-
-    return steps
+    model = cw.load("almanac")
+    text, _ = text_rows(model, (), rows=900, seed=0)
+    places = Places.of(model, ["resid_post.2"], mlps=False)
+    np.save(path, harvest_all(places, as_rows(text, model.facts.vocab_size), first_position=False).at["resid_post.2"])
 
 
-class Peer:
-    """SAELens in a process of its own, which waits between its turns."""
+class Ring:
+    """The processes, one a contestant, begun when first asked for."""
 
-    def __init__(self, python: str, args: argparse.Namespace, *, sparse: bool) -> None:
-        what = {"sparse": sparse, **{k: getattr(args, k) for k in ("threads", "d", "features", "k", "batch")}}
-        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-        self.process = subprocess.Popen(
-            [python, "-c", PEER, json.dumps(what)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        if self.process.stdout is None or "ready" not in self.process.stdout.readline():
-            raise SystemExit(f"{python} could not run SAELens: is sae-lens installed there?")
+    def __init__(self, peer: str | None, threads: int) -> None:
+        self.peer, self.threads, self.held = peer, threads, {}
+        self.there = installed(peer)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
-    def __call__(self, n: int) -> float:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{n}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+    def of(self, architecture: str) -> list[str]:
+        return [w for w in HAVE[architecture] if (package := w.partition(",")[0]) not in PEERS or package in self.there]
+
+    def __getitem__(self, what: str) -> Contestant:
+        if what not in self.held:
+            python = self.peer if what.partition(",")[0] in PEERS else sys.executable
+            code = (Path(__file__).parent / "dictionary_trainers.py").read_text()
+            self.held[what] = Contestant(str(python), code, str(self.threads))
+        return self.held[what]
+
+    def end(self) -> None:
+        for one in self.held.values():
+            one.end()
+
+
+def speed(ring: Ring, architecture: str, asked: dict[str, Any], repeats: int, steps: int) -> list[dict[str, Any]]:
+    names = ring.of(architecture)
+    for what in names:
+        ring[what].ask(make={**asked, "what": what, "architecture": architecture})
+        ring[what].ask(steps=1)
+    taken: dict[str, list[float]] = {what: [] for what in names}
+    memory = dict.fromkeys(names, 0.0)
+    for repeat in range(repeats):
+        for what in names:
+            answer = ring[what].ask(steps=steps)
+            taken[what].append(answer["seconds"])
+            memory[what] = max(memory[what], answer["memory"])
+        print(f"{architecture}: repeat {repeat + 1} of {repeats}", file=sys.stderr)
+    tokens = steps * asked["batch"]
+    return [
+        {
+            "architecture": architecture, "what": what, "tokens_per_second": round(tokens / statistics.median(mine)),
+            "slowest": round(tokens / max(mine)), "fastest": round(tokens / min(mine)),
+            "ours_is_faster_by": round(statistics.median(m / o for m, o in zip(mine, taken[OURS])), 2),
+            "memory_mib": round(memory[what]),
+        }
+        for what, mine in taken.items()
+    ]  # fmt: skip
+
+
+def quality(ring: Ring, rows: Path) -> list[dict[str, Any]]:
+    out = []
+    for architecture in CHOOSE_K:
+        for what in ring.of(architecture):
+            if what not in (OURS, *PEERS):
+                continue
+            tried = {}
+            for rate in RATES if what != OURS else (1,):
+                asked = {**QUALITY, "rate": rate, "rows": str(rows), "held": 8192, "train": True}
+                ring[what].ask(make={**asked, "what": what, "architecture": architecture})
+                ring[what].ask(steps=QUALITY["total"])
+                tried[rate] = ring[what].ask(judge=True)
+            best = max(tried, key=lambda rate: tried[rate]["explained_variance"])
+            out.append({"architecture": architecture, "what": what, "rate": best, **tried[best],
+                        "at_each_rate": {str(r): one["explained_variance"] for r, one in tried.items()}})  # fmt: skip
+            print(f"{architecture}, {what}: {tried[best]['explained_variance']:.3f}", file=sys.stderr)
+    return out
 
 
 def main() -> None:
@@ -145,54 +152,44 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=8192)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--batch", type=int, default=2048)
-    parser.add_argument("--rule", choices=("topk", "batchtopk"), default="topk")
+    parser.add_argument("--architecture", choices=(*HAVE, "all"), default="topk")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="Steps a repeat.")
-    parser.add_argument("--peer-python", help="A Python with sae-lens installed.")
+    parser.add_argument("--peer-python", help="A Python with peers installed.")
+    parser.add_argument("--quality", action="store_true", help="Explained variance after training, in place of speed.")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    import torch
-
-    torch.set_num_threads(args.threads)
-    contestants = {"ours, bf16 candidates": ours(args, bf16=True), "ours, float32": ours(args, bf16=False),
-                   "ours, dense": dense(args), "floor: float32 encoder": floor(args)}  # fmt: skip
-    if args.peer_python:
-        contestants["SAELens"] = Peer(args.peer_python, args, sparse=False)
-        contestants["SAELens, sparse activations"] = Peer(args.peer_python, args, sparse=True)
-    for run in contestants.values():
-        run(2)
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for repeat in range(args.repeats):
-        for name, run in contestants.items():
-            seconds[name].append(run(args.steps))
-        print(f"repeat {repeat + 1}/{args.repeats}", file=sys.stderr)
-
-    tokens = args.steps * args.batch
-    first = next(iter(contestants))
-    rows = []
-    for name, taken in seconds.items():
-        ratios = [other / mine for other, mine in zip(taken, seconds[first])]
-        rows.append(
-            {
-                "what": name,
-                "tokens_per_second": round(tokens / statistics.median(taken)),
-                "slowest": round(tokens / max(taken)),
-                "fastest": round(tokens / min(taken)),
-                "times_slower_than_first": round(statistics.median(ratios), 2),
-            }
-        )
-    about = {k: getattr(args, k) for k in ("d", "features", "k", "batch", "rule", "threads", "repeats", "steps")}
-    about |= {"torch": torch.__version__, "processor": platform.processor() or platform.machine()}
+    ring = Ring(args.peer_python, args.threads)
+    about: dict[str, Any] = {"threads": args.threads, "processor": platform.processor() or platform.machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.npy"
+        if args.quality:
+            model_rows(rows)
+            about |= QUALITY
+            found = quality(ring, rows)
+            shown = [["", "", "explained variance", "L0", "rate"]]
+            shown += [[r["architecture"], r["what"], f"{r['explained_variance']:.3f}", f"{r['l0']:.1f}",
+                       f"{r['rate']} x its own"] for r in found]  # fmt: skip
+        else:
+            held = 2048
+            synthetic_rows(rows, args.d, 8 * args.batch + held)
+            asked = {key: getattr(args, key) for key in ("d", "features", "k", "batch")}
+            about |= {**asked, "repeats": args.repeats, "steps": args.steps}
+            asked |= {"rate": 1, "total": 10_000, "rows": str(rows), "held": held, "train": False}
+            found = []
+            for architecture in HAVE if args.architecture == "all" else (args.architecture,):
+                found += speed(ring, architecture, asked, args.repeats, args.steps)
+            shown = [["", "", "tokens/s", "slowest to fastest", "ours is faster by", "MiB"]]
+            shown += [[r["architecture"], r["what"], f"{r['tokens_per_second']:,}",
+                       f"{r['slowest']:,}-{r['fastest']:,}",
+                       f"{r['ours_is_faster_by']:.2f}x", f"{r['memory_mib']:,}"] for r in found]  # fmt: skip
+        ring.end()
     if args.json:
-        print(json.dumps({"schema": "cutaway.benchmark/1", "settings": about, "rows": rows}))
-        return
-    print(", ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"{'':28} tokens/s   (slowest-fastest)      {first} is faster by")
-    for row in rows:
-        span = f"({row['slowest']:,}-{row['fastest']:,})"
-        print(f"{row['what']:28} {row['tokens_per_second']:>8,}   {span:22} {row['times_slower_than_first']:.2f}x")
+        print(json.dumps({"schema": "cutaway.benchmark/2", "settings": about, "rows": found}))
+    else:
+        print(", ".join(f"{key} {value}" for key, value in about.items()) + "\n\n" + table(shown))
 
 
 if __name__ == "__main__":
