@@ -64,6 +64,9 @@ def train(
         help="With --at: keep the activations there and train from them; where they are already, the model is not run.",
     ),
     shards_dtype: str = typer.Option("bfloat16", help="How they are kept: float32, bfloat16 or int8."),
+    ray: str | None = typer.Option(
+        None, "--ray", help="With --shards: make them on a Ray cluster: auto, an address, or local (this machine)."
+    ),
     split: str = typer.Option("batch", help="Under torchrun, what each process takes a share of: batch or features."),
     as_json: bool = JSON,
 ) -> None:
@@ -91,6 +94,7 @@ def train(
         seed=seed,
         threads=threads,
         shards=shards,
+        ray=ray,
         shards_dtype=shards_dtype,  # type: ignore[arg-type]  # both are checked where they are used
         split=split,  # type: ignore[arg-type]
     )

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cutaway.core import InputError, atomic_path, content_hash, read_json, write_json
+from cutaway.core.cluster import mapped
 from cutaway.features.places import Places
 from cutaway.features.stream import Batch, Stream, as_rows, harvest_all
 
@@ -117,12 +118,15 @@ class ShardStream(Stream):
 def write_shards(
     model: Model, token_rows: ArrayLike | Tensor, points: Sequence[str], out: str | Path, *,
     dtype: Stored = "bfloat16", rows_a_shard: int = 512, seed: int = 0, first_position: bool = True,
-    on: Say = lambda message: None,
+    ray: str | None = None, on: Say = lambda message: None,
 ) -> Shards:  # fmt: skip
     """Run the model over rows of token ids once, and keep activations at `points`, shuffled within each shard.
 
-    dtype: int8 keeps one scale a row (its largest absolute value / 127). A run that was cut short goes on after the
-    last whole shard; a folder of other settings is refused. Cost: one forward a row; bytes a number: 4, 2 or 1.
+    dtype: int8 keeps one scale a row (its largest absolute value / 127). ray: a cluster that makes the shards, into a
+    folder that all its machines see (core/cluster.py); they hold what one process makes,
+    to rounding. A run that was cut
+    short goes on after the last whole shard; a folder of other settings is refused. Cost: one forward a row; bytes a
+    number: 4, 2 or 1.
     """
     rows = as_rows(token_rows, model.facts.vocab_size)
     if dtype not in ("float32", "bfloat16", "int8"):
@@ -137,22 +141,42 @@ def write_shards(
         "first_position": first_position,
     }  # fmt: skip
     done = _begun(folder, about)
-    for number in range(len(done), -(-rows.shape[0] // rows_a_shard)):
-        part = rows[order[number * rows_a_shard : (number + 1) * rows_a_shard]]
-        at = harvest_all(places, part, first_position).at
-        n = at[addresses[0]].shape[0]
-        shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + number))
-        tensors: dict[str, Tensor] = {}
-        for address in addresses:
-            tensors |= _packed(at[address][shuffled], address, dtype)
-        path = folder / f"shard_{number:05d}.safetensors"
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary)
-        done.append({"file": path.name, "sha256": content_hash(path), "n": n})
+    left = range(len(done), -(-rows.shape[0] // rows_a_shard))
+    parts = ((number, rows[order[number * rows_a_shard : (number + 1) * rows_a_shard]]) for number in left)
+    job = _Job(places, tuple(addresses), folder.resolve(), dtype, seed, first_position)
+    for one in mapped(_one_shard, parts, job, ray):
+        done.append(one)
         write_json(folder / INDEX, {**about, "finished": False, "shards": done}, indent=1)
-        on(f"shard {number + 1}: {n:,} activations")
+        on(f"shard {len(done)}: {one['n']:,} activations")
     write_json(folder / INDEX, {**about, "finished": True, "shards": done}, indent=1)
     return open_shards(folder)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every shard of a run shares."""
+
+    places: Places
+    addresses: tuple[str, ...]
+    folder: Path
+    dtype: Stored
+    seed: int
+    first_position: bool
+
+
+def _one_shard(job: _Job, part: tuple[int, Tensor]) -> dict[str, Any]:
+    """Write shard `number` of these rows; its entry in the index. Done twice, it is the same file."""
+    number, rows = part
+    at = harvest_all(job.places, rows, job.first_position).at
+    n = at[job.addresses[0]].shape[0]
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(job.seed * 1_000_003 + number))
+    tensors: dict[str, Tensor] = {}
+    for address in job.addresses:
+        tensors |= _packed(at[address][shuffled], address, job.dtype)
+    path = job.folder / f"shard_{number:05d}.safetensors"
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+    return {"file": path.name, "sha256": content_hash(path), "n": n}
 
 
 def open_shards(folder: str | Path) -> Shards:

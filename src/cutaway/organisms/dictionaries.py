@@ -73,6 +73,7 @@ def train_dictionaries(
     threads: int = 0,
     shards: str | Path | None = None,
     shards_dtype: Stored = "bfloat16",
+    ray: str | None = None,
     split: Split = "batch",
 ) -> dict[str, Any]:
     """Train transcoders for every MLP of `model`, or SAEs at the points `at`, and judge them on rows kept apart.
@@ -82,8 +83,8 @@ def train_dictionaries(
     tokens: the recipe's where None; a shipped model's recipe makes what ships. twin: on the re-randomised model, the
     null. out: one dictionary's folder, or with several kinds their parent; by default the user's cache, where
     `cutaway trace` looks. shards: a folder of activations at `at`, written there first unless they are, and trained on
-    instead of the model. Under torchrun every process calls this (`split`: features/parallel.py); all but the first get
-    an empty report. Raises InputError for wrong kinds, text or folders.
+    instead of the model; ray: the cluster that writes them. Under torchrun every process calls this (`split`:
+    features/parallel.py); all but the first get an empty report. Raises InputError for wrong kinds, text or folders.
     """
     import torch
 
@@ -149,16 +150,20 @@ def train_dictionaries(
         tokens=budget, decay=recipe.decay, seed=seed,
     )  # fmt: skip
     if at:
+        if ray is not None and shards is None:
+            raise InputError("--ray makes the shards of --shards DIR: give both.")
         if out is None and len(wanted) > 1:
             raise InputError("several SAEs are written to a folder of their run: name it with --out DIR.")
         folder = Path(out) if out is not None else sae_folder(fingerprint) / settings.dictionaries[0].name
         with launched() as main:
-            data = rows if shards is None else _kept(loaded, rows, at, budget, shards, shards_dtype, seed)
+            data = rows if shards is None else _kept(loaded, rows, at, budget, shards, shards_dtype, seed, ray)
             made = train(loaded, data, settings, out=folder, split=split)
         entries = _judged_saes(loaded, made, rows, held_out) if main else []
         return {"model": model, "twin": twin, "tokens": budget, "dictionaries": entries}
     if shards is not None:
         raise InputError("shards hold activations at points: name them with --at POINT (transcoders take no shards).")
+    if ray is not None:
+        raise InputError("--ray makes the shards of --shards DIR: give both, with --at POINT.")
     if out is None:
         # One dictionary is written to the folder itself, several each to a folder of its name.
         out = trained_folder(fingerprint) if len(kinds) > 1 else trained_folder(fingerprint) / f"{kinds[0]}{ending}"
@@ -192,7 +197,8 @@ def sae_name(point: str, architecture: str) -> str:
 
 
 def _kept(
-    model: Model, rows: Tensor, points: Sequence[str], tokens: int, folder: str | Path, dtype: Stored, seed: int
+    model: Model, rows: Tensor, points: Sequence[str], tokens: int, folder: str | Path, dtype: Stored, seed: int,
+    ray: str | None,
 ) -> Shards:  # fmt: skip
     """The shards of a folder, written first (by one process, of as much text as has so many tokens) where they are not
     all there."""
@@ -204,7 +210,7 @@ def _kept(
     if not (index.is_file() and read_json(index).get("finished")):
         each = int((rows >= 0).sum()) / len(rows)
         rows = rows[: max(1, -(-tokens // int(each)))]
-        on_main(lambda: len(write_shards(model, rows, points, folder, dtype=dtype, seed=seed)))
+        on_main(lambda: len(write_shards(model, rows, points, folder, dtype=dtype, seed=seed, ray=ray)))
     return open_shards(folder)
 
 
