@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False  # as typing has it, without its 40 ms: nothing heavy before the command line can be interrupted
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,9 @@
 """`python -m cutaway`: the command line, where the installed command is not on the path."""
 
-from cutaway.cli import main
+try:
+    from cutaway.cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     main()

@@ -117,7 +117,7 @@ def test_an_untrained_model_is_shown_as_one(almanac: cw.Model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"top": 0}, "top is between"),
+        ({"top": 0}, "top, the tokens shown a cell, is"),
         ({"at": "z.0"}, "residual stream"),
         ({"at": "final_norm"}, "residual stream"),
         ({"at": "resid_psot.*"}, "resid_post"),

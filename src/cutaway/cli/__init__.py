@@ -5,19 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
-from typing import Any
+
+TYPE_CHECKING = False  # this file imports nothing that takes time: until `main` runs, Ctrl-C prints a traceback
+if TYPE_CHECKING:
+    from typing import Any
 
 EXIT_DONE, EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 wrong use or bad input, 1 a failure, 130 interrupted."""
-    from cutaway.cli.output import spell_for_terminal
+    try:
+        from cutaway.cli.output import spell_for_terminal
 
-    spell_for_terminal(sys.stdout)
-    spell_for_terminal(sys.stderr)
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+        spell_for_terminal(sys.stdout)
+        spell_for_terminal(sys.stderr)
+        status = run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:  # before the verb began, or while its end was reported
+        status = EXIT_INTERRUPTED
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -39,7 +45,7 @@ def run(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except KeyboardInterrupt:
         if debug:
-            traceback.print_exc()
+            _traceback()
         _say("interrupted; what was whole is kept, nothing half-written is left")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -48,7 +54,7 @@ def run(arguments: list[str]) -> int:
         return EXIT_FAILURE
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _traceback()
         status, message = _explain(error)
         _say(message if debug else message + _hint(status))
         return status
@@ -100,6 +106,12 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)):
         return EXIT_BAD_INPUT, f"{error.strerror}: {error.filename}"
     return EXIT_FAILURE, f"{type(error).__name__}: {error}"
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _hint(status: int) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError
+from cutaway.core.numbers import seeded
 from cutaway.model import Model, load
 
 
@@ -40,6 +41,7 @@ def rerandomise(
     for given in (embeddings, vectors):
         if given not in ("keep", "redraw"):
             raise InputError(f"embeddings and vectors take 'keep' or 'redraw'; {given!r} was given.")
+    seed = seeded(seed)
     module = copy.deepcopy(model.hf)
     kept = _embedding_parameters(module) if embeddings == "keep" else set()
     convolutions = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
@@ -64,7 +66,7 @@ def step0(model: Model, seed: int = 0) -> Model:
 
     Raises `InputError` for a module that has no config and holds parameters that no part of it can re-initialise.
     """
-    config = getattr(model.hf, "config", None)
+    config, seed = getattr(model.hf, "config", None), seeded(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config is not None and hasattr(model.hf, "post_init"):
@@ -84,7 +86,7 @@ def control(model: Model, seed: int = 0) -> Model:
     and its interventions) sees the same noise, while the same token elsewhere sees another. Position embeddings, and
     the output matrix where it is tied to the input's, stay as they are.
     """
-    module = copy.deepcopy(model.hf)
+    module, seed = copy.deepcopy(model.hf), seeded(seed)
     old = _input_embedding(module)
     for parent in module.modules():
         for name, child in parent.named_children():

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.numbers import finite, seeded, whole
 from cutaway.model.freeze import Frozen
 from cutaway.model.generation import Generation
 from cutaway.model.hooks import Forward, Op
@@ -318,18 +319,16 @@ def _ends(model: Model, stop: Sequence[int] | None) -> Tensor:
         found = getattr(config, "eos_token_id", None)
         found = getattr(model.hf.config, "eos_token_id", None) if found is None else found
         stop = [] if found is None else [found] if isinstance(found, int) else list(found)
-    return torch.tensor([int(token) for token in stop], dtype=torch.long)
+    return torch.tensor([whole(token, "a token of stop=", 0) for token in stop], dtype=torch.long)
 
 
 def _draws(n: int, rows: int, temperature: float, seed: int | None) -> Tensor | None:
     """[n, rows] uniform numbers, or None where nothing is drawn."""
-    if not temperature >= 0:
-        raise InputError(f"temperature is 0 (the most probable token) or above; given {temperature!r}.")
-    if temperature == 0:
+    if finite(temperature, "temperature", 0.0) == 0:  # the most probable token
         return None
     if seed is None:
         raise InputError("drawing tokens needs a seed=.")
-    return torch.rand(n, rows, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(n, rows, generator=torch.Generator().manual_seed(seeded(seed)), dtype=torch.float64)
 
 
 def _choose(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:

@@ -351,7 +351,12 @@ class Model:
         if leaves:
             raise InputError("stop_after= leaves no logits, of which grad= could take the gradient.")
         layer = self.site(where).layer if isinstance(where, str) else where
-        if self.architecture is None or layer is None or not 0 <= layer < self.facts.n_layers:
+        if (
+            isinstance(layer, bool)
+            or self.architecture is None
+            or layer is None
+            or not 0 <= layer < self.facts.n_layers
+        ):
             last = self.facts.n_layers - 1
             raise InputError(f"stop_after= is a layer (0 … {last}) or an address in one; given {where!r}.")
         return self.architecture.block(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cutaway.core import InputError
@@ -24,6 +24,8 @@ def resolve(
     model."""
     if isinstance(interventions, Intervention):
         raise InputError("interventions= takes a list of interventions.")
+    if not isinstance(interventions, Iterable):
+        raise InputError(f"interventions= takes a list of interventions; given {interventions!r}.")
     ops = []
     for number, intervention in enumerate(interventions):
         if not isinstance(intervention, Intervention):

@@ -3,7 +3,7 @@ another precision, or a file in place of memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +130,10 @@ def reduce(
     if project is not None:
         directions = torch.as_tensor(project)
         directions = directions[None] if directions.ndim == 1 else directions
-        if directions.ndim != 2 or not directions.is_floating_point():
-            raise InputError(f"project= is directions [k, width]; given {list(torch.as_tensor(project).shape)}.")
+        if directions.ndim != 2 or not directions.is_floating_point() or not directions.isfinite().all():
+            raise InputError(
+                f"project= is directions [k, width] of finite numbers; given {list(torch.as_tensor(project).shape)}."
+            )
     if all(x is None for x in (position, positions, project, dtype, to)) and not mean:
         raise InputError("reduce() leaves all as it is: say position=, positions=, mean=, project=, dtype= or to=.")
     where = positions if position is None else position
@@ -146,6 +148,8 @@ def wanted(read: Sequence[Any] | Mapping[Any, Any] | str) -> dict[Any, Reduce | 
             if how is not None and not isinstance(how, Reduce):
                 raise InputError(f"read={{{str(pattern)!r}: how}}: how is cw.reduce(…) or None; given {how!r}.")
         return dict(read)
+    if not isinstance(read, Iterable):
+        raise InputError(f"read= takes addresses, as read=['resid_post.*']; given {read!r}.")
     return dict.fromkeys([read] if isinstance(read, str) else list(read))
 
 

@@ -236,6 +236,8 @@ def gradients(
         return {address: torch.zeros_like(leaf) for address, leaf in leaves.items()}
     if not value.requires_grad:
         raise InputError("of= gave a number that does not depend on the logits, so there is no gradient.")
+    if not torch.isfinite(value).all():
+        raise InputError("of= gave NaN or infinity, which has no gradient.")
     found = torch.autograd.grad(
         value.sum(), list(leaves.values()), allow_unused=True, retain_graph=keep_graph, create_graph=keep_graph
     )

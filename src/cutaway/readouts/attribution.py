@@ -21,6 +21,7 @@ from torch import Tensor
 from cutaway.core import Comparison, CutawayError, Evidence, InputError, NotDone, refuse_name
 from cutaway.core.answers import one_token
 from cutaway.core.drawing import Drawn
+from cutaway.core.numbers import whole
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap_difference, correlation, rerandomise
 from cutaway.evidence.statistics import spearman
@@ -132,6 +133,7 @@ def direct_effects(
     `null_seeds`. Raises InputError where the family has no such points, CutawayError where the sum does not hold.
     """
     refuse_name("direct_effects", model=model)
+    ablate = whole(ablate, "ablate", 0)
     _possible(model)
     batch, answers, wrongs = _asked(model, prompt, answer, wrong)
     components, direct, difference, error = decompose(model, batch, answers, wrongs)

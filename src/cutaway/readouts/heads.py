@@ -25,6 +25,7 @@ from torch import Tensor
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.core.drawing import Drawn
+from cutaway.core.numbers import seeded, whole
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, rerandomise
 from cutaway.model import Model
@@ -147,8 +148,9 @@ def head_scores(
     Raises InputError: patterns that cannot be read, a context too short, fewer than four sequences.
     """
     refuse_name("head_scores", model=model)
-    if sequences < 4 or repeats < 2:
-        raise InputError(f"at least 4 sequences and 2 repeats are needed; given {sequences} and {repeats}.")
+    sequences, repeats = whole(sequences, "sequences", 4), whole(repeats, "repeats", 2)
+    tokens = None if tokens is None else whole(tokens, "tokens", 1)
+    seed = seeded(seed)
     _possible(model)
     ids, m = _sequences(model, sequences, tokens, repeats, seed, vocabulary)
     weights_of = _copying(model)

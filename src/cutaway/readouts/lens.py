@@ -16,6 +16,7 @@ import torch
 from cutaway.core import Comparison, Estimate, Evidence, InputError, NotDone, refuse_name
 from cutaway.core.answers import one_token
 from cutaway.core.drawing import Drawn
+from cutaway.core.numbers import whole
 from cutaway.core.table import columns, shown
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
@@ -167,8 +168,7 @@ def lens(
     batch: Batch = model.batch(prompt)
     if (reason := model.refuses("lm_head")) is not None:
         raise InputError(f"{model.name} has no unembedding that is known, so it has no lens: {reason}")
-    if top < 1 or top > model.facts.vocab_size:
-        raise InputError(f"top is between 1 and the vocabulary of {model.facts.vocab_size}; given {top}.")
+    top = whole(top, "top, the tokens shown a cell,", 1, model.facts.vocab_size)
     last = f"resid_post.{model.facts.n_layers - 1}"
     points = lens_points(model, at) if tuned is None else tuned.addresses
     points = tuple(point for point in points if point != last)  # that is the output, which is always read

@@ -19,6 +19,7 @@ import numpy as np
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
 from cutaway.core.drawing import Drawn
+from cutaway.core.numbers import seeded, whole
 from cutaway.core.table import columns
 from cutaway.evidence import permuted, rerandomise
 from cutaway.model import Model
@@ -182,13 +183,14 @@ def probe(
     """
     refuse_name("probe", model=model)
     points = _points(model, at, dictionary)
+    seed, most = seeded(seed), whole(most, "most, of the examples,", 1)
+    k = [k] if isinstance(k, (int, float)) else list(k)
     made = examples(model, data, where, most, seed)
     parts = split(made.label, made.group, seed)
     encode = {point: _encoder(item) for point, item in (dictionary or {}).items()}
     x = activations(model, made, points, encode)
     for size in k:
-        if not 1 <= size <= (width := min(x[p].shape[1] for p in points)):
-            raise InputError(f"k is between 1 and the width {width} of the points; {size} was given.")
+        whole(size, "k, of the points' coordinates,", 1, min(x[p].shape[1] for p in points))
     controls = _control_labels(made, parts, seed)
     arm = rerandomise(model, seed=seed) if null else None
     other = None if arm is None else activations(arm, made, points, encode)

@@ -17,6 +17,7 @@ import torch
 
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone
 from cutaway.core.drawing import Drawn
+from cutaway.core.numbers import finite, whole
 from cutaway.core.table import columns
 from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
@@ -186,7 +187,8 @@ def dose_response(
     null as much as the choice again. Raises InputError for fewer than four prompts, or no positive strength.
     """
     every = [candidates] if isinstance(candidates, Steering) else list(candidates)
-    strengths = sorted({float(s) for s in strengths})
+    strengths = sorted({finite(s, "a strength") for s in strengths})
+    budget, randoms = finite(budget, "budget, nats a token,", 0.0), whole(randoms, "randoms", 0)
     if not every:
         raise InputError("no steering was given to test.")
     if not any(s > 0 for s in strengths):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.numbers import finite
 from cutaway.core.protocols import Dictionary
 from cutaway.model import Intervention, add, clamp_features, project_out
 from cutaway.model.content import Content
@@ -36,9 +36,7 @@ class Steering(Protocol):
 
 
 def _number(strength: float) -> float:
-    if not isinstance(strength, (int, float)) or not math.isfinite(strength):
-        raise InputError(f"a strength is a finite number; given {strength!r}.")
-    return float(strength)
+    return finite(strength, "a strength")
 
 
 @dataclass(frozen=True)

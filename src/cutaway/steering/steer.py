@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cutaway.core import InputError, UnknownName, refuse_name
+from cutaway.core.numbers import seeded
 from cutaway.model import Model
 from cutaway.steering.contrast import Contrast, contrast_tokens
 from cutaway.steering.dose import BUDGET, STRENGTHS, DoseResponse, dose_response
@@ -54,7 +55,7 @@ def steer(
             raise InputError(f"`{name}` needs at least {least} prompts (half to learn from); {len(items)} were given.")
     if both := set(map(str, from_)) & set(map(str, to)):
         raise InputError(f"{len(both)} prompts stand in both lists, as {min(both)!r}; the lists must differ.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seeded(seed))
     parts = []
     for items in (from_, to):
         order = rng.permutation(len(items))

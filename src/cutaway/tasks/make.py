@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName
+from cutaway.core.numbers import seeded
 from cutaway.tasks import induction
 from cutaway.tasks.assemble import assemble
 from cutaway.tasks.catalogue import Entry, entry
@@ -52,6 +53,7 @@ def task(
         raise UnknownName("split", str(split), SPLITS)
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise InputError(f"n counts items; it is at least 1, given {n!r}.")
+    seed = seeded(seed)
     found = _reader(asked, model)
     small = in_small_world(found)
     templates: tuple[str, ...]

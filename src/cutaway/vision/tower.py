@@ -122,6 +122,13 @@ def look(source: str | Path | nn.Module | Tower, tokenizer: Any = None, side: in
 
     if isinstance(source, Tower):
         return source
+    if isinstance(source, Model):
+        raise InputError(
+            f"look makes a tower of a vision model's name, folder, hub id or module, as cw.look('primer'); given "
+            f"{source.name}, a model loaded already, which reads {source.facts.reads}."
+        )
+    if not isinstance(source, (str, Path, nn.Module)):
+        raise InputError(f"look takes a shipped name, a folder or hub id, or a module; given {type(source).__name__}.")
     folder: Path | None = None
     if isinstance(source, nn.Module):
         whole, name = source, type(source).__name__

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import CutawayError, InputError, atomic_path
+from cutaway.model import Model
 from cutaway.vision.fourier import Fourier, Parametrisation
 from cutaway.vision.objectives import Objective
 from cutaway.vision.pictures import Pictures
@@ -99,6 +100,13 @@ def visualise(
     a forward of each picture of `seen`. Raises InputError; CutawayError where the objective becomes NaN, or is silent
     on all that was tried.
     """
+    if not isinstance(tower, Tower):
+        what = f"the model {tower.name}" if isinstance(tower, Model) else type(tower).__name__
+        raise InputError(f"visualise takes a tower, as cw.look('primer') makes it of a vision model; given {what}.")
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"visualise takes an objective, as cutaway.vision.neuron('mlp_act.2', 5); given {type(objective).__name__}."
+        )
     how = settings or Settings()
     if how.n < 1 or how.steps < 1:
         raise InputError(f"at least one picture and one step; given {how.n} and {how.steps}.")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cutaway.core import InputError
+from cutaway.core.numbers import finite
 from cutaway.model.content import Content
 from cutaway.model.interventions.base import Intervention
 from cutaway.model.interventions.values import fit, orthonormal, spanning
@@ -50,13 +50,8 @@ def add(at: str, vector: Any, **where: Any) -> Add:
 
 def scale(at: str, factor: float, **where: Any) -> Scale:
     """Multiply by a number: x -> c x."""
-    if (
-        isinstance(factor, bool)
-        or not isinstance(factor, (int, float))
-        or not torch.isfinite(torch.tensor(float(factor)))
-    ):
-        raise InputError(f"factor must be a finite number; given {factor!r}.")
-    return Scale(str(at), float(factor), select=select(where))
+    most = torch.finfo(torch.float32).max
+    return Scale(str(at), finite(factor, "factor", -most, most), select=select(where))
 
 
 def project_out(at: str, directions: Any, **where: Any) -> ProjectOut:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.numbers import seeded
 from cutaway.model.content import Content
 from cutaway.model.interventions.base import Intervention
 from cutaway.model.interventions.maps import There, pairs_of, taken_out
@@ -126,7 +127,7 @@ def resample(at: str, over: Run | Tensor | Iterable[Run], *, seed: int, **where:
     The reference is a run that read `at` or several, its prompts of one length, or a tensor [n, position, …]; it may
     be longer than what is run.
     """
-    return Resample(str(at), rows_of(str(at), over, "over"), int(seed), select=select(where))
+    return Resample(str(at), rows_of(str(at), over, "over"), seeded(seed), select=select(where))
 
 
 def patch(at: str, from_: Run | Tensor, **where: Any) -> Patch:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cutaway.core import InputError
+from cutaway.core.numbers import finite
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -87,6 +88,4 @@ def in_bytes(value: int | float | str) -> int:
         if match is None:
             raise InputError(f"memory= is a number of bytes or text as '2GB'; given {value!r}.")
         value = float(match[1]) * _UNITS[match[2]]
-    if value <= 0:
-        raise InputError(f"memory= must be more than nothing; given {value}.")
-    return int(value)
+    return int(finite(value, "memory=, in bytes,", 1))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError
+from cutaway.core.numbers import whole
 from cutaway.model.content import Content
 from cutaway.model.inputs import refuse_seen_padding
 from cutaway.model.interventions import Intervention
@@ -199,6 +200,7 @@ def plan(
     """
     given = model.batch(batch)
     refuse_seen_padding(model, given)
+    tokens = None if tokens is None else whole(tokens, "tokens=", 1)
     ops = [model._ops(cell, given) for cell in cells]
     columns = _columns(at, given)
     every = (site for its_ops in ops for op in its_ops for site in (op.site, op.source) if site is not None)
@@ -301,7 +303,10 @@ def _columns(at: int | Tensor | Sequence[int], batch: Batch) -> Tensor:
     """[row] the column of the padded batch at which each row's logits are read."""
     layout = batch.layout
     n = len(layout.lengths)
-    wanted = [at] * n if isinstance(at, int) else [int(i) for i in at]
+    wanted = [
+        whole(i, "at=")
+        for i in (at.tolist() if isinstance(at, Tensor) else at if isinstance(at, Sequence) else [at] * n)
+    ]
     if len(wanted) != n:
         raise InputError(f"at= is one position, or one for each of {n} rows; given {len(wanted)}.")
     return torch.tensor([layout.column(row, position, "at=") for row, position in enumerate(wanted)])

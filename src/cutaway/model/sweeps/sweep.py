@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core import InputError, UnknownName, refuse_name
+from cutaway.core.numbers import seeded
 from cutaway.model.model import Model
 from cutaway.model.sweeps.grid import KINDS, Axes, Kind, axes_of, changer, counted
 from cutaway.model.sweeps.pairs import Pairs, pairs
@@ -72,6 +73,7 @@ def sweep(
     Raises InputError, UnknownName.
     """
     refuse_name("sweep", model=model, task=task)
+    seed = seeded(seed)
     if how not in KINDS:
         raise UnknownName("way to change a part", str(how), KINDS)
     if task is None:
