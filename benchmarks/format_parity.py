@@ -1,106 +1,199 @@
-"""Files that SAELens itself writes, read here and there: the same activations and reconstructions.
+"""Files that SAELens, dictionary_learning and sparsify themselves write, read here and there: the same activations and
+reconstructions.
 
     python benchmarks/format_parity.py --peer-python PEER/bin/python
 
-PEER: an environment with SAELens (6.54 was run). It saves a random dictionary of each architecture with what it
-computes from fixed inputs; we read the folder and compare; then we write it in SAELens's format and it reads that.
+PEER: an environment with any of them. Each saves a random dictionary of every kind it has with what it computes from
+fixed inputs; we read the folder and compare; then we write it in that package's format, and the package reads that.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from cutaway.features import load
-from cutaway.features.exchange import saelens
+from cutaway.features.exchange import dictionary_learning, saelens, sparsify
 
 D, F, K, D_OUT = 24, 96, 8, 12
-CASES = {
-    "standard": {}, "standard-free": {"apply_b_dec_to_input": False},
-    "standard-ln": {"normalize_activations": "layer_norm"},
-    "topk": {"k": K}, "topk-rescaled": {"k": K, "rescale_acts_by_decoder_norm": True},
-    "topk-sphere": {"k": K, "normalize_activations": "constant_norm_rescale"},
-    "jumprelu": {"apply_b_dec_to_input": False}, "gated": {}, "matching_pursuit": {"max_iterations": K},
-    "transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
-    "skip_transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
-    "jumprelu_transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
-}  # fmt: skip
 
-PEER = """
-import sys, json, torch
-from pathlib import Path
-from safetensors.torch import load_file, save_file
-from sae_lens import SAE
-from sae_lens.registry import get_sae_class
+# Below, each peer's code has `made(name, more, folder)`, which writes a random dictionary, `read(folder)` and
+# `computed(dictionary, x)`: dense activations and the output. Here it is run over the cases of that peer.
+LOOP = """
 root, cases, d, f = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-x = load_file(root / "x.safetensors")["x"]
-def computed(sae):
+def result(dictionary):
     with torch.no_grad():
-        a = sae.encode(x)
-        a = a.to_dense() if a.is_sparse else a
-        y = sae(x) if "transcoder" in sae.cfg.architecture() else sae.decode(sae.encode(x))
-        return {"a": a.contiguous(), "y": y.contiguous()}
+        a, y = computed(dictionary, x)
+    return {"a": (a.to_dense() if a.is_sparse else a).contiguous(), "y": y.contiguous()}
+x = load_file(root / "x.safetensors")["x"]
 for name, more in cases.items():
     folder = root / name
     if (folder / "back").is_dir():
-        save_file(computed(SAE.load_from_disk(str(folder / "back"))), folder / "back.safetensors")
+        save_file(result(read(folder / "back")), folder / "back.safetensors")
         continue
-    kind, config = get_sae_class(name.split("-")[0])
     torch.manual_seed(0)
+    folder.mkdir()
+    save_file(result(made(name, more, folder)), folder / "computed.safetensors")
+"""
+HEAD = """
+import sys, json, torch
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+def drawn(module):
+    for name, p in module.named_parameters():
+        p.data = torch.randn_like(p) * (0.3 if name == "r_mag" else 1)
+        if name == "threshold": p.data = p.data.abs()
+"""
+
+SAELENS = """
+from sae_lens import SAE
+from sae_lens.registry import get_sae_class
+def computed(sae, x):
+    a = sae.encode(x)
+    return a, sae(x) if "transcoder" in sae.cfg.architecture() else sae.decode(a)
+def made(name, more, folder):
+    kind, config = get_sae_class(name.split("-")[0])
     sae = kind(config(d_in=d, d_sae=f, **more))
     sae.cfg.metadata.hook_name = "blocks.1.hook_resid_post"
     sae.cfg.metadata.model_name = "tiny"
-    for n, p in sae.named_parameters():
-        p.data = torch.randn_like(p) * (0.3 if n == "r_mag" else 1)
-        if n == "threshold": p.data = p.data.abs()
-        if name == "matching_pursuit" and n == "W_dec": p.data /= p.data.norm(dim=1, keepdim=True)
+    drawn(sae)
+    if name == "matching_pursuit":
+        sae.W_dec.data /= sae.W_dec.data.norm(dim=1, keepdim=True)
     sae.save_model(str(folder))
-    save_file(computed(sae), folder / "computed.safetensors")
+    return sae
+def read(folder):
+    return SAE.load_from_disk(str(folder))
 """
+
+DICTIONARY_LEARNING = """
+from dictionary_learning import dictionary
+from dictionary_learning.trainers import batch_top_k, matryoshka_batch_top_k, top_k
+from dictionary_learning.utils import load_dictionary
+def computed(ae, x):
+    a = ae.encode(x)
+    return a, ae(x)
+def made(name, more, folder):
+    held = [getattr(m, name) for m in (dictionary, batch_top_k, matryoshka_batch_top_k, top_k) if hasattr(m, name)][0]
+    ae = held(d, f, **more)
+    drawn(ae)
+    if name == "AutoEncoder":  # which is scaled so when it is read
+        ae.decoder.weight.data /= ae.decoder.weight.data.norm(dim=0, keepdim=True)
+    if name in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
+        ae.threshold.fill_(4.0)
+    torch.save(ae.state_dict(), folder / "ae.pt")
+    trainer = {"dict_class": name, "layer": 1, "submodule_name": "resid_post_layer_1", "activation_dim": d, **more}
+    (folder / "config.json").write_text(json.dumps({"trainer": trainer}))
+    return ae
+def read(folder):
+    return load_dictionary(str(folder), "cpu")[0]
+"""
+
+SPARSIFY = """
+from sparsify.config import SparseCoderConfig
+from sparsify.sparse_coder import SparseCoder
+def computed(sae, x):
+    found = sae.encode(x)
+    a = torch.zeros(len(x), f).scatter(1, found.top_indices, found.top_acts)
+    return a, sae(x).sae_out
+def made(name, more, folder):
+    sae = SparseCoder(d, SparseCoderConfig(num_latents=f, **more), device="cpu")
+    drawn(sae)
+    sae.save_to_disk(folder)
+    return sae
+def read(folder):
+    return SparseCoder.load_from_disk(folder)
+"""
+
+# name -> code, what is imported to see whether it is there, our writer, the file of tensors, cases with their settings
+PEERS: dict[str, tuple[str, str, Any, str, dict[str, dict[str, Any]]]] = {
+    "SAELens": (SAELENS, "sae_lens", saelens, saelens.WEIGHTS, {
+        "standard": {}, "standard-free": {"apply_b_dec_to_input": False},
+        "standard-ln": {"normalize_activations": "layer_norm"},
+        "topk": {"k": K}, "topk-rescaled": {"k": K, "rescale_acts_by_decoder_norm": True},
+        "topk-sphere": {"k": K, "normalize_activations": "constant_norm_rescale"},
+        "jumprelu": {"apply_b_dec_to_input": False}, "gated": {}, "matching_pursuit": {"max_iterations": K},
+        "transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
+        "skip_transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
+        "jumprelu_transcoder": {"apply_b_dec_to_input": False, "d_out": D_OUT},
+    }),
+    "dictionary_learning": (
+        DICTIONARY_LEARNING, "dictionary_learning", dictionary_learning, dictionary_learning.WEIGHTS, {
+            "AutoEncoder": {}, "AutoEncoderNew": {}, "GatedAutoEncoder": {}, "JumpReluAutoEncoder": {},
+            "AutoEncoderTopK": {"k": K}, "BatchTopKSAE": {"k": K},
+            "MatryoshkaBatchTopKSAE": {"k": K, "group_sizes": [F // 4, F // 4, F // 2]},
+        },
+    ),
+    "sparsify": (SPARSIFY, "sparsify", sparsify, "sae.safetensors", {
+        "sae": {"k": K}, "transcoder": {"k": K, "transcode": True},
+        "skip transcoder": {"k": K, "transcode": True, "skip_connection": True},
+    }),
+}  # fmt: skip
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", required=True, help="the python of an environment with SAELens")
-    peer = parser.parse_args().peer_python
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, help="the python of an environment with peers")
+    python = parser.parse_args().peer_python
+    worst, there = 0.0, 0
+    for peer, (_, module, *_rest) in PEERS.items():
+        if subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode:
+            print(f"{peer} is not installed there\n")
+            continue
+        there += 1
+        worst = max(worst, compared(peer, python))
+    print(f"largest difference, over the largest absolute value: {worst:.2e} (64 inputs, d {D}, {F} features)")
+    return 0 if there and worst < 1e-5 else 1
+
+
+def compared(peer: str, python: str) -> float:
+    """Prints a line a case; the largest difference, infinite where tensors that we wrote back differ."""
+    code, _, format_, weights, cases = PEERS[peer]
     torch.manual_seed(1)
     worst = 0.0
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         x = 3 * torch.randn(64, D) + 1
         save_file({"x": x}, root / "x.safetensors")
-        _run(peer, root)
-        print(f"{'architecture':22} {'activations':>12} {'output':>12} {'written, read there':>20}  tensors")
+
+        def asked() -> None:
+            given = [str(root), json.dumps(cases), str(D), str(F)]
+            subprocess.run([python, "-c", HEAD + code + LOOP, *given], check=True)
+
+        asked()
         rows = {}
-        for name in CASES:
+        for name in cases:
             folder = root / name
             theirs, sae = load_file(folder / "computed.safetensors"), load(folder)
             a = sae.encode(x)
             rows[name] = [_gap(a, theirs["a"]), _gap(sae.decode(a, x), theirs["y"])]
-            saelens.write(sae, folder / "back")
-            old, new = (load_file(f / saelens.WEIGHTS) for f in (folder, folder / "back"))
+            format_.write(sae, folder / "back")
+            old, new = (_tensors(held / weights) for held in (folder, folder / "back"))
             same = old.keys() == new.keys() and all(torch.equal(old[n], new[n]) for n in old)
             rows[name].append(0.0 if same else float("inf"))
-        _run(peer, root)
+        asked()
+        print(f"{peer:22} {'activations':>12} {'output':>12} {'written, read there':>20}  tensors")
         for name, (a_gap, y_gap, tensors) in rows.items():
-            theirs, back = (load_file(root / name / f) for f in ("computed.safetensors", "back.safetensors"))
+            theirs, back = (load_file(root / name / held) for held in ("computed.safetensors", "back.safetensors"))
             returned = max(_gap(back[n], theirs[n]) for n in theirs)
             worst = max(worst, a_gap, y_gap, returned, tensors)
             print(f"{name:22} {a_gap:12.2e} {y_gap:12.2e} {returned:20.2e}  {'equal' if tensors == 0 else 'DIFFER'}")
-    print(f"\nlargest difference, over the largest absolute value: {worst:.2e} (64 inputs, d {D}, {F} features)")
-    return 0 if worst < 1e-5 else 1
+        print()
+    return worst
 
 
-def _run(peer: str, root: Path) -> None:
-    import json
-
-    subprocess.run([peer, "-c", PEER, str(root), json.dumps(CASES), str(D), str(F)], check=True)
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    held: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+    return held
 
 
 def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -24,7 +24,6 @@ from cutaway.features.exchange import names
 def dl_cases():
     b = BASE
     linear = {"encoder.weight": b["W_enc"].T, "encoder.bias": b["b_enc"], "decoder.weight": b["W_dec"].T}
-    norm = b["W_dec"].norm(dim=1)
     k = torch.tensor(K, dtype=torch.int32)
 
     def pre(x):
@@ -42,16 +41,13 @@ def dl_cases():
 
     def gated(x):
         z = (x - b["b_dec"]) @ b["W_enc"]
-        return (z + g > 0) * (r.exp() * z + m).relu() * norm
+        return (z + g > 0) * (r.exp() * z + m).relu()
 
     gate = {n: linear[n] for n in ("encoder.weight", "decoder.weight")}
     gate |= {"decoder_bias": b["b_dec"], "r_mag": r, "gate_bias": g, "mag_bias": m}
-    yield "GatedAutoEncoder", gate, gated, lambda a: plain(a / norm)
+    yield "GatedAutoEncoder", gate, gated, plain
     t = normal(F, seed=6).abs()
-    yield (
-        "JumpReluAutoEncoder", {**b, "threshold": t}, lambda x: (pre(x) * (pre(x) > t)).relu() * norm,
-        lambda a: plain(a / norm),
-    )  # fmt: skip
+    yield "JumpReluAutoEncoder", {**b, "threshold": t}, lambda x: (pre(x) * (pre(x) > t)).relu(), plain
     many = {**linear, "b_dec": b["b_dec"], "k": k, "threshold": torch.tensor(0.7)}
     yield "AutoEncoderTopK", many, lambda x: top(pre(x - b["b_dec"])), plain
     yield "BatchTopKSAE", many, over(0.7), plain

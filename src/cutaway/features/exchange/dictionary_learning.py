@@ -2,15 +2,16 @@
 
     AutoEncoder             encoder.weight (F, d), encoder.bias, decoder.weight (d, F), bias:  ReLU(W (x - b) + b_enc)
     AutoEncoderNew          the same without taking the bias from x; decoder.bias
-    GatedAutoEncoder        encoder.weight, decoder.weight, decoder_bias, r_mag, gate_bias, mag_bias;  a times |W_dec|
-    JumpReluAutoEncoder     W_enc (d, F), W_dec (F, d), b_enc, b_dec, threshold (F);  a times |W_dec|, x as it is
+    GatedAutoEncoder        encoder.weight, decoder.weight, decoder_bias, r_mag, gate_bias, mag_bias
+    JumpReluAutoEncoder     W_enc (d, F), W_dec (F, d), b_enc, b_dec, threshold (F):  x as it is
     AutoEncoderTopK         encoder.weight, encoder.bias, decoder.weight, b_dec, k, [threshold]:
                             TopK(W (x - b_dec) + b_enc)
     BatchTopKSAE            the same with threshold:  ReLU(h) 1[ReLU(h) > threshold]; -1 is unset, and lets all through
     MatryoshkaBatchTopKSAE  W_enc (d, F), W_dec (F, d), b_enc, b_dec, k, threshold, group_sizes: as BatchTopK
 
-"a times |W_dec|": encode multiplies by it, decode divides by it. ae.pt is read with `weights_only`: a pickle that
-would run code is refused.
+The equations are those of the published package, 0.1.0. Before it, gated and JumpReLU activations were multiplied by
+|W_dec| (and divided by it when decoded); its trainers keep decoders at length 1, where that is the same, and so does
+what is written here. ae.pt is read with `weights_only`: a pickle that would run code is refused.
 """
 
 from __future__ import annotations
@@ -52,7 +53,6 @@ _CLASSES: dict[str, tuple[Inference, dict[str, str], tuple[str, ...], bool]] = {
     "MatryoshkaBatchTopKSAE": ("jumprelu", {**_PLAIN, "threshold": "threshold"}, ("k", "group_sizes"), True),
 }  # fmt: skip
 _WRITTEN: dict[str, str] = {"gated": "GatedAutoEncoder", "jumprelu": "JumpReluAutoEncoder", "topk": "AutoEncoderTopK"}
-_NORMED = ("GatedAutoEncoder", "JumpReluAutoEncoder")
 
 
 def is_one(folder: Path) -> bool:
@@ -92,7 +92,6 @@ def read(folder: Path) -> SAE:
         rule=rule,
         k=int(rest["k"]) if rule == "topk" else None,
         centred=centred,
-        norms="after" if name in _NORMED else None,
         point=_point(trainer),
         model=ModelFacts(name=str(trainer.get("lm_name") or "")),
         extra={
@@ -136,14 +135,13 @@ def write(sae: SAE, folder: str | Path) -> None:
 def _shaped(sae: SAE, name: str) -> SAE:
     """The same reconstructions in the equations of a class."""
     if name == "GatedAutoEncoder":
-        if sae.norms == "after" and sae.centred:
+        if sae.norms is None and sae.centred:
             return sae
         raise InputError("a gate is written only as dictionary_learning itself saves it; convert sae.plain() instead.")
     if name in ("AutoEncoder", "AutoEncoderNew"):
         return sae
     if name == "JumpReluAutoEncoder":
-        plain = sae.plain()
-        return plain.unit().with_(norms="after")
+        return sae.plain().unit()
     return (sae.plain() if sae.norms else sae).centred_form()
 
 
