@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import cutaway as cw
-from cutaway.abstraction import CausalModel
+from cutaway.abstraction import CausalModel, Training
+
+SHORT = Training(steps=8, batch=16)
 
 
 def addition(**more: Any) -> CausalModel:

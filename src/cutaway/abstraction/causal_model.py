@@ -50,7 +50,8 @@ class CausalModel:
     positions: name -> where it stands in a prompt: a number, the text of a token, or a function of the inputs that
     gives one; the answer is read at "answer", by default the last token.
     draw: a generator -> inputs, where they are not to be drawn evenly from the domains. draw_source: a generator and a
-    base -> a source for it, where sources are not to be drawn as bases are.
+    base -> a source for it, where sources are not to be drawn as bases are. held_out: inputs of which the test has
+    other values than training (an entity, say, whatever is asked of it); by default no whole input is in both.
 
     Raises InputError: a cycle, a parent that is no variable (with the nearest), a name given twice.
     """
@@ -65,6 +66,7 @@ class CausalModel:
     positions: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[np.random.Generator], Inputs] | None = None
     draw_source: Callable[[np.random.Generator, Inputs], Inputs] | None = None
+    held_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -79,6 +81,9 @@ class CausalModel:
         for name in self.domains:
             if name not in self.mechanisms:
                 raise UnknownName(f"mechanism of {self.name} to give a domain", name, self.mechanisms)
+        for name in self.held_out:
+            if name not in self.inputs:
+                raise UnknownName(f"input of {self.name} to hold out", name, self.inputs)
         if self.output and self.output not in self.mechanisms:
             raise UnknownName(f"mechanism of {self.name} for its output", self.output, self.mechanisms)
         for name in self.mechanisms:

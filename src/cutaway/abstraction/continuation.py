@@ -146,7 +146,7 @@ class Continuation:
         at = [(self._child(site), site, edit) for site, edit in edits]
         first = min(number for number, _, _ in at if number is not None)
         address = next(site.address for number, site, _ in at if number == first)
-        x = self.read[address][rows.to(self.model.device)]
+        x = self.read[address].index_select(0, rows.to(self.model.device))
         for number in range(first, len(self.children)):
             if number > first:
                 x = self.children[number](x)

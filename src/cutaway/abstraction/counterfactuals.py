@@ -149,9 +149,11 @@ class _Drawer:
         self.slots = max(len(variables) for _, variables in hypotheses)
         every = model.every_input
         self.held_out = "pairs" if every is not None and len(every) < FEW else "inputs"
+        if model.held_out:
+            self.held_out = f"values of {', '.join(model.held_out)}"
         self.listed: list[Values] | None = None
         if every is not None:
-            self.listed = [v for v in every if self._mine(v)] if self.held_out == "inputs" else list(every)
+            self.listed = [v for v in every if self._mine(v)] if self.held_out != "pairs" else list(every)
         self.found: dict[tuple[bool, ...], list[Any]] = {}
         self.in_order: list[Any] = []
         self.total = self.left_out = 0
@@ -161,7 +163,9 @@ class _Drawer:
     def _mine(self, *values: Values) -> bool:
         if self.part is None:
             return True
-        digest = hashlib.blake2b(repr([sorted(v.items()) for v in values]).encode(), digest_size=4).digest()
+        by = self.model.held_out
+        told = [sorted((name, x) for name, x in v.items() if not by or name in by) for v in values]
+        digest = hashlib.blake2b(repr(told).encode(), digest_size=4).digest()
         return (int.from_bytes(digest, "big") / 2**32 < TRAINED) == (self.part == "train")
 
     def _input(self, base: Values | None = None) -> Values:

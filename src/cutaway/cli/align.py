@@ -26,6 +26,11 @@ def align(
         None, "--model", "-m", "--module", help=f"Another network than the case's. {MODEL_HELP}"
     ),
     quick: bool = typer.Option(False, "--quick", help="Fewer items and steps, one seed, no sweep, no trained nulls."),
+    data: Path | None = typer.Option(None, "--data", help="Of the case ravel: RAVEL's data.tgz, or the folder in it."),
+    entity: str = typer.Option("city", "--entity", help="Of ravel: city, verb, occupation, …"),
+    attribute: list[str] = typer.Option(
+        [], "--attribute", help="Of ravel, repeatable: Country, … By default those that the model knows best."
+    ),
     capacity: bool = typer.Option(
         False, "--capacity", help="IIA against the map's capacity at every power of two, on three seeds."
     ),
@@ -47,15 +52,23 @@ def align(
     """
     del cases
     claim(out, "alignment", "case.json")
+    from cutaway.core import InputError
     from cutaway.exams.abstraction_cases import case as find
+    from cutaway.exams.abstraction_ravel import ravel_case
     from cutaway.exams.abstraction_run import run_case
 
-    with step(f"Opening {case}"):
-        found = find(case, seed)
+    if case == "ravel":
+        with step(f"Asking {model or 'almanac'} for RAVEL's facts"):
+            found, model = ravel_case(model or "almanac", data, entity, attribute, seed=seed), None
+    elif data is not None or attribute:
+        raise InputError(f"--data and --attribute go with the case ravel; the case {case} has none.")
+    else:
+        with step(f"Opening {case}"):
+            found = find(case, seed)
     result = run_case(found, model, quick=quick, seed=seed, capacity=capacity, say=lambda what: say(f"{what} …"))
     if out is not None:
         result.save(out)
-        sealed(out, "alignment", model or found.name, {"case": case, "seed": seed, "quick": quick})
+        sealed(out, "alignment", result.alignment.model, {"case": case, "seed": seed, "quick": quick})
     if as_json:
         body = result.to_json()
         print_json(body.pop("schema"), {**body, "out": str(out) if out else None})

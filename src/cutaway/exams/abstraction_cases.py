@@ -83,6 +83,12 @@ def _attributes(seed: int) -> Case:
     return attributes_case()
 
 
+def _ravel(seed: int) -> Case:
+    from cutaway.exams.abstraction_ravel import ravel_case
+
+    return ravel_case("almanac", None, seed=seed)
+
+
 def _two_hop(seed: int) -> Case:
     from cutaway.exams.abstraction_language import two_hop_case
 
@@ -97,6 +103,7 @@ CASES: dict[str, Listed] = {
     "greater-than": Listed("almanac's greater-than: the year that the answer must exceed", _greater_than),
     "ioi": Listed("almanac's indirect objects: which name is repeated, by its place in the sentence", _ioi),
     "attributes": Listed("almanac's words: are opposite, French and Spanish each held apart (RAVEL)?", _attributes),
+    "ravel": Listed("RAVEL's own entities (--data), on a model that knows them: is each attribute held apart?", _ravel),
     "two-hop": Listed("almanac's two hops: the state between the city and its capital", _two_hop),
 }
 
