@@ -255,19 +255,26 @@ def test_a_schema_without_a_page_is_shown_by_its_form(opened: Open, tmp_path: Pa
         "rows": [{"name": HOSTILE, "truth": 1.0, "interval": [0.5, 1.5], "passed": i % 2 == 0} for i in range(250)],
         "matrix": [[0.5, -1.0], [0.0, None]], "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "__proto__": {"x": 1},
         "estimate": {"name": "e", "value": 0.5, "interval": {"low": 0.25, "high": 0.75}, "n": 12},
+        "points": ["resid_post.0", "resid_post.1"], "share": [0.25, 0.75], "null": [0.125, 0.0625],
+        "vector": {"dtype": "float32", "shape": [3], "base64": "AAAAAAAAAAAAAAAA"},
     }  # fmt: skip
     write_json(tmp_path / "new.json", body)
     (tmp_path / "new.html").write_text(page_of(tmp_path / "new.json"))
     page = opened((tmp_path / "new.html").as_uri())
     page.wait_for_selector(READY)
-    assert page.locator("table.data tbody tr").count() == 100
+    assert page.locator("section[aria-label='By point'] tbody tr").all_text_contents() == [
+        "resid_post.00.2500.125", "resid_post.10.7500.0625"
+    ]  # fmt: skip
+    assert "a tensor [3] of float32" in said(page, "main")
+    assert "AAAA" not in said(page, "main")
+    assert page.locator("section[aria-label='Rows'] tbody tr").count() == 100
     assert "0.500 [0.250, 0.750] (n = 12)" in said(page, "main")
     assert page.locator("svg.chart").count() == 1
     assert page.locator("canvas").count() == 1
     assert "no evidence" in said(page, ".finding")
     assert page.locator("img").count() == 0
-    page.click("button:has-text('Show more')")
-    assert page.locator("table.data tbody tr").count() == 250
+    page.click("section[aria-label='Rows'] button:has-text('Show more')")
+    assert page.locator("section[aria-label='Rows'] tbody tr").count() == 250
 
 
 def test_one_damaged_file_does_not_hide_the_others(opened: Open, results: Path, tmp_path: Path) -> None:

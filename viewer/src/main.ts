@@ -22,7 +22,7 @@ async function start(): Promise<void> {
   window.addEventListener("hashchange", moved);
   window.addEventListener("popstate", moved);
   if (!shown) {
-    listPage(root, source.entries);
+    listPage(root, source.entries, asked());
     document.documentElement.dataset.ready = "true";
     return;
   }
@@ -39,9 +39,13 @@ async function start(): Promise<void> {
 /** The result that the address names: the only one there is, or "" for the list. */
 function wanted(source: Source): string {
   if (source.entries.length === 1) return source.entries[0]!.name;
-  const params = new URLSearchParams(location.hash.slice(1));
-  const name = params.get("open") ?? params.get("trace") ?? "";
+  const name = asked();
   return source.entries.some((entry) => entry.name === name) ? name : "";
+}
+
+function asked(): string {
+  const params = new URLSearchParams(location.hash.slice(1));
+  return params.get("open") ?? params.get("trace") ?? "";
 }
 
 function fail(error: unknown): void {

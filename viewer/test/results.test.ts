@@ -88,9 +88,18 @@ test("a circuit of nodes has the edges among them alone", () => {
   expect(circuit.ranked.map((edge) => edge.destination)).toEqual(["m0", "logits"]);
 });
 
+test("a port of several spans has a destination for each, and reads when it does", () => {
+  const circuit = new Circuit({ ...body, scores: undefined, destinations: ["a0.h0<q>@S2", "a0.h0<q>@rest", "logits"], reads: [2, 7], of_port: [[0, 1], 2], edges: [{ source: "input", destination: "a0.h0<q>@rest", score: 2 }, { source: "a0.h0", destination: "logits", score: 1 }] });
+  expect(circuit.stage.get("a0.h0")).toBe(2);
+  expect(circuit.stage.get("logits")).toBe(7);
+  expect(circuit.ranked[0]).toMatchObject({ node: "a0.h0", port: "q", span: "rest" });
+});
+
 test("ports and heads by their names", () => {
-  expect(portOf("a1.h0<k>")).toEqual({ node: "a1.h0", port: "k" });
-  expect(portOf("logits")).toEqual({ node: "logits", port: "" });
+  expect(portOf("a1.h0<k>")).toEqual({ node: "a1.h0", port: "k", span: "" });
+  expect(portOf("logits")).toEqual({ node: "logits", port: "", span: "" });
+  expect(portOf("a1.h0<k>@S2")).toEqual({ node: "a1.h0", port: "k", span: "S2" });
+  expect(portOf("m0@rest")).toEqual({ node: "m0", port: "", span: "rest" });
   expect(headOf("a11.h3")).toBe("11.3");
   expect(headOf("m3")).toBeNull();
 });

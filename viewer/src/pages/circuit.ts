@@ -89,7 +89,7 @@ export function circuitPage(context: Context): Page {
     const cards = source.entries.filter((entry) => entry.schema.startsWith("cutaway.heads/") && entry.model === circuit.choice("model"));
     replace(
       detail,
-      h("h3", {}, `${edge.source} → ${way ? `${way} ` : ""}${edge.node}`),
+      h("h3", {}, `${edge.source} → ${way ? `${way} ` : ""}${edge.node}${edge.span ? ` at ${edge.span}` : ""}`),
       h(
         "dl",
         { class: "facts" },
@@ -218,6 +218,7 @@ function edgeColumns(circuit: Circuit, unit: string): Column<Edge>[] {
   return [
     { name: "edge", value: (edge) => keyOf(edge.source, edge.destination) },
     { name: "into", value: (edge) => ({ q: "query", k: "key", v: "value" })[edge.port] ?? "–" },
+    ...(circuit.ranked.some((edge) => edge.span) ? [{ name: "at", title: "positions", value: (edge: Edge) => edge.span || "–" }] : []),
     { name: "approximate", title: unit, value: (edge) => edge.score },
     { name: "exact", title: `${unit}, ablated alone`, value: exact },
     { name: "in the circuit", value: (edge) => (edge.inside ? "yes" : "no") },

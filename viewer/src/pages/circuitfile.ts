@@ -1,7 +1,10 @@
 /** A circuit's file: its edges in order of score, what is known of each, and how two circuits differ. */
 
 import { estimate } from "../core/evidence";
-import { anything, dict, fallback, list, Malformed, matrix, maybe, nullable, number, record, type Shape, text } from "../core/shape";
+import { anything, dict, fallback, list, Malformed, matrix, maybe, nullable, number, type Read, record, type Shape, text } from "../core/shape";
+
+/** A port's destination, or one for each span of positions. */
+const portsOf: Read<number[]> = (value, at) => (Array.isArray(value) ? list(number)(value, at) : [number(value, at)]);
 
 const shape = record({
   choices: fallback(dict(anything), new Map<string, unknown>()),
@@ -13,7 +16,7 @@ const shape = record({
   destinations: list(text),
   writes: list(number),
   reads: list(number),
-  of_port: fallback(list(number), []),
+  of_port: fallback(list(portsOf), []),
   edges: list(record({ source: text, destination: text, score: maybe })),
   faithfulness: nullable(list(record({ ablation: text, faithfulness: estimate }))),
   curve: nullable(record({ ablation: fallback(text, ""), n: fallback(number, 0), sizes: list(number), absolute: list(maybe), signed: fallback(list(maybe), []) })),
@@ -30,6 +33,8 @@ export interface Edge {
   /** The node that the destination belongs to, and the way in: q, k, v or "". */
   node: string;
   port: string;
+  /** The span of positions that the destination is of; "" for all of them. */
+  span: string;
   score: number;
   inside: boolean;
 }
@@ -63,7 +68,7 @@ export class Circuit {
     this.ranked = all.sort((a, b) => rank(b) - rank(a)).map((edge) => ({ ...edge, ...portOf(edge.destination), inside: inside.has(keyOf(edge.source, edge.destination)) }));
     for (const [s, name] of file.sources.entries()) this.stage.set(name, Math.max(0, (file.writes[s] ?? 0) - 1));
     file.destinations.forEach((name, d) => {
-      const port = file.of_port.indexOf(d);
+      const port = file.of_port.findIndex((row) => row.includes(d));
       const reads = file.reads[port >= 0 ? port : d];
       if (reads !== undefined) this.stage.set(portOf(name).node, reads);
     });
@@ -107,10 +112,10 @@ export function keyOf(source: string, destination: string): string {
   return `${source}→${destination}`;
 }
 
-/** "a1.h0<q>" is the query of node a1.h0. */
-export function portOf(destination: string): { node: string; port: string } {
-  const found = /^(.*)<([qkv])>$/.exec(destination);
-  return found ? { node: found[1]!, port: found[2]! } : { node: destination, port: "" };
+/** "a1.h0<q>@end" is the query of node a1.h0 at the positions of "end". */
+export function portOf(destination: string): { node: string; port: string; span: string } {
+  const found = /^(.*?)(?:<([qkv])>)?(?:@([^@]*))?$/.exec(destination)!;
+  return { node: found[1]!, port: found[2] ?? "", span: found[3] ?? "" };
 }
 
 /** "1.0" of "a1.h0"; null for what is no head. */

@@ -30,7 +30,8 @@ export function genericPage({ result }: Context, broken = false): Page {
   const scalars = Object.entries(body).filter(([key, value]) => !APART.has(key) && isScalar(value));
   const deep = Object.entries(body).filter(([key, value]) => !APART.has(key) && !isScalar(value));
   const last = deep.filter(([key]) => LAST.has(key));
-  const rest = deep.filter(([key]) => !LAST.has(key));
+  const beside = columnsOf(deep.filter(([key]) => !LAST.has(key)));
+  const rest = deep.filter(([key]) => !LAST.has(key) && !beside.some(([name]) => name === key));
   const few = rest.filter(([, value]) => briefly(value) !== "");
   const shown = rest.filter(([, value]) => briefly(value) === "");
   const said = [body.finding, body.claim, body.title, body.about].find((value): value is string => typeof value === "string" && value !== "");
@@ -43,11 +44,23 @@ export function genericPage({ result }: Context, broken = false): Page {
     sections: [
       note,
       ...figures(pictures),
+      beside.length ? section(`By ${words(beside[0]![0]).replace(/s$/, "")}`, "", table("by", (beside[0]![1] as unknown[]).map((_, i) => Object.fromEntries(beside.map(([name, list]) => [name, (list as unknown[])[i]]))))) : null,
       ...shown.map(([key, value]) => part(key, value, key === "rows" ? body.columns : undefined)),
       few.length || scalars.length > 8 ? section("Values", "", settingsTable(Object.fromEntries([...(scalars.length > 8 ? scalars : []), ...few.map(([key, value]): [string, unknown] => [key, briefly(value)])]))) : null,
       last.length ? section("Settings and data", "", ...last.map(([key, value]) => h("details", {}, h("summary", {}, words(key)), draw(key, value, 0)))) : null,
     ],
   };
+}
+
+/** Lists that belong together: one of words, all different, and at least two of as many numbers. The words come first. */
+function columnsOf(lists: readonly [string, unknown][]): [string, unknown][] {
+  const scalars = lists.filter((entry): entry is [string, (string | number | null)[]] => Array.isArray(entry[1]) && entry[1].length > 1 && entry[1].every((one) => one === null || typeof one === "number" || typeof one === "string"));
+  for (const names of scalars) {
+    if (!names[1].every((one) => typeof one === "string") || new Set(names[1]).size !== names[1].length) continue;
+    const numbers = scalars.filter(([, one]) => one.length === names[1].length && one.every((x) => typeof x !== "string"));
+    if (numbers.length > 1) return [names, ...numbers];
+  }
+  return [];
 }
 
 /** What is to be seen in pictures whose verbs write them under these names. */
@@ -71,12 +84,14 @@ export function draw(key: string, value: unknown, depth: number): Child {
   if (looksLikeEstimate(value)) return h("p", { class: "prose" }, estimateWords(value));
   if (Array.isArray(value)) return drawList(key, value, depth);
   if (!isObject(value)) return null;
+  if (isTensor(value)) return h("p", { class: "prose" }, tensorWords(value));
   if (depth >= DEPTH) return json(value);
   const entries = Object.entries(value);
   if (!entries.length) return null;
   if (entries.length > 2 && entries.every(([, one]) => isObject(one) && !looksLikeEstimate(one))) return table(key, entries.map(([name, one]) => ({ name, ...(one as object) })));
-  const flat = entries.filter(([, one]) => isScalar(one) || looksLikeEstimate(one));
-  const deep = entries.filter(([, one]) => !isScalar(one) && !looksLikeEstimate(one));
+  const brief = (one: unknown) => isScalar(one) || looksLikeEstimate(one) || isTensor(one);
+  const flat = entries.filter(([, one]) => brief(one));
+  const deep = entries.filter(([, one]) => !brief(one));
   return h("div", { class: "nested" }, flat.length ? settingsTable(Object.fromEntries(flat)) : null, ...deep.map(([name, one]) => h("div", {}, h("h3", {}, words(name)), draw(name, one, depth + 1))));
 }
 
@@ -150,6 +165,20 @@ function cell(name: string, value: unknown): Child {
   return h("details", {}, h("summary", {}, "more"), json(value));
 }
 
+interface Tensor {
+  dtype: string;
+  shape: number[];
+}
+
+function isTensor(value: unknown): value is Tensor {
+  return isObject(value) && typeof value.dtype === "string" && typeof value.base64 === "string" && Array.isArray(value.shape) && value.shape.every((one) => typeof one === "number");
+}
+
+/** Its numbers are for programs. */
+function tensorWords({ dtype, shape }: Tensor): string {
+  return `a tensor [${shape.join(", ")}] of ${dtype}`;
+}
+
 function isInterval(value: unknown): value is [number, number] {
   return Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === "number");
 }
@@ -194,6 +223,6 @@ export function settingsTable(settings: Record<string, unknown>): HTMLElement {
   return h(
     "dl",
     { class: "settings" },
-    ...rows.flatMap(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, isScalar(value) ? scalar(value) : looksLikeEstimate(value) ? estimateWords(value) : JSON.stringify(value).length < 120 ? JSON.stringify(value) : h("details", {}, h("summary", {}, "show"), json(value)))]),
+    ...rows.flatMap(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, isScalar(value) ? scalar(value) : looksLikeEstimate(value) ? estimateWords(value) : isTensor(value) ? tensorWords(value) : JSON.stringify(value).length < 120 ? JSON.stringify(value) : h("details", {}, h("summary", {}, "show"), json(value)))]),
   );
 }

@@ -6,7 +6,8 @@ import { TONE, TONE_ICON } from "../parts/claim";
 import { h, icon, replace } from "../parts/dom";
 import { kindOf } from "./kinds";
 
-export function listPage(root: HTMLElement, entries: readonly Entry[]): void {
+/** `asked`: a name in the address that nothing here has. */
+export function listPage(root: HTMLElement, entries: readonly Entry[], asked = ""): void {
   document.title = "Cutaway";
   const kinds = [...new Set(entries.map((entry) => kindOf(entry.schema).word))];
   // Cards come by the hundred: a kind of more than a dozen is folded, unless it is all there is.
@@ -18,6 +19,7 @@ export function listPage(root: HTMLElement, entries: readonly Entry[]): void {
       "main",
       { class: "trace-list" },
       h("h1", {}, "Results"),
+      asked ? h("p", { class: "trouble", role: "alert" }, `No result here is named “${asked}”. It may have been moved or written anew under another name.`) : null,
       h("p", { class: "note" }, `${entries.length} in this folder: ${kinds.map((word) => `${count(entries, word)} ${word}${count(entries, word) > 1 ? "s" : ""}`).join(", ")}`),
       h("ul", {}, ...few.map(line)),
       ...many.map((word) => {

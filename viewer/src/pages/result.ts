@@ -95,7 +95,7 @@ function finding(title: string, first: EvidenceRow | undefined, page: Page): HTM
       : page.measured?.length
         ? h("p", { class: "measured-as" }, ...page.measured)
         : h("p", { class: "note" }, "This result carries no evidence: no null, no baseline and no interval stand beside it."),
-    h("div", { class: "fact-line" }, first ? h("a", { class: `verdict ${tone}`, href: "#evidence", onclick: toEvidence }, icon(TONE_ICON[tone]), first.verdict_text || first.verdict) : null, ...page.facts.map(([name, value]) => h("span", { class: "fact" }, h("span", {}, name), h("b", { title: value }, value)))),
+    h("div", { class: "fact-line" }, first ? h("a", { class: `verdict ${tone}`, href: "#evidence", onclick: toEvidence }, icon(TONE_ICON[tone]), first.verdict_text || first.verdict) : null, ...page.facts.filter(([, value]) => value).map(([name, value]) => h("span", { class: "fact" }, h("span", {}, name), h("b", { title: value }, value)))),
   );
 }
 

@@ -37,6 +37,13 @@ const FRAME = { left: 54, right: SIZE - 10, top: 10, bottom: SIZE - 42 };
 const MOST_CIRCLES = 6;
 let drawn = 0;
 
+/** Words that lie on no other's: the first come first. */
+function apart<T extends { x: number; y: number }>(words: readonly T[]): T[] {
+  const kept: T[] = [];
+  for (const one of words) if (kept.every((other) => Math.abs(other.x - one.x) > 34 || Math.abs(other.y - one.y) > 11)) kept.push(one);
+  return kept;
+}
+
 export function plane(given: Plane): DrawnPlane {
   // One scale for both axes, or a circle would be none.
   const [x0, x1] = extent(given.path.map((p) => p[0]), 0.12);
@@ -67,7 +74,7 @@ export function plane(given: Plane): DrawnPlane {
     ...(given.path.length <= 120 ? given.path.map((p) => svg("circle", { class: "stop", cx: x(p[0]), cy: y(p[1]), r: 2 })) : []),
     ...given.forms.map((form) => svg("g", { class: "form" }, svg("circle", { cx: x(form.point[0]), cy: y(form.point[1]), r: 4 }), svg("title", {}, `form at step ${number(form.step)}, radius ${number(form.radius)}`))),
     ...sharpest.filter((form) => seen(form.centre)).map((form) => cross(form.centre)),
-    ...sharpest.map((form) => svg("text", { class: "form-word", x: x(form.point[0]) + 7, y: y(form.point[1]) - 6 }, number(form.step))),
+    ...apart(sharpest.map((form) => ({ x: x(form.point[0]) + 7, y: y(form.point[1]) - 6, word: form.step.toLocaleString("en") }))).map((one) => svg("text", { class: "form-word", x: one.x, y: one.y }, one.word)),
     here,
   );
   const drawing = svg(
