@@ -48,7 +48,7 @@ def two_workers():
     paths = os.pathsep.join([str(Path(__file__).parent), *map(str, __import__("sys").path)])
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        _node_ip_address="127.0.0.1", runtime_env={"env_vars": {"PYTHONPATH": paths}},
     )  # fmt: skip
     yield
     ray.shutdown()
