@@ -9,49 +9,30 @@ import pytest
 from cutaway.cli import run
 
 
-@pytest.fixture(scope="module")
-def sae(tmp_path_factory):
-    import cutaway as cw
-    from cutaway.features import DictionarySettings, TrainSettings, train
-    from cutaway.organisms.dictionaries import text_rows
-
-    model = cw.load("almanac")
-    rows, _ = text_rows(model, (), rows=24, seed=0)
-    one = DictionarySettings(name="x", kind="sae", at="resid_post.1", features=48, l0=6, dead_after=1000)
-    out = tmp_path_factory.mktemp("sae") / "made"
-    train(model, rows, TrainSettings(dictionaries=(one,), tokens=6_000, batch=256), out=out, quiet=True)
-    return out
-
-
 def said(capsys, *arguments):
     status = run([str(a) for a in arguments])
     found = capsys.readouterr()
     return status, found.out, found.err
 
 
-def test_evaluate_quick_says_what_it_left_out(capsys, sae):
-    status, out, _ = said(capsys, "dictionary", "evaluate", sae, "--model", "almanac", "--tokens", 800, "--quick")
+def test_evaluate_quick_says_what_it_left_out(capsys, small_sae):
+    status, out, _ = said(capsys, "dictionary", "evaluate", small_sae, "--model", "almanac", "--tokens", 800, "--quick")
     assert status == 0
     for word in ("ICA", "raw neurons", "random dictionary", "untrained encoder", "KL, nats", "density", "not done"):
         assert word in out
     assert "coverage" not in out
 
 
-def test_describe_then_search(capsys, sae, tmp_path):
-    told = ("dictionary", "describe", sae, "--model", "almanac", "--out", tmp_path / "d", "--tokens", 1500, "--quick")
-    status, out, err = said(capsys, *told)
-    assert status == 0
-    assert "cutaway dictionary search" in err
-    assert "48 features" in out
-    status, out, _ = said(capsys, "dictionary", "search", tmp_path / "d", "--by", "frequency", "--json")
+def test_what_describe_wrote_is_searched(capsys, described, tmp_path):
+    status, out, _ = said(capsys, "dictionary", "search", described, "--by", "frequency", "--json")
     assert status == 0
     found = json.loads(out)
     assert found["schema"] == "cutaway.feature_search/1"
     feature = found["rows"][0]["feature"]
-    status, out, _ = said(capsys, "dictionary", "search", tmp_path / "d", "--card", feature)
+    status, out, _ = said(capsys, "dictionary", "search", described, "--card", feature)
     assert status == 0
     assert f"feature {feature}" in out
-    status, out, err = said(capsys, "dictionary", "search", tmp_path / "d", "--by", "efect")
+    status, out, err = said(capsys, "dictionary", "search", described, "--by", "efect")
     assert status == 2
     assert "effect" in err
     status, _, err = said(capsys, "dictionary", "search", tmp_path, "x")

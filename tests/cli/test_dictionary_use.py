@@ -6,31 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import pytest
-
 from cutaway.cli import run
-
-
-@pytest.fixture(scope="module")
-def sae(tmp_path_factory):
-    import cutaway as cw
-    from cutaway.features import DictionarySettings, TrainSettings, train
-    from cutaway.organisms.dictionaries import text_rows
-
-    model = cw.load("almanac")
-    rows, _ = text_rows(model, (), rows=24, seed=0)
-    one = DictionarySettings(name="x", kind="sae", at="resid_post.1", features=48, l0=6, dead_after=1000)
-    out = tmp_path_factory.mktemp("sae") / "made"
-    train(model, rows, TrainSettings(dictionaries=(one,), tokens=6_000, batch=256), out=out, quiet=True)
-    return out
-
-
-@pytest.fixture(scope="module")
-def described(sae, tmp_path_factory):
-    out = tmp_path_factory.mktemp("described") / "d"
-    told = ["dictionary", "describe", sae, "-m", "almanac", "--out", out, "--tokens", 1500, "--quick"]
-    assert run(list(map(str, told))) == 0
-    return out
 
 
 def said(capsys, *arguments):
@@ -39,8 +15,8 @@ def said(capsys, *arguments):
     return status, found.out, found.err
 
 
-def test_excursions_stand_beside_random_directions(capsys, sae):
-    told = ("excursions", sae, "-m", "almanac", "--task", "ioi", "--n", 8)
+def test_excursions_stand_beside_random_directions(capsys, small_sae):
+    told = ("excursions", small_sae, "-m", "almanac", "--task", "ioi", "--n", 8)
     status, out, _ = said(capsys, *told, "--json")
     assert status == 0
     found = json.loads(out)
@@ -51,13 +27,13 @@ def test_excursions_stand_beside_random_directions(capsys, sae):
     assert (status, "there are 48" in err) == (2, True)
 
 
-def test_attributions_stand_beside_taking_out(capsys, sae):
-    told = ("attribute", sae, "-m", "almanac", "--task", "ioi", "--n", 8, "--top", 4)
+def test_attributions_stand_beside_taking_out(capsys, small_sae):
+    told = ("attribute", small_sae, "-m", "almanac", "--task", "ioi", "--n", 8, "--top", 4)
     status, out, _ = said(capsys, *told)
     assert status == 0
     for word in ("attribution", "taken out", "random gradients", "by what they write"):
         assert word in out
-    status, _, err = said(capsys, "attribute", sae, "-m", "almanac", "--task", "ioj")
+    status, _, err = said(capsys, "attribute", small_sae, "-m", "almanac", "--task", "ioj")
     assert (status, "ioi" in err) == (2, True)
 
 
@@ -106,16 +82,18 @@ class Says(BaseHTTPRequestHandler):
         pass
 
 
-def test_labels_of_an_endpoint_stand_beside_shuffled_ones(capsys, sae, tmp_path):
+def test_labels_of_an_endpoint_stand_beside_shuffled_ones(capsys, small_sae, tmp_path):
     server = HTTPServer(("127.0.0.1", 0), Says)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    status, out, _ = said(
-        capsys, "describe", sae, "-m", "almanac", "--out", tmp_path / "d", "--tokens", 1500, "--quick", "--labels", url,
-        "--labels-for", 3,
+    status, out, err = said(
+        capsys, "describe", small_sae, "-m", "almanac", "--out", tmp_path / "d", "--tokens", 1500, "--quick",
+        "--labels", url, "--labels-for", 3,
     )  # fmt: skip
     server.shutdown()
     assert status == 0
+    assert "48 features" in out
+    assert "cutaway dictionary search" in err
     # One label for all says nothing, and is told so: the same as another feature's label.
     assert out.count("not distinguishable from null") >= 2
     kept = json.loads((tmp_path / "d" / "asked.json").read_text())
@@ -124,5 +102,7 @@ def test_labels_of_an_endpoint_stand_beside_shuffled_ones(capsys, sae, tmp_path)
     assert kept["labels_by_rule"][feature] != "a wave"
     _, card, _ = said(capsys, "search", tmp_path / "d", "--card", feature)
     assert "a wave" in card
-    status, _, err = said(capsys, "describe", sae, "-m", "almanac", "--out", tmp_path / "e", "--labels", "ftp://x")
+    status, _, err = said(
+        capsys, "describe", small_sae, "-m", "almanac", "--out", tmp_path / "e", "--labels", "ftp://x"
+    )
     assert (status, "http" in err) == (2, True)

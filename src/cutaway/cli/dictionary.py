@@ -7,19 +7,10 @@ from pathlib import Path
 import typer
 
 from cutaway.cli import dictionary_arms, dictionary_describe, dictionary_use
-from cutaway.cli.findings import MODEL_HELP
+from cutaway.cli.dictionary_options import MODEL, TEXT
 from cutaway.cli.output import JSON, print_json, say, step
 
 app = typer.Typer(help="Sparse dictionaries: train, judge, describe, use, exchange.", no_args_is_help=True)
-
-MODEL = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP)
-TEXT = typer.Option(
-    None,
-    "--text",
-    "-t",
-    metavar="FILE",
-    help="Text to run the model on: .txt or .jsonl, repeatable. A shipped model knows its own.",
-)
 
 
 @app.command("train", short_help="Train transcoders for every MLP of a model, or SAEs at points.")

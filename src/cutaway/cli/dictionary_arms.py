@@ -6,19 +6,18 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP, claim, sealed, told_where
+from cutaway.cli.dictionary_options import ARCHITECTURE, MODEL, TEXT
+from cutaway.cli.findings import claim, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say
 
 
 def arms(
-    model: str = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP),
+    model: str = MODEL,
     at: list[str] = typer.Option(
         None, "--at", metavar="POINT", help="Points; repeatable. Default: the first layer's and the last but one's."
     ),
-    text: list[Path] = typer.Option(
-        None, "--text", "-t", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
-    ),
-    architecture: str = typer.Option("batchtopk", "--architecture", "-a", help="As in `dictionary train`."),
+    text: list[Path] = TEXT,
+    architecture: str = ARCHITECTURE,
     features: int | None = typer.Option(None, min=1, help="Default: 2 a dimension, at least 256."),
     l0: int = typer.Option(8, min=1, help="Active features a token."),
     tokens: int = typer.Option(100_000, min=1000, help="Tokens each dictionary is trained on."),

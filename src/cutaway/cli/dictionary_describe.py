@@ -6,17 +6,15 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP
+from cutaway.cli.dictionary_options import MODEL, TEXT
 from cutaway.cli.output import JSON, print_json, say
 
 
 def describe(
     dictionary: str = typer.Argument(..., help="A dictionary of one point: a folder in any format that is read."),
-    model: str = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP),
+    model: str = MODEL,
     out: Path = typer.Option(..., "--out", "-o", metavar="DIR", help="Where the descriptions are written."),
-    text: list[Path] = typer.Option(
-        None, "--text", "-t", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
-    ),
+    text: list[Path] = TEXT,
     tokens: int = typer.Option(30_000, min=100, help="Tokens to look at."),
     seed_of: list[Path] = typer.Option(
         None, "--other-seed", metavar="DIR", help="The same dictionary of another seed, for seed partners; repeatable."

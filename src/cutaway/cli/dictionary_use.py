@@ -7,10 +7,8 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP
+from cutaway.cli.dictionary_options import ARCHITECTURE, MODEL, TEXT
 from cutaway.cli.output import JSON, print_json, say, step
-
-MODEL = typer.Option(..., "--model", "-m", "--module", help=MODEL_HELP)
 
 
 def excursions(
@@ -87,10 +85,8 @@ def crosscoder(
     model: str = MODEL,
     at: list[str] = typer.Option(..., "--at", metavar="POINT", help="Two points or more; with --with, one."),
     beside: str | None = typer.Option(None, "--with", metavar="MODEL", help="Another model that reads the same ids."),
-    text: list[Path] = typer.Option(
-        None, "--text", "-t", metavar="FILE", help="Text (.txt, .jsonl), repeatable. A shipped model knows its own."
-    ),
-    architecture: str = typer.Option("batchtopk", "--architecture", "-a", help="As in `dictionary train`."),
+    text: list[Path] = TEXT,
+    architecture: str = ARCHITECTURE,
     features: int | None = typer.Option(None, min=1, help="Default: 8 a dimension."),
     l0: int = typer.Option(16, min=1, help="Active features a token."),
     tokens: int = typer.Option(200_000, min=1000, help="Tokens to train on; the null is trained on as many."),
