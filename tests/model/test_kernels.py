@@ -1,9 +1,10 @@
-"""Faster kernels: the same numbers to rounding, only while a forward lasts, and only where they are exact."""
+"""Faster kernels: the same numbers and gradients to rounding, and only while a forward lasts."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -86,20 +87,51 @@ def test_nested_runs_keep_them_until_the_outer_ends(hf):
     assert swapped(hf) == []
 
 
-def test_not_with_gradients_nor_for_little_work(hf):
+def test_not_for_little_work_nor_for_weights_that_learn_nor_forward_derivatives(hf, ids):
     kernels = Kernels(hf)
-    with torch.enable_grad(), kernels.during(TOKENS):
+    with kernels.during(WORTH // max(size for size, _ in kernels.products) - 1):
         assert swapped(hf) == []
-    with torch.no_grad(), kernels.during(WORTH // max(size for size, _ in kernels.products) - 1):
+    with torch.autograd.forward_ad.dual_level(), kernels.during(TOKENS):
         assert swapped(hf) == []
+    learning = families()["gpt2"].eval()
+    learning.transformer.h[0].mlp.c_fc.weight.requires_grad_(True)
+    learning.transformer.h[0].mlp.c_fc.bias.requires_grad_(True)
+    with Kernels(learning).during(TOKENS):
+        learning(ids[:, :8]).logits.sum().backward()
+    assert all(p.grad is not None for p in learning.transformer.h[0].mlp.c_fc.parameters())
 
 
-def test_gradients_are_those_of_the_plain_model(hf, ids):
+@pytest.mark.parametrize("freeze", [None, ("pattern", "norm")])
+def test_gradients_are_those_of_the_plain_model_to_rounding(hf, ids, freeze):
     model = cw.load(hf, tokenizer=None)
-    run = model.run(ids, grad=["resid_pre.0"], of=lambda logits: logits[:, -1, 5])
-    leaf = run.grad["resid_pre.0"]
-    assert leaf.abs().max() > 0
-    assert torch.equal(run.logits, hf(ids).logits.detach())
+    runs = []
+    for model.kernels.on in (True, False):
+        wanted = ["resid_pre.0", "z.1", "mlp_act.0"]
+        runs.append(model.run(ids, grad=wanted, of=lambda logits: logits[:, -1, 5], freeze=freeze))
+    if freeze is None:
+        assert torch.equal(runs[1].logits, hf(ids).logits.detach())
+    assert not torch.equal(runs[0].grad["resid_pre.0"], runs[1].grad["resid_pre.0"])  # or nothing was tested
+    for address, plain in runs[1].grad.items():
+        assert plain.abs().max() > 0
+        assert (runs[0].grad[address] - plain).abs().max() <= 1e-5 * plain.abs().max(), address
+    assert swapped(hf) == []
+
+
+def test_derivatives_of_the_second_order_and_products_with_the_jacobian(hf, ids):
+    model = cw.load(hf, tokenizer=None)
+    found = []
+    v = torch.randn(2, TOKENS // 2, 192, generator=torch.Generator().manual_seed(2))
+    for model.kernels.on in (True, False):
+        with sdpa_kernel(SDPBackend.MATH):  # the fused one has no second derivative
+            run = model.run(ids, grad=["resid_pre.0"], keep_graph=True)
+        (first,) = torch.autograd.grad(run.logits[:, -1, 5].sum(), run.leaves["resid_pre.0"], create_graph=True)
+        (second,) = torch.autograd.grad((first * v).sum(), run.leaves["resid_pre.0"])
+        w = torch.randn(run.logits.shape, generator=torch.Generator().manual_seed(3))
+        found.append(
+            (second, cw.jvp(model, ids, "resid_pre.0", "logits", v), cw.vjp(model, ids, "resid_pre.0", "logits", w))
+        )
+    for ours, plain in zip(*found):
+        assert (ours - plain).abs().max() <= 2e-5 * plain.abs().max()
 
 
 def test_half_precision_is_left_to_torch(ids):

@@ -165,7 +165,7 @@ def test_scores_are_shares_of_attention(family: str) -> None:
     ("arguments", "says"),
     [
         ({"sequences": 2}, "at least 4"),
-        ({"repeats": 1}, "2 repeats"),
+        ({"repeats": 1}, "repeats is a whole number of at least 2"),
         ({"tokens": 60}, "do not fit"),
         ({"tokens": 10, "vocabulary": [3, 4]}, "fewer than"),
     ],

@@ -241,7 +241,7 @@ def test_bad_questions(almanac: cw.Model) -> None:
         ({"at": "attn_probs.0"}, "one vector a position"),
         ({"at": "resid_post.9"}, "no layer 9"),
         ({"at": "resid_psot.*"}, "resid_post"),
-        ({"at": "resid_post.1", "k": (4, 129)}, "width 128"),
+        ({"at": "resid_post.1", "k": (4, 129)}, "from 1 to 128"),
         ({"at": "resid_post.1", "where": "middle"}, "'last'"),
         ({"dictionary": {"resid_post.1": 3}}, "encode"),
     ):

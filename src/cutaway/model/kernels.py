@@ -1,9 +1,10 @@
-"""The same arithmetic by faster kernels, for as long as a forward lasts: x86 processors, float32, no autograd.
+"""The same arithmetic by faster kernels, for as long as a forward lasts: x86 processors, float32.
 
 torch hands float32 matrix products to MKL, which on AMD processors leaves half of their vector units idle (85 to 100
 GFLOP/s on one core of an EPYC 9005, against 200 to 220 by oneDNN, which torch has too and uses for bfloat16). GPT-2's
 GELU is written in eight passes over memory; torch has the same function in one. Nothing is copied or converted: modules
-of exactly known types compute y = x W^T + b by the other kernel. Results differ by rounding (1e-6 of the largest).
+of exactly known types compute y = x W^T + b by the other kernel, and where x has a gradient its g W, for weights that
+have none. Results differ by rounding (1e-6 of the largest).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 Swap = tuple[dict[str, Any], Callable[..., Tensor]]
 """A module's own attributes, and what becomes its `forward` among them."""
@@ -48,8 +50,8 @@ class Kernels:
                 self.products.append((module.weight.numel(), (own, product)))  # type: ignore[operator]
 
     def chosen(self, tokens: int) -> list[Swap]:
-        """The products worth it in a forward of so many tokens, and activations with them; nothing under autograd."""
-        if not self.on or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        """The products worth it in a forward of so many tokens, and activations with them."""
+        if not self.on or torch.is_autocast_enabled("cpu") or _transformed():
             return []
         products = [swap for size, swap in self.products if tokens * size >= WORTH]
         return products + self.activations if products else []
@@ -101,12 +103,40 @@ def _by_onednn(module: Any, x: Tensor, weight: Tensor, transposed: bool) -> Tens
     plain = (
         type(weight) is nn.Parameter and weight.dtype is torch.float32 and x.dtype is torch.float32 and x.is_cpu
         and weight.is_cpu and x.ndim > 1 and x.numel() * weight.numel() >= WORTH * x.shape[-1]
-        and weight.is_contiguous() and not torch.is_grad_enabled()
+        and weight.is_contiguous()
     )  # fmt: skip
+    bias = module.bias
+    derived = plain and torch.is_grad_enabled()
+    if derived and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        plain = False
     if not plain:
         found: Tensor = type(module).forward(module, x)
         return found
-    return _product(x, weight.t() if transposed else weight, module.bias)
+    weight = weight.t() if transposed else weight
+    if derived and x.requires_grad:
+        found = _Derivable.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return found
+    return _product(x, weight, bias)
+
+
+class _Derivable(torch.autograd.Function):
+    """y = x W^T + b with a gradient in x alone. That is g W, such a product again: so there is one of every order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _Derivable.apply(g, weight.t(), None), None, None  # type: ignore[no-untyped-call]
+
+
+def _transformed() -> bool:
+    """Whether a forward derivative or a function transform is under way, which the kernel has no rule for."""
+    level = getattr(forward_ad, "_current_level", 0)
+    return level >= 0 or bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

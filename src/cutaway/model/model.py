@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.core import InputError, UnknownName
-from cutaway.model.anatomy import Anatomy
+from cutaway.model.anatomy import Anatomy, Refused
 from cutaway.model.contract import Contract
 from cutaway.model.facts import Facts, bare_facts
 from cutaway.model.freeze import Frozen, held_points
@@ -98,8 +98,8 @@ class Model:
         """Why a point cannot be had, or None when it can. Raises UnknownName for what is no point at all."""
         try:
             names = self._expand(address)
-        except _RefusedAddress as error:
-            return error.reason
+        except Refused as error:
+            return str(error)
         if not names:
             return f"{self.name} has no layers"
         reasons = [self.contract.refused.get(name) for name in names]
@@ -120,8 +120,8 @@ class Model:
             return known
         try:
             names = self._expand(pattern)
-        except _RefusedAddress as error:
-            raise InputError(f"{pattern} does not exist here: {error.reason}") from None
+        except Refused as error:
+            raise InputError(f"{pattern} does not exist here: {error}") from None
         served = tuple(name for name in names if name not in self.contract.refused)
         if not names:
             raise InputError(f"{pattern} stands for no point: {self.name} has no layers.")
@@ -143,7 +143,7 @@ class Model:
                 raise UnknownName("module path", text, paths) from None
             return (text,)
         if self.architecture is None:
-            raise _RefusedAddress(
+            raise Refused(
                 f"the module is no causal language model that is known ({self.contract.why}); "
                 "its points are module paths, as path.layers.0"
             )
@@ -398,9 +398,3 @@ class Model:
         )
 
     __repr__ = __str__
-
-
-class _RefusedAddress(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

@@ -184,7 +184,7 @@ def probe(
     refuse_name("probe", model=model)
     points = _points(model, at, dictionary)
     seed, most = seeded(seed), whole(most, "most, of the examples,", 1)
-    k = [k] if isinstance(k, (int, float)) else list(k)
+    k = list(k) if isinstance(k, Sequence) else [k]
     made = examples(model, data, where, most, seed)
     parts = split(made.label, made.group, seed)
     encode = {point: _encoder(item) for point, item in (dictionary or {}).items()}
