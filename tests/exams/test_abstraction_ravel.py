@@ -81,6 +81,29 @@ def test_a_model_that_does_not_know_is_told_so(almanac: Any, words: Path) -> Non
         ravel_case(almanac, ARCHIVE, "verb")
 
 
+def test_one_answer_for_all_is_no_knowledge(almanac: Any, tmp_path: Path) -> None:
+    """A prompt that has one answer whoever is asked of: right for three in four of these."""
+    words = [c[side] for c in languages.CONCEPTS for side in (0, 1)]
+    said = almanac.tokenizer.decode(
+        [int(almanac.run("the opposite of the word hot is").logits[0, -1].argmax())]
+    ).strip()
+    values = {word: dict.fromkeys(("one", "other"), said if i % 4 else "seven") for i, word in enumerate(words)}
+    prompts = {name: ["the opposite of the word hot is"] for name in ("one", "other")}
+    prompts = {name: [f"%s. {text}" for text in texts] for name, texts in prompts.items()}
+    bodies = {
+        "entity_attributes": values,
+        "attribute_to_prompts": prompts,
+        "entity_to_split": {},
+        "prompt_to_split": {},
+    }
+    for name, body in bodies.items():
+        (tmp_path / f"ravel_word_{name}.json").write_text(json.dumps(body))
+    with pytest.raises(CutawayError, match=r"does not know RAVEL's word|the same (one|other)"):
+        ravel_case(almanac, tmp_path, "word")
+    with pytest.raises(CutawayError, match=r"does not know RAVEL's word|the same (one|other)"):
+        ravel_case(almanac, tmp_path, "word", ["one", "other"])
+
+
 def test_what_is_asked_wrongly_is_named(almanac: Any, words: Path) -> None:
     with pytest.raises(InputError, match=r"--data data.tgz"):
         ravel_case(almanac, None)

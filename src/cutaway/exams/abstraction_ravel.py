@@ -6,7 +6,9 @@ learned on some (their MDAS: jointly, orthogonal) and measured on others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from cutaway.core import CutawayError, InputError, UnknownName
 from cutaway.exams.abstraction_cases import Case
 
 FRAMES_TRIED, ENTITIES_TRIED, ENTITIES = 8, 40, 400
-KNOWN = 0.3  # of the entities tried: an attribute that is answered more rarely is left out
+KNOWN = 0.3  # of the entities tried, and more than one answer for all would get: else an attribute is not known
 LEAST = 24  # entities that are answered rightly on all counts
 
 
@@ -50,23 +52,38 @@ def ravel_case(
     values: dict[str, dict[str, Any]] = files["entity_attributes"]
     names = [str(n) for n in rng.permutation(sorted(values))]
     chosen = _best(network, names, values, {n: asked[n] for n in attributes or asked}, frames, rng)
-    told = ", ".join(f"{name} {share:.0%}" for name, (share, _) in chosen.items())
+    told = ", ".join(f"{name} {one.share:.0%} (one answer for all {one.one:.0%})" for name, one in chosen.items())
+    known = {name: one for name, one in chosen.items() if one.share >= KNOWN and one.share > one.one}
     if not attributes:
-        known = {name: one for name, one in chosen.items() if one[0] >= KNOWN}
-        chosen = dict(sorted(known.items(), key=lambda item: -item[1][0])[:3])
-    if len(chosen) < 2:
+        chosen = dict(sorted(known.items(), key=lambda item: -item[1].share)[:3])
+    if len(chosen) < 2 or not known:
         raise CutawayError(
             f"{network.name} does not know RAVEL's {entity}: its likeliest token is right for {told} of "
-            f"{ENTITIES_TRIED} (by the best prompts of each attribute). Give a model that knows them (--model)."
+            f"{ENTITIES_TRIED}, by the best prompts of each attribute. Give a model that knows them (--model)."
         )
-    best = {name: texts for name, (_, texts) in chosen.items()}
+    best = {name: one.texts for name, one in chosen.items()}
     kept = _known(network, names, values, best)
+    for name in best:
+        if kept and len(said := {values[one][name] for one in kept}) < 2:
+            raise CutawayError(
+                f"{network.name} gives {len(kept)} of RAVEL's {entity} the same {name}, {said.pop()}: it does not tell "
+                "them apart. Name other attributes, or another model."
+            )
     if len(kept) < LEAST:
         raise CutawayError(
             f"{network.name} knows {', '.join(best)} of only {len(kept)} among {min(ENTITIES, len(names))} of RAVEL's "
             f"{entity}, and {LEAST} are needed (by attribute: {told}). Name fewer attributes, or another model."
         )
     return _case(network, entity, kept, values, best, min(ENTITIES, len(names)))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An attribute's best prompts; the share of entities that they get right, and that one answer for all would."""
+
+    share: float
+    one: float
+    texts: list[str]
 
 
 def _frames(texts: Sequence[str]) -> list[str]:
@@ -113,8 +130,10 @@ def _upto(frame: str, name: str) -> str:
 
 def _best(
     network: Any, names: Sequence[str], values: Any, asked: dict[str, list[str]], frames: int, rng: np.random.Generator
-) -> dict[str, tuple[float, list[str]]]:
-    """attribute -> (share of the entities tried that the best prompts get right, those prompts)."""
+) -> dict[str, _Asked]:
+    """Of each attribute."""
+    from cutaway.tasks.reading import reader
+
     found = {}
     for attribute, texts in asked.items():
         some = [n for n in names if values[n].get(attribute)][:ENTITIES_TRIED]
@@ -124,7 +143,9 @@ def _best(
         asks = [(frame, name, str(values[name][attribute])) for frame in tried for name in some]
         share = np.array(_right(network, asks)).reshape(len(tried), len(some)).mean(1)
         best = np.argsort(-share, kind="stable")[:frames]
-        found[attribute] = float(share[best].mean()), [tried[int(i)] for i in best]
+        commonest = Counter(_first(reader(network), asks[: len(some)])).most_common(1)[0][1]
+        texts = [tried[int(i)] for i in best]
+        found[attribute] = _Asked(float(share[best].mean()), commonest / len(some), texts)
     return found
 
 
