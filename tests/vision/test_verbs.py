@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from vision.vision_case import SIDE, coloured
 
 from cutaway import cli
+from cutaway.features.sae import SAE
 from cutaway.vision import to_png
 
 NET = f"""
@@ -41,7 +45,7 @@ def words():
 @pytest.fixture
 def own(tmp_path: Path) -> list[str]:
     (tmp_path / "net.py").write_text(NET)
-    seen = coloured(6)
+    seen = coloured(8)
     for i, (image, names) in enumerate(zip(seen.images, seen.labels)):
         to_png(image, tmp_path / "pictures" / names[0] / f"{i}.png")
     return ["--module", f"{tmp_path / 'net.py'}:make", "--pictures", str(tmp_path / "pictures")]
@@ -89,6 +93,50 @@ def test_visualise_has_the_null_below(own: list[str], tmp_path: Path, capsys: py
         assert image.size == (8 * (2 * (SIDE + 2) - 2), 8 * (2 * (SIDE + 2) - 2))
 
 
+def _direction(place: Path) -> list[str]:
+    save_file({"direction": torch.eye(6)[2]}, place / "axis.safetensors")
+    return ["--direction", str(place / "axis.safetensors")]
+
+
+def _feature(place: Path) -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+    encode, decode = torch.randn(4, 6, generator=generator), torch.randn(4, 6, generator=generator)
+    SAE("relu", encode, torch.zeros(4), decode, torch.zeros(6), point="path.layer1").save(place / "sae")
+    return ["--dictionary", str(place / "sae"), "--feature", "1"]
+
+
+# what is shown -> (the options, the objective that the result names)
+SHOWN: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "a name": (lambda _: ["--says", "red"], "says red"),
+    "a direction": (_direction, "direction axis at path.layer1"),
+    "a feature": (_feature, "feature 1 at path.layer1"),
+    "phases alone": (lambda _: ["--unit", "2", "--method", "maco"], "path.layer1 unit 2"),
+    "unlike": (lambda _: ["--unit", "2", "--diversity", "0.5"], "0.5 diversity at path.layer1"),
+    "from pictures": (lambda _: ["--unit", "2", "--start", "pictures"], "path.layer1 unit 2"),
+    "towards a facet": (
+        lambda _: ["--says", "red", "--facet", "blue", "--facet-at", "path.layer1"],
+        "says red, faceted at path.layer1",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SHOWN)
+def test_whatever_can_be_shown(what: str, own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options, named = SHOWN[what][0](tmp_path), SHOWN[what][1]
+    code = cli.run(
+        ["visualise", "path.layer1", *own, *options, "--steps", "3", "--n", "2", "--json", "--out", str(tmp_path / "o")]
+    )
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    body = json.loads(said.out)
+    assert named in body["objective"]
+    assert body["method"] == ("maco" if what == "phases alone" else "fourier")
+    assert len(body["trained"]["reached"]) == len(body["null"]["reached"]) == 2
+    assert (body["start"] is not None) == (what == "from pictures")
+    assert (tmp_path / "o" / "shaded.png").is_file()
+    assert (tmp_path / "o" / "start-1.png").is_file() == (what == "from pictures")
+
+
 def test_attack_stands_beside_gibberish(own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["attack", *own, "--sizes", "6,8", "--json", "--out", str(tmp_path / "a")]) == 0
     body = json.loads(capsys.readouterr().out)
@@ -106,6 +154,11 @@ def test_attack_stands_beside_gibberish(own: list[str], tmp_path: Path, capsys: 
         (["attack", "primer", "--sizes", "big"], "--sizes are numbers"),
         (["attack", "primer", "--sizes", "8,900"], "letters of 900 px are larger than a picture of 48 x 48"),
         (["visualise", "primer", "--says", "banana"], "no word in this model's captions 'banana'"),
+        (["visualise", "primer", "--unit", "1", "--facet", "outline"], "--facet needs --facet-at"),
+        (
+            ["visualise", "primer", "--unit", "1", "--facet", "sepia", "--facet-at", "path.convs.2"],
+            "facets here: filled",
+        ),
         (["visualise", "primer", "--unit", "1", "--start", "afar"], "noise or pictures"),
         (["visualise", "primer"], "say what to show"),
         (["visualise", "primer", "--unit", "1", "--says", "red"], "say what to show"),

@@ -20,6 +20,7 @@ def toy(
     settings: list[str] = typer.Option(
         None, "--set", "-s", metavar="NAME=VALUE", help="An option of the toy, repeatable; `cutaway toy` lists them."
     ),
+    seed: int | None = typer.Option(None, "--seed", min=0, help="The same as --set seed=N, where a toy draws."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write what was made here, as folders that load."),
     as_json: bool = JSON,
 ) -> None:
@@ -27,9 +28,12 @@ def toy(
 
     `rasp`: programs compiled to transformer weights; for each variable its subspace and what computes it, true edges,
     and the model beside the program's interpreter. `siit`: networks trained to be such a program, scored beside
-    untrained ones. Exit status 1 when a check fails.
+    untrained ones. `superposition`: each experiment of "Toy Models of Superposition", trained, beside what theory says
+    and the linear network (`all`: every one, some seven minutes). Exit status 1 when a check fails.
 
     Example:  cutaway toy rasp reverse --input "a b c"
+
+    Example:  cutaway toy pentagon --out out/pentagon
     """
     from cutaway.core import InputError
     from cutaway.toys import TOYS, Asked, find
@@ -44,6 +48,10 @@ def toy(
             raise InputError(f"--set takes NAME=VALUE; given {setting!r}.")
         chosen[key] = value
     found, item = find(name)
+    if seed is not None:
+        if "seed" not in found.open().options():
+            raise InputError(f"{name} draws nothing at random: it takes no --seed.")
+        chosen["seed"] = str(seed)
     claim(out, "toy", "program.json", "siit.json")
     wanted = tuple(([item] if item else []) + list(items or []))
     asked = Asked(wanted, exhaustive, given, chosen, out, on=lambda what: say(f"{what} …"))

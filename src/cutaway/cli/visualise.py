@@ -36,7 +36,9 @@ def visualise(
         help="noise (where that leads nowhere, pictures), or pictures: the real ones that excite it most.",
     ),
     diversity: float = typer.Option(0.0, "--diversity", help="Weight of the pictures' unlikeness to one another."),
-    facet: str | None = typer.Option(None, "--facet", help="Pull towards a kind of picture (outline, word …)."),
+    facet: str | None = typer.Option(
+        None, "--facet", help="Pull towards a kind of picture or a label (outline, word, horse …)."
+    ),
     at: str | None = typer.Option(None, "--facet-at", help="The lower point where the facet is probed."),
     pictures: Path | None = PICTURES,
     module: str | None = MODULE,

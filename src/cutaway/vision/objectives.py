@@ -154,16 +154,20 @@ def faceted(of: Objective, lower: str, weight: Tensor) -> Objective:
 
 
 def facet_probe(tower: Tower, pictures: Pictures, facet: str, lower: str) -> tuple[Tensor, float]:
-    """(w [unit] of length one, the probe's held-out accuracy): a logistic probe for a facet on the mean of `lower`'s
-    units over space. Raises InputError for a facet that no, or every, picture has."""
+    """(w [unit] of length one, the probe's held-out accuracy): a logistic probe for a facet (a kind of picture, or a
+    label) on the mean of `lower`'s units over space. Raises InputError for a facet that too few pictures, or all but
+    too few, have."""
     from sklearn.linear_model import LogisticRegression
 
     from cutaway.vision.units import activations
 
-    is_it = torch.tensor([f == facet for f in pictures.facets]).numpy()
+    of_each = [(kind, *labels) for kind, labels in zip(pictures.facets, pictures.labels)]
+    is_it = torch.tensor([facet in names for names in of_each]).numpy()
     if is_it.sum() < 8 or (~is_it).sum() < 8:
-        raise InputError(f"a probe for the facet {facet!r} needs eight pictures with and without it; "
-                         f"facets here: {', '.join(dict.fromkeys(pictures.facets))}.")  # fmt: skip
+        raise InputError(
+            f"a probe for the facet {facet!r} needs eight pictures with it and eight without; "
+            f"facets here: {', '.join(dict.fromkeys((*pictures.facets, *pictures.concepts)))}."
+        )
     x = activations(tower, pictures, lower, "mean")
     spread = x.std(0)
     x = (x - x.mean(0)) / (spread + 1e-6)

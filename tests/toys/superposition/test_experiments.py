@@ -58,6 +58,19 @@ def test_the_verb_knows_the_experiments():
     assert json.loads(result.stdout)["passed"] is True
 
 
+def test_the_seed_is_an_option_of_its_own():
+    def first(*arguments):
+        result = CliRunner().invoke(app, ["toy", "jumps", "--set", "effort=0.002", "--json", *arguments])
+        found = json.loads(result.stdout)["result"]["experiments"][0]
+        return {**found, "seconds": 0}
+
+    assert first("--seed", "1") == first("--set", "seed=1")
+    assert first("--seed", "1")["data"] != first()["data"]
+    refused = CliRunner().invoke(app, ["toy", "reverse", "--seed", "1"])
+    assert isinstance(refused.exception, InputError)
+    assert "draws nothing at random" in str(refused.exception)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [({"effort": "0"}, InputError), ({"seed": "x"}, InputError), ({"speed": "1"}, UnknownName)],
