@@ -199,7 +199,7 @@ def _layer(model: Model, layer: int, neurons: Sequence[int]) -> LayerWires:
         attn_out=out,
         mlp_in=model.site(f"mlp_in.{layer}"),
         mlp_out=model.site(f"mlp_out_post.{layer}"),
-        w_out=(rows * out.factor).to(weight.dtype).reshape(*heads, d),
+        w_out=(rows if out.factor == 1 else rows * out.factor).to(weight.dtype).reshape(*heads, d),
         raw_out=(weight, bias),
         constant=(constant * out.factor).to(weight.dtype),
         neurons=neuron_wires(model, layer, neurons) if neurons else None,
@@ -208,11 +208,24 @@ def _layer(model: Model, layer: int, neurons: Sequence[int]) -> LayerWires:
 
 def _projection(site: Site, d_model: int) -> Projection:
     weight, bias = linear_map(site.module, d_model)
-    if site.columns is not None:
-        columns = site.columns.to(weight.device)
-        weight, bias = weight[columns], None if bias is None else bias[columns]
     heads = _heads(site)
-    return Projection(site, weight.reshape(*heads, d_model), None if bias is None else bias.reshape(heads))
+    return Projection(
+        site, _by_head(weight, site.columns, heads), None if bias is None else _by_head(bias, site.columns, heads)
+    )
+
+
+def _by_head(x: Tensor, columns: Tensor | None, heads: tuple[int, int]) -> Tensor:
+    """The rows `columns` of a weight [rows, …] -> [head, c, …]. A view where heads lie at even distances, as in the
+    fused projections of GPT-2 and GPT-NeoX: a copy would be as large as the weights."""
+    n, c = heads
+    if columns is None:
+        return x.reshape(n, c, *x.shape[1:])
+    places = columns.cpu().reshape(n, c)
+    first, step = int(places[0, 0]), int(places[-1, 0] - places[0, 0]) // max(1, n - 1)
+    if not torch.equal(places, first + step * torch.arange(n)[:, None] + torch.arange(c)):
+        return x[columns.to(x.device)].reshape(n, c, *x.shape[1:])
+    stride = (step * x.stride(0), *x.stride())
+    return x.as_strided((n, c, *x.shape[1:]), stride, x.storage_offset() + first * x.stride(0))
 
 
 def _heads(site: Site) -> tuple[int, int]:
