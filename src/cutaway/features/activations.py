@@ -16,6 +16,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
+from cutaway.features.products import affine
 from cutaway.features.sparse import Active, encode_at
 
 _WIDE = 8192  # features, from which searching group maxima is the faster way
@@ -55,8 +56,8 @@ def dense_pre(x: Tensor, W_enc: Tensor, bias: Tensor, *, bf16: bool) -> Tensor:
     """x W_enc^T + bias, [n, F], without gradient; in bf16 where it only serves to find candidates."""
     with torch.no_grad():
         if bf16:
-            return torch.addmm(bias.bfloat16(), x.bfloat16(), W_enc.bfloat16().t())
-        return torch.addmm(bias, x, W_enc.t())
+            return affine(x.bfloat16(), W_enc.bfloat16(), bias.bfloat16())
+        return affine(x, W_enc, bias)
 
 
 def batch_topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, guess: float) -> Chosen:
@@ -69,10 +70,11 @@ def batch_topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, gue
         if len(candidates) >= wanted or bound <= 0:
             break
         bound = bound / 2 if bound > 1e-3 else 0.0
-    keep = _largest(_exact(x, W_enc, b_enc, candidates), wanted, at_least=bound)
+    exact = _exact(x, W_enc, b_enc, candidates)
+    keep = _largest(exact, wanted, at_least=bound)
     if keep is None:  # the margin was short of exact candidates: look again below
         return batch_topk(pre, x, W_enc, b_enc, k, guess=bound / 2 if bound > 1e-3 else 0.0)
-    return _chosen(x, W_enc, b_enc, candidates.kept(keep))
+    return _chosen(x, W_enc, b_enc, candidates, exact, keep)
 
 
 def topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Chosen:
@@ -84,7 +86,7 @@ def topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Chosen
     bound = values.topk(k, dim=1).values[:, -1:]
     # `above` is strict, and the bound itself may be the k-th value.
     bound = torch.nextafter(bound - bound.abs() * 2 * _margin(pre), torch.full_like(bound, -torch.inf)).clamp_min(0)
-    candidates = above(pre, bound)
+    candidates = above(pre, bound, maxima)
     exact, token = _exact(x, W_enc, b_enc, candidates), candidates.tokens
     # Largest first within each token; then the first k of each.
     order = torch.argsort(exact, descending=True, stable=True)
@@ -92,7 +94,7 @@ def topk(pre: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Chosen
     rank = torch.arange(len(candidates), device=pre.device) - candidates.offsets[token[order]]
     keep = torch.zeros(len(candidates), dtype=torch.bool, device=pre.device)
     keep[order] = rank < k
-    return _chosen(x, W_enc, b_enc, candidates.kept(keep & (exact > 0)))
+    return _chosen(x, W_enc, b_enc, candidates, exact, keep & (exact > 0))
 
 
 def over(pre_above: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: Tensor, band: float = 0.0) -> Chosen:
@@ -103,20 +105,21 @@ def over(pre_above: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, threshold: 
     """
     margin = _margin(pre_above) * float(threshold.detach().abs().max()) * 4 if _margin(pre_above) else 0.0
     candidates = above(pre_above, -band - margin)
-    keep = _exact(x, W_enc, b_enc, candidates) > threshold.detach().index_select(0, candidates.features) - band
-    return _chosen(x, W_enc, b_enc, candidates.kept(keep))
+    exact = _exact(x, W_enc, b_enc, candidates)
+    keep = exact > threshold.detach().index_select(0, candidates.features) - band
+    return _chosen(x, W_enc, b_enc, candidates, exact, keep)
 
 
 @torch.no_grad()
-def above(pre: Tensor, bound: float | Tensor) -> Active:
-    """The pairs with pre > bound (a number, or [n, 1] a token).
+def above(pre: Tensor, bound: float | Tensor, maxima: Tensor | None = None) -> Active:
+    """The pairs with pre > bound (a number, or [n, 1] a token). maxima: `_group_maxima(pre)`, where they are at hand.
 
     A plain search for non-zeros costs more than the product that made `pre`. Both ways here look at groups first:
     eight neighbours as one 64-bit word of the mask, or for wide layers the maximum of sixteen.
     """
     n, features = pre.shape
     if features >= _WIDE and features % 16 == 0:
-        return _above_by_maxima(pre, bound)
+        return _above_by_maxima(pre, bound, _group_maxima(pre) if maxima is None else maxima)
     mask = pre > bound
     if mask.numel() % 8:
         token, feature = mask.nonzero().unbind(1)
@@ -128,9 +131,8 @@ def above(pre: Tensor, bound: float | Tensor) -> Active:
     return Active.of(token, flat - token * features, n, features)
 
 
-def _above_by_maxima(pre: Tensor, bound: float | Tensor) -> Active:
+def _above_by_maxima(pre: Tensor, bound: float | Tensor, maxima: Tensor) -> Active:
     n, features = pre.shape
-    maxima = _group_maxima(pre)
     groups = maxima.shape[1]
     size = features // groups
     hit = (maxima > bound).view(-1).nonzero()[:, 0]  # of [n, groups]
@@ -153,8 +155,10 @@ def _exact(x: Tensor, W_enc: Tensor, b_enc: Tensor, candidates: Active) -> Tenso
     return encode_at(x, W_enc, b_enc, candidates)
 
 
-def _chosen(x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active) -> Chosen:
-    return Chosen(active, encode_at(x, W_enc, b_enc, active))
+def _chosen(x: Tensor, W_enc: Tensor, b_enc: Tensor, candidates: Active, exact: Tensor, keep: Tensor) -> Chosen:
+    """Of the candidates and their values, those to keep."""
+    active = candidates.kept(keep)
+    return Chosen(active, encode_at(x, W_enc, b_enc, active, exact.index_select(0, keep.nonzero()[:, 0])))
 
 
 def _group_maxima(pre: Tensor) -> Tensor:

@@ -79,9 +79,12 @@ class Active:
         return out
 
 
-def encode_at(x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active) -> Tensor:
-    """Pre-activations at the active pairs, [nnz]: x [n, d] . W_enc[f] [d] + b_enc[f]. Differentiable in all three."""
-    return cast(Tensor, _EncodeAt.apply(x, W_enc, b_enc, active))  # type: ignore[no-untyped-call]
+def encode_at(x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active, known: Tensor | None = None) -> Tensor:
+    """Pre-activations at the active pairs, [nnz]: x [n, d] . W_enc[f] [d] + b_enc[f]. Differentiable in all three.
+
+    known: these values, where they have been computed already, so that only gradients are left to do.
+    """
+    return cast(Tensor, _EncodeAt.apply(x, W_enc, b_enc, active, known))  # type: ignore[no-untyped-call]
 
 
 def decode(values: Tensor, W_dec: Tensor, active: Active) -> Tensor:
@@ -107,20 +110,22 @@ class _AtFeatures(torch.autograd.Function):
 
 class _EncodeAt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, active: Active, known: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, W_enc)
         ctx.active = active
+        if known is not None:
+            return known.clone()
         return sampled(x, W_enc, active) + b_enc.index_select(0, active.features)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = grads
         x, W_enc = ctx.saved_tensors
-        need_x, need_w, need_b, _ = ctx.needs_input_grad
+        need_x, need_w, need_b, *_ = ctx.needs_input_grad
         dx = times(g, W_enc, ctx.active) if need_x else None
         dw = transpose_times(g, x, ctx.active) if need_w else None
         db = feature_sums(g, ctx.active) if need_b else None
-        return dx, dw, db, None
+        return dx, dw, db, None, None
 
 
 class _Decode(torch.autograd.Function):
