@@ -33,8 +33,11 @@ export interface DrawnPlane {
 
 const SIZE = 460;
 const FRAME = { left: 54, right: SIZE - 10, top: 10, bottom: SIZE - 42 };
-/** Forms whose circles are drawn all the while; the others' when one stands at them. */
+/** Forms whose circles are drawn all the while; the others' when one stands at them. Of very many, the sharpest are marked. */
 const MOST_CIRCLES = 6;
+const MOST_FORMS = 200;
+/** Pieces of the path, each of one darkness. */
+const LEGS = 60;
 let drawn = 0;
 
 /** Words that lie on no other's: the first come first. */
@@ -64,15 +67,18 @@ export function plane(given: Plane): DrawnPlane {
   const circle = (centre: Point, radius: number, kind: string) => svg("circle", { class: kind, cx: x(centre[0]), cy: y(centre[1]), r: Math.max(0.5, radius * unit) });
   const cross = (p: Point) => svg("path", { class: "centre", d: `M${x(p[0]) - 4} ${y(p[1]) - 4}l8 8m0 -8l-8 8` });
   const evolute = given.centres.map((centre, i) => (centre && seen(centre) ? `${given.centres[i - 1] && seen(given.centres[i - 1]!) ? "L" : "M"}${x(centre[0]).toFixed(1)} ${y(centre[1]).toFixed(1)}` : "")).join("");
-  const sharpest = [...given.forms].sort((a, b) => a.radius - b.radius).slice(0, MOST_CIRCLES);
+  const sharp = [...given.forms].sort((a, b) => a.radius - b.radius);
+  const sharpest = sharp.slice(0, MOST_CIRCLES);
+  // Later is darker.
+  const each = Math.max(1, Math.ceil(given.path.length / LEGS));
+  const legs = given.path.flatMap((_, i) => (i % each === 0 && i + 1 < given.path.length ? [given.path.slice(i, i + each + 1)] : []));
   replace(
     inside,
     svg("path", { class: "evolute", d: evolute }),
     ...sharpest.map((form) => circle(form.centre, form.radius, "form-circle")),
-    // Later is darker.
-    ...given.path.slice(1).map((to, i) => svg("line", { class: "leg", x1: x(given.path[i]![0]), y1: y(given.path[i]![1]), x2: x(to[0]), y2: y(to[1]), "stroke-opacity": (0.25 + (0.75 * (i + 1)) / given.path.length).toFixed(2) })),
+    ...legs.map((leg, i) => svg("path", { class: "leg", d: leg.map((p, k) => `${k ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join(""), "stroke-opacity": (0.25 + (0.75 * (i + 1)) / legs.length).toFixed(2) })),
     ...(given.path.length <= 120 ? given.path.map((p) => svg("circle", { class: "stop", cx: x(p[0]), cy: y(p[1]), r: 2 })) : []),
-    ...given.forms.map((form) => svg("g", { class: "form" }, svg("circle", { cx: x(form.point[0]), cy: y(form.point[1]), r: 4 }), svg("title", {}, `form at step ${number(form.step)}, radius ${number(form.radius)}`))),
+    ...sharp.slice(0, MOST_FORMS).map((form) => svg("g", { class: "form" }, svg("circle", { cx: x(form.point[0]), cy: y(form.point[1]), r: 4 }), svg("title", {}, `form at step ${number(form.step)}, radius ${number(form.radius)}`))),
     ...sharpest.filter((form) => seen(form.centre)).map((form) => cross(form.centre)),
     ...apart(sharpest.map((form) => ({ x: x(form.point[0]) + 7, y: y(form.point[1]) - 6, word: form.step.toLocaleString("en") }))).map((one) => svg("text", { class: "form-word", x: one.x, y: one.y }, one.word)),
     here,
