@@ -157,25 +157,28 @@ def opened(browser: Any) -> Iterator[Open]:
     assert troubles == []
 
 
+def as_file(study: Path) -> str:
+    """The address of a study as one file, written beside it."""
+    write_text(study.parent / f"{study.name}.html", page_of(study))
+    return (study.parent / f"{study.name}.html").as_uri()
+
+
 @pytest.fixture(scope="session")
 def single(sample: Path) -> str:
-    """The address of the sample as one file."""
-    write_text(sample.parent / "single.html", page_of(sample))
-    return (sample.parent / "single.html").as_uri()
+    return as_file(sample)
 
 
-@pytest.fixture(params=["served", "file"])
-def place(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(address, what it may ask for): the same page, both ways."""
-    if request.param == "file":
-        return request.getfixturevalue("single"), ""
-    running = request.getfixturevalue("served")
-    return running.url, running.url
+def both_ways(served: str, single: str) -> Any:
+    """A fixture of these two: (address, what it may ask for) of the same page, from the server and as a file."""
+
+    @pytest.fixture(params=["served", "file"])
+    def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+        if request.param == "file":
+            return request.getfixturevalue(single), ""
+        running = request.getfixturevalue(served)
+        return running.url, running.url
+
+    return place
 
 
-def until(page: Any, condition: str, arg: object = None, seconds: float = 10.0) -> None:
-    """Wait for a condition. Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(condition, arg):
-        assert time.monotonic() < end, f"never true: {condition}"
-        page.wait_for_timeout(30)
+place = both_ways("served", "single")

@@ -1,12 +1,32 @@
-"""How the tests drive the page of a trace."""
+"""How the tests drive the page."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from tests.viewer.conftest import until
-
 READY = "html[data-ready]"
+HOSTILE = "</script><img src=x onerror=alert(1)><b>bold</b>"
+
+
+def visit(opened: Any, place: Any, state: str, **options: Any) -> Any:
+    """Open a state of the page and wait for it. `place`: what `place` gives, or a running viewer."""
+    url, allowed = place if isinstance(place, tuple) else (place.url, place.url)
+    page = opened(f"{url}#{state}", allowed=allowed, **options)
+    page.wait_for_selector(READY)
+    return page
+
+
+def said(page: Any, selector: str) -> str:
+    return str(page.text_content(selector))
+
+
+def until(page: Any, condition: str, arg: object = None, seconds: float = 10.0) -> None:
+    """Wait for a condition. Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition, arg):
+        assert time.monotonic() < end, f"never true: {condition}"
+        page.wait_for_timeout(30)
 
 
 LONGEST_STEP = """async () => {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.viewer.conftest import Open, until
-from tests.viewer.driving import counts, ready, select_strongest, slide
+from tests.viewer.conftest import Open
+from tests.viewer.driving import counts, ready, select_strongest, slide, until
 
 pytestmark = pytest.mark.browser
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cutaway.core import InputError, write_json
 from cutaway.viewer import page as page_of
-from tests.viewer.conftest import Open, Running, until
+from tests.viewer.conftest import Open, Running
+from tests.viewer.driving import HOSTILE, READY, said, until, visit
 from tests.viewer.hand_made import HAND_MADE
-from tests.viewer.test_pages import HOSTILE, READY, said
 
 pytestmark = pytest.mark.browser
-
-
-def visit(opened: Open, made: Running, state: str) -> Any:
-    page = opened(f"{made.url}#{state}", allowed=made.url)
-    page.wait_for_selector(READY)
-    return page
 
 
 @pytest.mark.parametrize("name", HAND_MADE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutaway.core import InputError, write_json
@@ -70,6 +70,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert trace["graph"]["metadata"]["prompt_tokens"][2] == HOSTILE
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.recursive(
         st.text() | st.integers() | st.booleans() | st.none(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)

@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from cutaway.core import write_json, write_text
+from cutaway.core import write_json
 from cutaway.viewer import page as page_of
-from tests.viewer.conftest import Open, Running, until
+from tests.viewer.conftest import Open, Running, as_file, both_ways
+from tests.viewer.driving import HOSTILE, READY, said, until, visit
 
 pytestmark = pytest.mark.browser
 
-READY = "html[data-ready]"
 KINDS = ("sweep", "circuit", "circuit-small", "heads", "lens", "direct", "probe", "steering")
-HOSTILE = "</script><img src=x onerror=alert(1)><b>bold</b>"
 
 
 @pytest.fixture(scope="session")
@@ -31,27 +30,10 @@ def shown(results: Path) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def bundled(results: Path) -> str:
     """All of the study as one file."""
-    write_text(results.parent / "bundled.html", page_of(results))
-    return (results.parent / "bundled.html").as_uri()
+    return as_file(results)
 
 
-@pytest.fixture(params=["served", "file"])
-def place(request: pytest.FixtureRequest) -> tuple[str, str]:
-    if request.param == "file":
-        return request.getfixturevalue("bundled"), ""
-    running = request.getfixturevalue("shown")
-    return running.url, running.url
-
-
-def visit(opened: Open, place: tuple[str, str], state: str, **options: Any) -> Any:
-    url, allowed = place
-    page = opened(f"{url}#{state}", allowed=allowed, **options)
-    page.wait_for_selector(READY)
-    return page
-
-
-def said(page: Any, selector: str) -> str:
-    return str(page.text_content(selector))
+place = both_ways("shown", "bundled")
 
 
 def body_of(results: Path, name: str) -> dict[str, Any]:

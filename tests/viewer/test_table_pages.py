@@ -6,16 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.viewer.conftest import Open, Running, until
-from tests.viewer.test_pages import READY, said
+from tests.viewer.conftest import Open, Running
+from tests.viewer.driving import said, until, visit
 
 pytestmark = pytest.mark.browser
-
-
-def visit(opened: Open, made: Running, state: str) -> Any:
-    page = opened(f"{made.url}#{state}", allowed=made.url)
-    page.wait_for_selector(READY)
-    return page
 
 
 def cells(page: Any, row: int, table: int = 0) -> list[str]:
