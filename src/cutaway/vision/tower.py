@@ -238,7 +238,8 @@ def _unread(tokenizer: Any, ids: Tensor) -> Tensor:
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
         return torch.zeros(len(ids), dtype=torch.bool)
-    return (ids == unknown).any(1)
+    found: Tensor = (ids == unknown).any(1)
+    return found
 
 
 def _tensor(found: Any) -> Tensor:
