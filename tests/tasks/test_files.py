@@ -262,3 +262,46 @@ def test_ravel_from_a_folder(tmp_path: Path) -> None:
         cw.Task.from_ravel(words, tmp_path, "city", "Country", split="train")
     with pytest.raises(InputError, match="neither a folder"):
         cw.Task.from_ravel(words, tmp_path / "absent", "city", "Country")
+
+
+BODY = [
+    '"When Mary and John went to the shop, John gave a book to",'
+    '"When Mary and John went to the shop, Mary gave a book to",Mary,John',
+    '"When Paul and Anna went to the park, Anna gave a ball to",'
+    '"When Paul and Anna went to the park, Paul gave a ball to",Paul,Anna',
+]
+HEADER = "clean,counterfactual,answer,wrong"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [HEADER, *BODY],
+        ["", "", HEADER, "", BODY[0], "", ",,,", BODY[1], "", " "],
+        ["\ufeff" + HEADER, *BODY],
+        ["\ufeff", HEADER, *BODY, ""],
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_without_text_marks_and_ends_of_lines_change_nothing(almanac, tmp_path, lines, end):
+    (tmp_path / "mine.csv").write_bytes(end.join(lines).encode())
+    task = cw.Task.from_csv(almanac, tmp_path / "mine.csv")
+    assert [item.answer for item in task.items] == ["Mary", "Paul"]
+    (tmp_path / "plain.csv").write_text("\n".join([HEADER, *BODY]))
+    assert task.fingerprint == cw.Task.from_csv(almanac, tmp_path / "plain.csv", name="mine").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["", HEADER, BODY[0], "", '"","",Mary,John'], r"1 of 2 items of clean are no text\. row 5"),
+        ([HEADER, '"two\nlines",x,y,z', BODY[0] + ",more"], r"1 of 2 items have not the 4 cells .* row 4: 5 cells"),
+        ([HEADER, BODY[0], '"When Mary'], "quotation mark is not closed"),
+        ([HEADER, BODY[0], '"' + "x" * 200_000], "is no table, from line 3 on"),
+        (["", " ", ",,"], "no rows below its header"),
+    ],
+)
+def test_a_bad_row_is_called_by_the_line_of_the_file_where_it_begins(almanac, tmp_path, lines, said):
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=said):
+        cw.Task.from_csv(almanac, tmp_path / "mine.csv")

@@ -16,7 +16,7 @@ from cutaway.circuits.faithfulness import PLAIN, Ablations, curve, faithfulness,
 from cutaway.circuits.judge import audit, stability
 from cutaway.circuits.learned import learned
 from cutaway.circuits.masked import measure, opened
-from cutaway.circuits.methods import METHODS, CircuitWarning, score_edges
+from cutaway.circuits.methods import METHODS, CircuitWarning, check_task, score_edges
 from cutaway.circuits.neurons import score_neurons
 from cutaway.circuits.wires import Wires
 from cutaway.core import Comparison, Estimate, Evidence, InputError, Interval, NotDone, refuse_name
@@ -64,6 +64,7 @@ def discover(
     tell = say or (lambda _: None)
     if check not in ("full", "quick", "none"):
         raise InputError(f"check is 'full', 'quick' or 'none'; given {check!r}.")
+    check_task(task, ablation)  # before the halves, whose items have other numbers
     found_on, judged_on, halved = _halves(task, seed)
     if isinstance(neurons, int) and neurons:
         tell("Scoring neurons")

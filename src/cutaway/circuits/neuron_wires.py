@@ -57,10 +57,10 @@ def neuron_wires(model: Model, layer: int, index: Sequence[int]) -> NeuronWires:
     return NeuronWires(tuple(index), site, (rows * factor).to(weight.dtype), (weight, bias), after)
 
 
-def by_layer(model: Model, names: Sequence[str]) -> dict[int, list[int]]:
+def by_layer(model: Model, names: Sequence[str] | str) -> dict[int, list[int]]:
     """["m2.n17", …] -> {2: [17], …}, in order. Raises InputError: another name, a neuron or layer that is not there."""
     found: dict[int, list[int]] = {}
-    for name in names:
+    for name in (names,) if isinstance(names, str) else names:
         place = _NAME.fullmatch(name)
         if place is None:
             raise InputError(f"a neuron is named m2.n17 (layer 2, neuron 17); given {name!r}.")

@@ -58,7 +58,7 @@ def from_pairs(
     answers that do not differ, words unknown to the tokenizer.
     """
     found = reader(model)
-    texts = _column(clean, "clean")
+    texts = _column(clean, "clean", numbers=numbers)
     drop = _drops(bad)
     rows = found.rows(texts)
     _spaces(texts, rows, numbers)
@@ -83,7 +83,7 @@ def from_pairs(
         more.setdefault("counterfactual_kind", type(counterfactual).__name__)
         more.setdefault("seed", seed)
     else:
-        other_texts = _column(counterfactual, "counterfactual", len(texts))
+        other_texts = _column(counterfactual, "counterfactual", len(texts), numbers)
         other_rows = found.rows(other_texts)
     where = _positions(found, texts, rows, positions or {}, keep)
     shape = {length: i for i, length in enumerate(sorted({len(r) for r in rows}))}
@@ -182,7 +182,7 @@ def _drops(bad: str) -> bool:
     return bad == "drop"
 
 
-def _column(values: Any, label: str, n: int | None = None) -> list[Any]:
+def _column(values: Any, label: str, n: int | None = None, numbers: Sequence[int] = ()) -> list[Any]:
     if isinstance(values, str):
         raise InputError(f"{label} is a column, one entry an item; given one text {shorten(values)!r}.")
     listed = values.tolist() if isinstance(values, Tensor) else list(values)
@@ -191,7 +191,8 @@ def _column(values: Any, label: str, n: int | None = None) -> list[Any]:
     if not listed:
         raise InputError(f"{label} is empty.")
     if label in ("clean", "counterfactual"):
-        bad = [(i, repr(v)) for i, v in enumerate(listed) if not isinstance(v, str) or not v]
+        called = numbers or range(len(listed))
+        bad = [(i, repr(v)) for i, v in zip(called, listed) if not isinstance(v, str) or not v.strip()]
         if bad:
             raise InputError(named(bad, len(listed), f"of {label} are no text"))
     return listed

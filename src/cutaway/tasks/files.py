@@ -61,24 +61,23 @@ def from_csv(
 
     columns: our name -> the file's, where it has others ({"clean": "question"}). counterfactual: a corruption in place
     of a column, or the name of the column to use. n: the first n rows. More: as `from_pairs` takes (bad="drop", …).
-    Raises InputError: no such file, no header, columns missing, and whatever `from_pairs` does; rows are counted from
-    2, the line after the header.
+    Lines without any text are passed over. Raises InputError: no such file, no header, columns missing, and whatever
+    `from_pairs` does; a row is called by the line of the file at which it begins, the header being line 1.
     """
     place = _there(path)
     text = _text(place)
-    by = _separator(text)
-    table = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=by))
-    header = [h for h in (next(csv.reader(io.StringIO(text, newline=""), delimiter=by), [])) if h]
-    if not table:
+    (_, cells), *rows = _lines(place, text) or [(1, [])]
+    header = [h for h in cells if h]
+    if not rows:
         raise InputError(f"{place} has no rows below its header ({', '.join(header) or 'none'}).")
     if twice := sorted({h for h in header if header.count(h) > 1}):
         raise InputError(f"{place} has more than one column {', '.join(twice)}.")
-    ragged = [(i + 2, f"{sum(v is not None for v in row.values())} cells") for i, row in enumerate(table)
-              if None in row or None in row.values()]  # fmt: skip
-    if ragged:
-        raise InputError(named(ragged, len(table), f"have not the {len(header)} cells of the header"))
-    table = table[:n] if n is not None else table
-    numbers = list(range(2, len(table) + 2))
+    if ragged := [(line, f"{len(row)} cells") for line, row in rows if len(row) != len(cells)]:
+        why = "A quotation mark is not closed, and takes what follows it into one cell." if text.count('"') % 2 else ""
+        raise InputError(named(ragged, len(rows), f"have not the {len(cells)} cells of the header", why))
+    rows = rows[:n] if n is not None else rows
+    numbers = [line for line, _ in rows]
+    table = [{h: x for h, x in zip(cells, row) if h} for _, row in rows]
     more.setdefault("name", place.stem)
     if columns is None and {"clean", "corrupted", "correct_idx", "incorrect_idx"} <= set(header):
         return _ioi(model, table, counterfactual or "corrupted", numbers, **more)
@@ -333,9 +332,23 @@ def _vocabulary(tokenizer: Any) -> str | None:
     return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 
 
+def _lines(place: Path, text: str) -> list[tuple[int, list[str]]]:
+    """(line at which it begins, cells) of each row that has any text."""
+    read = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
+    found, line = [], 1
+    try:
+        for cells in read:
+            if any(cell.strip() for cell in cells):
+                found.append((line, cells))
+            line = read.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{place} is no table, from line {line} on: {error}.") from None
+    return found
+
+
 def _separator(text: str) -> str:
     """What parts the cells: a tab or a semicolon where the header has such and no comma, else a comma."""
-    header = text.partition("\n")[0]
+    header = text.lstrip().partition("\n")[0]
     return next((mark for mark in "\t;" if mark in header and "," not in header), ",")
 
 
@@ -343,7 +356,7 @@ def _text(place: Path) -> str:
     try:
         return place.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{place} is no text in UTF-8: {error}.") from None
+        raise InputError(f"{place} is no text in UTF-8 (save it so): {error}.") from None
 
 
 def _there(path: str | Path) -> Path:
