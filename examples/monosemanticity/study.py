@@ -10,13 +10,16 @@ was made with known topics. Dictionaries of the MLP's neurons in several widths 
     5 finite-state assemblies: features that make likely the tokens that other features fire on
     6 pinning: a topic's feature set high makes the topic's words likelier
 
-Each prints its null beside it. DIR gets study.json and the descriptions. Five minutes on one quiet core; --quick, one.
+Each prints its null beside it. DIR gets study.json, the descriptions, and the dictionaries, which a run that is started
+again does not train again. Five minutes on one quiet core; --quick, one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import torch
 
 import cutaway as cw
 from cutaway.core import write_json
-from cutaway.evidence import bootstrap, rerandomise
+from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.features import (
     SAE,
     DictionarySettings,
@@ -34,9 +37,11 @@ from cutaway.features import (
     evaluate_sae,
     fit_rows,
     knowledge,
+    load,
     save_descriptions,
     splitting,
 )
+from cutaway.features.detectors import COVERED
 from cutaway.features.places import Places
 from cutaway.features.stream import as_rows, harvest_all
 from cutaway.organisms.dictionaries import text_rows
@@ -61,8 +66,8 @@ def main() -> None:
     found_rows = text_rows(model, (), rows=2 + tokens // 100, seed=asked.seed, held_out_tokens=6_000)
     rows, held_out = (as_rows(part, model.facts.vocab_size) for part in found_rows)
     x, theirs = activations(model, rows), activations(twin, rows)
-    made = {(w, s): trained(x, w, s, tokens) for w in widths for s in (seeds if w == widths[-1] else seeds[:1])}
-    null = trained(theirs, widths[-1], 0, tokens)
+    made = {(w, s): kept(asked.out, f"{w}-{s}", x, w, s, tokens) for w in widths for s in seeds}
+    null = kept(asked.out, "twin", theirs, widths[-1], 0, tokens)
     main_one = made[widths[-1], 0]
     found: dict[str, Any] = {"model": model.name, "point": POINT, "tokens": tokens, "widths": list(widths)}
 
@@ -76,12 +81,13 @@ def main() -> None:
     known = knowledge(model, main_one, concepts, seed=asked.seed)
     print(known.documents or known.coverage)
     found["topics"] = known.to_json()
+    found["topics of each"] = topics_of_each(model, made, known, concepts, asked.seed)
 
     print("\n3. universality\n")
     found["universality"] = universality(model, twin, made, null, widths[-1], seeds, held_out)
 
     print("\n4. splitting\n")
-    tree = splitting([made[w, 0].W_dec for w in widths])
+    tree = splitting([made[w, seeds[0]].W_dec for w in widths])
     print(tree)
     found["splitting"] = tree.to_json()
 
@@ -101,20 +107,50 @@ def activations(model: Any, rows: torch.Tensor) -> torch.Tensor:
     return harvest_all(Places.of(model, [POINT], mlps=False), rows, first_position=False).at[POINT]
 
 
+def kept(folder: Path, name: str, *asked: Any) -> SAE:
+    """Trained, or what lies in the folder already."""
+    place = folder / "dictionaries" / name
+    if not (place / "config.json").exists():
+        trained(*asked).save(place)
+        print(f"trained {name}", file=sys.stderr)
+    found = load(place)
+    assert isinstance(found, SAE)
+    return found
+
+
 def trained(x: torch.Tensor, width: int, seed: int, tokens: int) -> SAE:
     one = DictionarySettings(name="d", kind="sae", at=POINT, features=width, l0=16, seed=seed, dead_after=tokens // 8)
     return fit_rows(x, TrainSettings(dictionaries=(one,), tokens=tokens, batch=512, seed=seed))["d"]
 
 
+def topics_of_each(model: Any, made: dict[Any, SAE], known: Any, concepts: Any, seed: int) -> Any:
+    """Planted concepts that each width and seed tells from whole stories, and the least of the topics' AUROCs."""
+    out, first = {}, known.documents or known.coverage
+    for (width, one), sae in made.items():
+        if (width, one) == max(made, key=lambda at: (at[0], -at[1])):
+            found = first
+        else:
+            again = knowledge(model, sae, concepts, seed=seed)
+            found = again.documents or again.coverage
+        topics = [d.auroc.value for d in found.found if d.name.startswith("topic: ")]
+        out[f"{width}, seed {one}"] = {"covered": found.covered(), "topics": topics}
+        print(f"  {width} features, seed {one}: {found.covered()} of {len(found.found)} concepts; topics "
+              f"{sum(v >= COVERED for v in topics)} of {len(topics)}, least {min(topics):.3f}")  # fmt: skip
+    return out
+
+
 def universality(model: Any, twin: Any, made: dict[Any, SAE], null: SAE, width: int, seeds: Any, rows: Any) -> Any:
-    """Of each feature, the largest correlation of activations with a feature of another seed; neurons of the model with
-    those of its twin, and its features with the twin's, are what chance and architecture give."""
+    """Of each feature, the largest correlation of activations with a feature of another seed, all pairs of seeds;
+    neurons with those features, and features with the twin's, are what the basis and the architecture give."""
     x, theirs = activations(model, rows), activations(twin, rows)
-    own = made[width, 0].encode(x)
+    own = {seed: made[width, seed].encode(x) for seed in seeds}
+    others = seeds[1:]
     lines = {
-        "features, two seeds": best_correlation(own, made[width, seeds[1]].encode(x)),
-        "neurons with features of the other seed": best_correlation(x, made[width, seeds[1]].encode(x)),
-        "features with the twin's features": best_correlation(own, null.encode(theirs)),
+        "features, each two seeds": np.concatenate(
+            [best_correlation(own[a], own[b]) for a, b in permutations(seeds, 2)]
+        ),
+        "neurons with the features of the other seeds": np.concatenate([best_correlation(x, own[b]) for b in others]),
+        "features with the twin's features": best_correlation(own[seeds[0]], null.encode(theirs)),
     }
     out = {}
     for name, values in lines.items():
@@ -192,7 +228,9 @@ def pinning(model: Any, sae: SAE, known: Any, rows: torch.Tensor, seed: int) -> 
         told = f"{change[0]:+.2f} nats; a random feature {change[1]:+.2f}"
         print(f"  {one.name}: feature {feature} raises its words by {told}")
     if ours:
-        print(f"  mean {np.mean(ours):+.2f} against {np.mean(theirs):+.2f} ({len(ours)} topics)")
+        apart = bootstrap_difference(ours, theirs, paired=True, over="topics")
+        print(f"  mean {np.mean(ours):+.2f} against {np.mean(theirs):+.2f}; difference, 95 %: {apart}")
+        out["difference"] = apart.model_dump(mode="json")
     return out
 
 
