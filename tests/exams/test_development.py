@@ -173,6 +173,38 @@ def test_every_measure_by_name_on_a_training_of_ones_own(tmp_path, family):
             wired((name,), found, ids, plan)
 
 
+def test_a_timeline_with_chains_grows_with_its_training(tmp_path):
+    """New checkpoints are steeper, or others are looked at for the step: the chains' step stays that of the rows that
+    are there. What is compared with the last checkpoint can't go on, and says so."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from cutaway.development import find_checkpoints, settings_in, timeline
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=40, n_positions=24))
+    ids = torch.randint(0, 40, (6, 12), generator=torch.Generator().manual_seed(0))
+    plan, out, said = Plan(chains=2, draws=10, burn_in=4, batch=4, n_beta=20.0), tmp_path / "out", []
+
+    def trained(*steps):
+        for step in steps:
+            model.save_pretrained(tmp_path / "run" / f"step-{step}")
+            model.get_output_embeddings().weight.data.mul_(3)
+        return find_checkpoints(tmp_path / "run")
+
+    found = trained(0, 1, 2)
+    first = timeline(found, wired(("llc", "norm"), found, ids, plan, said.append, out), out)
+    eps = settings_in(out)["llc"]["eps"]
+    found = trained(3, 4)
+    more = timeline(found, wired(("llc", "norm"), found, ids, plan, said.append, out), out)
+    assert more.series["llc"][:3] == first.series["llc"]
+    assert len(more.steps) == 5
+    assert settings_in(out)["llc"]["eps"] == eps
+    assert "as in the rows that are there" in said[-1]
+    assert wired(("llc",), found, ids, plan)[0].settings["eps"] < eps, "alone they would have had another"
+    with pytest.raises(InputError, match=r"llc, n_beta: 20.0 there, 30.0 here"):
+        timeline(found, wired(("llc", "norm"), found, ids, Plan(**{**vars(plan), "n_beta": 30.0}), out=out), out)
+
+
 def test_the_exam_says_each_row_as_it_comes(monkeypatch):
     made = {"name": "x", "truth": 1.0, "estimate": 1.0, "passed": True}
     for part in ("regular_rows", "crossing_rows", "zero_rows", "generic_rows", "balanced_rows"):

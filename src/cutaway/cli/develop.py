@@ -128,7 +128,7 @@ def _of_checkpoints(
         if len(kept) < 4:
             raise InputError(f"{text} gives {len(kept)} rows of {plan.length} tokens; at least 4 are needed.")
         ids = torch.tensor([row[: plan.length] for row in kept[: plan.rows]])
-    line = timeline(found, wired(names, found, ids, plan, say), out, on=say)
+    line = timeline(found, wired(names, found, ids, plan, say, out), out, on=say)
     event = "head: prefix matching" if "heads" in names else None
     return finished(line, kind=changes, event=event, seed=plan.seed)
 

@@ -23,7 +23,7 @@ from cutaway.development.measures import (
 )
 from cutaway.development.modular import Progress, key_frequencies, progress
 from cutaway.development.samplers import HMC, SAMPLERS, SGLD, SGNHT, RMSpropSGLD
-from cutaway.development.timeline import Timeline, timeline
+from cutaway.development.timeline import Timeline, settings_in, timeline
 from cutaway.development.weights import Weights, choose
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "progress",
     "quadratic_llc",
     "sample",
+    "settings_in",
     "squared_error",
     "susceptibilities",
     "timeline",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -182,9 +181,8 @@ def timeline(
     names = [measure.name for measure in measures]
     if not names or len(set(names)) < len(names):
         raise InputError(f"a timeline has measures of different names; given: {', '.join(names) or 'none'}.")
-    key = _key(measures)
     folder = None if out is None else Path(out)
-    rows: dict[int, dict[str, Any]] = {} if folder is None else _resumed(folder, key)
+    rows: dict[int, dict[str, Any]] = {} if folder is None else _resumed(folder, measures)
     first: dict[str, tuple[int, ...]] | None = None
     for i, checkpoint in enumerate(checkpoints.items):
         if (known := rows.get(checkpoint.step)) is not None:
@@ -264,25 +262,37 @@ def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _key(measures: Sequence[Measure]) -> str:
-    said = [[m.name, dict(m.settings)] for m in measures]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+def _said(measures: Sequence[Measure]) -> dict[str, Any]:
+    """name -> settings, as JSON gives them back."""
+    said: dict[str, Any] = json.loads(json.dumps({m.name: dict(m.settings) for m in measures}, default=str))
+    return said
 
 
-def _resumed(folder: Path, key: str) -> dict[int, dict[str, Any]]:
+def settings_in(out: str | Path | None) -> dict[str, dict[str, Any]]:
+    """name -> settings of the measures of the timeline in a folder; empty where none is there. What a run chose by
+    itself (the step of its chains) is looked up here when it goes on."""
+    path = None if out is None else Path(out) / "settings.json"
+    if path is None or not path.is_file():
+        return {}
+    found: dict[str, dict[str, Any]] = read_json(path).get("measures", {})
+    return found
+
+
+def _resumed(folder: Path, measures: Sequence[Measure]) -> dict[int, dict[str, Any]]:
     """Rows that are whole; a last line cut short by a kill is dropped."""
     folder.mkdir(parents=True, exist_ok=True)
     settings, path = folder / "settings.json", folder / "rows.jsonl"
+    asked = _said(measures)
     if settings.exists():
-        if read_json(settings)["key"] != key:
+        if (differ := _differ(settings_in(folder), asked)) is not None:
             raise InputError(
-                f"{folder} holds a timeline of other measures or settings; name another --out folder, or ask for the "
-                "same."
+                f"{folder} holds a timeline of other measures or settings ({differ}); name another --out folder, or "
+                "ask for the same."
             )
     elif any(folder.iterdir()):
         raise InputError(f"{folder} holds other files; name an empty folder for a timeline.")
     else:
-        write_json(settings, {"schema": f"{SCHEMA}.settings", "key": key})
+        write_json(settings, {"schema": f"{SCHEMA}.settings", "measures": asked})
     rows: dict[int, dict[str, Any]] = {}
     if path.exists():
         text = path.read_text(encoding="utf-8")
@@ -294,6 +304,17 @@ def _resumed(folder: Path, key: str) -> dict[int, dict[str, Any]]:
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
     return rows
+
+
+def _differ(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """In words, the first thing in which the measures of a folder are not those asked for; None where they are."""
+    if set(there) != set(here):
+        return f"{', '.join(there) or 'none'} there, {', '.join(here)} here"
+    for name, settings in here.items():
+        for key in sorted({*settings, *there[name]}):
+            if settings.get(key) != there[name].get(key):
+                return f"{name}, {key}: {there[name].get(key)} there, {settings.get(key)} here"
+    return None
 
 
 def _write(folder: Path, row: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:

@@ -124,7 +124,7 @@ def almanac_case(
         behaviours=("induction", "indirect_object", "addition", "two_hop", "agreement", "pronoun", "greater_than"),
     )
     ids = small_world_rows(plan.rows, plan.length)
-    line = timeline(found, wired(names, found, ids, plan, on), out, on=on)
+    line = timeline(found, wired(names, found, ids, plan, on, out), out, on=on)
     return finished(line, event="induction", seed=seed, lines=_when(line, plan.behaviours))
 
 
@@ -164,7 +164,8 @@ def attention_only_case(
     plan = Plan(seed=seed, behaviours=("induction", "agreement"), **(SHORT if quick else {}))
     ids = small_world_rows(plan.rows, plan.length)
     names = names or ("loss", "llc", "heads", "behaviours", "norm", "trace", "essential")
-    line = timeline(found, wired(names, found, ids, plan, on), out and out / "timeline", on=on)
+    out = out and out / "timeline"
+    line = timeline(found, wired(names, found, ids, plan, on, out), out, on=on)
     return finished(line, event="head: prefix matching", seed=seed, lines=_when(line, plan.behaviours))
 
 

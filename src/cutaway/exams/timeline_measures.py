@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,10 +54,12 @@ class Plan:
 
 
 def wired(
-    names: Sequence[str], found: Any, ids: Any, plan: Plan, on: Callable[[str], None] = lambda message: None
-) -> list[Any]:
+    names: Sequence[str], found: Any, ids: Any, plan: Plan, on: Callable[[str], None] = lambda message: None,
+    out: Any = None,
+) -> list[Any]:  # fmt: skip
     """The measures of those names. found: the checkpoints; chains get one step for all of them, circuits and features
-    are compared with the last. ids: rows of text [n, position]. Raises UnknownName."""
+    are compared with the last. ids: rows of text [n, position]. out: a folder whose timeline goes on, with more
+    checkpoints perhaps: its chains keep their step. Raises UnknownName."""
     from cutaway import development as dev
 
     for name in names:
@@ -74,7 +76,7 @@ def wired(
             )
     setting = None
     if {"llc", "rllc", "bif", "susceptibility"} & set(names):
-        setting = _setting(found, data, plan, on)
+        setting = _setting(found, data, plan, on, dev.settings_in(out))
     for name in names:
         if name == "loss":
             made.append(dev.loss_measure(data, seed=plan.seed))
@@ -98,9 +100,9 @@ def wired(
         elif name == "behaviours":
             made.append(behaviours_measure(plan))
         elif name == "circuit":
-            made.append(circuit_measure(model, plan))
+            made.append(circuit_measure(model, plan, found.items[-1].label))
         elif name == "features":
-            made.append(features_measure(model, ids, plan))
+            made.append(features_measure(model, ids, plan, found.items[-1].label))
         elif name == "bif":
             assert setting is not None
             made.append(bif_measure(data, setting))
@@ -110,8 +112,11 @@ def wired(
     return made
 
 
-def _setting(found: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> Any:
-    """Chains for all checkpoints alike, so that they compare: the step from the steepest of up to seven of them.
+def _setting(
+    found: Any, data: Any, plan: Plan, on: Callable[[str], None], before: Mapping[str, Mapping[str, Any]]
+) -> Any:
+    """Chains for all checkpoints alike, so that they compare: the step from the steepest of up to seven of them, or
+    that of the rows that are there `before`.
 
     SGNHT, since in the same number of steps SGLD gets nowhere near rest: a flat weight takes 2 / (eps gamma) of them.
     """
@@ -125,6 +130,9 @@ def _setting(found: Any, data: Any, plan: Plan, on: Callable[[str], None]) -> An
     )  # fmt: skip
     if plan.eps is not None:
         return replace(setting, eps=plan.eps)
+    if known := [float(one["eps"]) for one in before.values() if "eps" in one]:
+        on(f"step eps {known[0]:.2g}: as in the rows that are there")
+        return replace(setting, eps=known[0])
     curvature, where = 1e-6, found.items[-1].label
     for i in sorted({round(share * (len(found) - 1)) for share in np.linspace(0, 1, 7)}):
         try:
@@ -187,8 +195,9 @@ def behaviours_measure(plan: Plan) -> Any:
     return Function("behaviours", measured, {"items": plan.items, "names": list(plan.behaviours), "seed": plan.seed})
 
 
-def circuit_measure(last: Any, plan: Plan, edges: int = 40) -> Any:
-    """The best `edges` edges of a task by attribution: Jaccard with the last checkpoint's."""
+def circuit_measure(last: Any, plan: Plan, label: str = "last", edges: int = 40) -> Any:
+    """The best `edges` edges of a task by attribution: Jaccard with the last checkpoint's, which `label` names: a
+    timeline that goes on after more training would compare with another."""
     from cutaway import tasks
     from cutaway.circuits import jaccard, opened, score_edges
     from cutaway.circuits.circuit import top_members
@@ -209,10 +218,11 @@ def circuit_measure(last: Any, plan: Plan, edges: int = 40) -> Any:
         except InputError as error:  # no gradient, or none of the task's effect yet
             return {name: Estimate(name=name, value=float("nan"), n=0, note=str(error))}
 
-    return Function("circuit", measured, {"task": plan.task, "edges": edges, "items": plan.items, "seed": plan.seed})
+    said = {"task": plan.task, "edges": edges, "items": plan.items, "seed": plan.seed, "compared with": label}
+    return Function("circuit", measured, said)
 
 
-def features_measure(last: Any, ids: Any, plan: Plan, name: str = "plt", born: float = 0.5) -> Any:
+def features_measure(last: Any, ids: Any, plan: Plan, label: str = "last", name: str = "plt", born: float = 0.5) -> Any:
     """A feature of the dictionary of the finished model is born where, on fixed text, its activation correlates with
     that in the last checkpoint by `born` or more. Features that fire nowhere in the text are not counted."""
     import torch
@@ -255,7 +265,8 @@ def features_measure(last: Any, ids: Any, plan: Plan, name: str = "plt", born: f
         return {"features born": proportion(alive, total, name="features born")}
 
     torch.manual_seed(plan.seed)
-    return Function("features", measured, {"dictionary": name, "born": born, "rows": len(ids[:16])})
+    said = {"dictionary": name, "born": born, "rows": len(ids[:16]), "compared with": label}
+    return Function("features", measured, said)
 
 
 def bif_measure(data: Any, setting: Any, rows: int = 16) -> Any:
