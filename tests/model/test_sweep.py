@@ -240,3 +240,31 @@ def test_pairs_must_align() -> None:
         cw.sweep(m, clean=ids(2), counterfactual=ids(2))
     with pytest.raises(InputError, match="counterfactual"):
         cw.sweep(m, clean=ids(2), answers=5, how="noise")
+
+
+@pytest.mark.parametrize("family", ["t5", "t5_gated"])
+def test_an_encoder_decoder_is_swept_with_what_its_encoder_reads(family: str) -> None:
+    """Each cell is one run; the counterfactual lies in the source, and cross attention brings it."""
+    m = model(family)
+    g = torch.Generator().manual_seed(0)
+    tokens = torch.randint(3, 101, (3, 5), generator=g)
+    sources = torch.randint(3, 101, (2, 3, 7), generator=g)
+    clean, other = (m.batch(tokens, source=source) for source in sources)
+    answers, wrong, rows = torch.tensor([5, 6, 7]), torch.tensor([8, 9, 10]), torch.arange(3)
+    given = cw.pairs(m, clean, other, answers, wrong)
+    for at, each, where in (
+        ("resid_post.*", ("position",), {"positions": 2}),
+        ("cross_z.*", ("head", "position"), {"head": 4, "positions": 4}),
+        ("cross_probs.*", ("head",), {"head": 4}),
+        ("cross_value.*", (), {}),
+    ):
+        swept = cw.sweep(m, given, at=at, each=each, progress=False)
+        address = at.replace("*", "1")
+        source = m.run(clean, read=[address])
+        logits = m.run(other, interventions=[cw.patch(address, source, **where)]).at("logits")
+        index = (1, *(list(where.values())))
+        expected = logits[rows, answers] - logits[rows, wrong]
+        assert (swept.values[index] - expected).abs().max() < 1e-5 * logits.abs().max(), at
+        assert (swept.values - swept.counterfactual).abs().max() > 1e-3, at
+    with pytest.raises(InputError, match="does not align"):
+        cw.pairs(m, clean, m.batch(tokens, source=sources[1][:, :6]), answers, wrong)

@@ -112,6 +112,10 @@ def changes(op: Op, base: Mapping[str, Tensor], layout: Layout) -> Tensor:
         return torch.ones(len(layout.lengths), layout.width, dtype=torch.bool)
     place, old, new = change(op, x, layout, base)
     differs = new != old
+    if "source" in site.axes[:2]:  # what every position reads of the encoder
+        moved = torch.zeros_like(x, dtype=torch.bool)
+        moved[... if place.index is None else place.index] = differs
+        return moved.flatten(1).any(1)[:, None].expand(-1, layout.width).cpu()
     axis = column_axis(site)
     if place.index is None:
         return differs.movedim(axis, 1).flatten(2).any(2).cpu()

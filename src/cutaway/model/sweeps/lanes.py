@@ -107,4 +107,4 @@ class Lanes(Forward):
         else:  # keys as attention uses them come with those of the earlier columns
             columns = (columns if size == len(columns) else torch.arange(size, device=columns.device))[None]
         # Keys after the last computed column are not in x, nor seen by any query.
-        return rows, columns, slice(None) if axis == 1 else slice(self.keys)
+        return rows, columns, slice(self.keys) if site.axes[-1] == "key" else slice(None)

@@ -48,7 +48,8 @@ def pairs(
     wrong: Any = None,
     name: str = "your prompts",
 ) -> Pairs:
-    """Pairs from prompts and answers (texts of one token, or ids; one, or one a prompt).
+    """Pairs from prompts and answers (texts of one token, or ids; one, or one a prompt). For an encoder-decoder the
+    prompts are batches with what its encoder reads: model.batch(tokens, source=…).
 
     Raises InputError: pairs of different lengths, an answer of several tokens.
     """
@@ -81,6 +82,8 @@ def _aligned(model: Model, clean: Batch, other: Batch) -> None:
                 f"pair {row} does not align: the clean prompt has {a} tokens, the counterfactual {b} "
                 f"({texts[0]!r} and {texts[1]!r}). Use prompts of equal length."
             )
+    if clean.source is not None and other.source is not None:  # what an encoder reads is patched position by position
+        _aligned(model, clean.source, other.source)
 
 
 def _ids(model: Model, given: Any, n: int, what: str) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cutaway.core import InputError, UnknownName, refuse_name
 from cutaway.core.numbers import seeded
 from cutaway.model.model import Model
+from cutaway.model.sweeps.execute import rows_of
 from cutaway.model.sweeps.grid import KINDS, Axes, Kind, axes_of, changer, counted
 from cutaway.model.sweeps.pairs import Pairs, pairs
 from cutaway.model.sweeps.plan import How, plan
@@ -155,7 +156,7 @@ class _Work:
         task, model = self.task, self.model
         base_batch = task.counterfactual if self.how == "denoise" else task.clean
         from_batch = task.clean if self.how == "denoise" else task.counterfactual
-        base_batch = _some(base_batch, items)
+        base_batch = rows_of(base_batch, torch.tensor(items))
         values, source = self._source(from_batch, items, shuffled)
         self.axes = self._count(base_batch) if self.axes.parts == 0 else self.axes
         cells = self.axes.cells(changer(self.how, values), items)
@@ -179,7 +180,7 @@ class _Work:
     def _count(self, batch: Batch) -> Axes:
         """The axes with their number of heads or neurons."""
         site = self.model.site(self.axes.addresses[0])
-        first = Batch(batch.ids[:1], batch.mask[:1])
+        first = rows_of(batch, torch.tensor([0]))
         run = self.model.run(first, read=[site.address], logits=False)
         return counted(self.axes, tuple(run[site.address].shape), site)
 
@@ -187,7 +188,7 @@ class _Work:
         """(what cells are set to at each address [item, position, …], the logits at the end of the other prompts)."""
         if batch is None:
             return self._mean_values(items) if self.how == "mean" else {}, None
-        some = _some(batch, items)
+        some = rows_of(batch, torch.tensor(items))
         sites = [self.model.site(address) for address in self.axes.addresses]
         reads = [] if self.how in ("zero", "mean") else sites
         seen = Base(self.model, some, self._columns(some, items), reads)
@@ -263,7 +264,7 @@ class _Work:
         counts = torch.tensor([kinds.count(kind) for kind in which], dtype=torch.float32)
         sums: dict[str, Tensor] = {}
         for items in self.groups:
-            run = self.model.run(_some(batch, items), read=list(self.axes.addresses), logits=False)
+            run = self.model.run(rows_of(batch, torch.tensor(items)), read=list(self.axes.addresses), logits=False)
             to = torch.tensor([which.index(kinds[i]) for i in items], device=run.tokens.device)
             for address in self.axes.addresses:
                 x = run[address]
@@ -374,7 +375,3 @@ def _metric(task: Any, metric: str | Callable[..., Tensor] | None) -> Callable[.
 
 def _name(metric: Any) -> str:
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__))
-
-
-def _some(batch: Batch, items: list[int]) -> Batch:
-    return Batch(batch.ids[items], batch.mask[items])
