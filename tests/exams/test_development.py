@@ -183,12 +183,13 @@ def test_a_timeline_with_chains_grows_with_its_training(tmp_path):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=40, n_positions=24))
     ids = torch.randint(0, 40, (6, 12), generator=torch.Generator().manual_seed(0))
+    embeddings = model.get_output_embeddings().weight.data.mul_(81)
     plan, out, said = Plan(chains=2, draws=10, burn_in=4, batch=4, n_beta=20.0), tmp_path / "out", []
 
     def trained(*steps):
         for step in steps:
             model.save_pretrained(tmp_path / "run" / f"step-{step}")
-            model.get_output_embeddings().weight.data.mul_(3)
+            embeddings.div_(3)  # steeper: where a model is sure of all that it says it is flat
         return find_checkpoints(tmp_path / "run")
 
     found = trained(0, 1, 2)
