@@ -8,6 +8,7 @@ from features.dense import ARCHITECTURES, D, F, K, N, dense_loss, learner, sampl
 
 from cutaway.core import InputError
 from cutaway.core.protocols import Dictionary
+from cutaway.features import ARCHITECTURES as registered
 from cutaway.features import DictionarySettings
 from cutaway.features.learner import Learner
 from cutaway.features.normalise import Normalisation
@@ -28,6 +29,24 @@ def test_the_loss_and_every_gradient_equal_the_dense_reference(rule, more, dead)
     torch.testing.assert_close(loss, expected)
     for name, p in made.parameters.items():
         torch.testing.assert_close(p.grad, reference[name].grad, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("rule", ["relu", "gated", "p_anneal"])
+def test_the_recipe_reaches_features_that_are_nowhere_active(rule):
+    """AuxK does not: ReLU(h) has no slope where h < 0."""
+    recipe = registered[rule].recipe
+    made = learner(rule, dead=(3,), **recipe)
+    x = sample(5)
+    with torch.no_grad():
+        made.weight("b_enc", 0)[3] = -100
+    made.loss(x[None], x[None])[0].backward()
+    slope = made.weight("b_enc", 0).grad[3]
+    assert slope < 0  # a step down the loss brings its bias up
+    without = learner(rule, dead=(3,), **{**recipe, "pre_activation": 0.0})
+    with torch.no_grad():
+        without.weight("b_enc", 0)[3] = -100
+    without.loss(x[None], x[None])[0].backward()
+    assert without.weight("b_enc", 0).grad[3] == 0
 
 
 @pytest.mark.parametrize("normalise", ["median", "rms", "none"])

@@ -8,6 +8,7 @@ import torch
 from cutaway.features import activations as rules
 from cutaway.features.learner import Learner
 from cutaway.features.normalise import Normalisation
+from cutaway.features.products import affine
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import Active, at_features, decode, encode_at, transpose_times
 
@@ -234,3 +235,25 @@ def test_batch_topk_becomes_a_threshold_with_the_same_l0():
     dictionary = made.transcoders()
     a = dictionary.encode(made.normal.x_mean[None] + x.transpose(0, 1) * made.normal.x_scale[None, :, None])
     assert [(a[:, layer] > 0).sum().item() for layer in range(L)] == [K * N] * L
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_product_that_finds_candidates_is_that_of_addmm(dtype):
+    g = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, generator=g).to(dtype) for shape in ((64, 96), (512, 96), (512,)))
+    expected = torch.addmm(bias, x, weight.t())
+    scale = float(expected.abs().max())
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float64: 0.0}[dtype]
+    assert float((affine(x, weight, bias) - expected).abs().max()) <= tolerance * scale
+    assert torch.equal(affine(x[:2], weight, bias), torch.addmm(bias, x[:2], weight.t()))  # too small to be worth it
+
+
+@pytest.mark.parametrize("rule", ["topk", "batchtopk"])
+def test_chosen_values_are_those_of_their_pairs_to_the_bit(rule):
+    """They are kept from the choice, not computed again."""
+    g = torch.Generator().manual_seed(0)
+    x, W, b = (torch.randn(*shape, generator=g) for shape in ((40, 64), (256, 64), (256,)))
+    pre = rules.dense_pre(x, W, b, bf16=True)
+    chosen = rules.topk(pre, x, W, b, 5) if rule == "topk" else rules.batch_topk(pre, x, W, b, 5, guess=1.0)
+    assert len(chosen.active) == 200
+    assert torch.equal(chosen.pre, encode_at(x, W, b, chosen.active))
