@@ -107,7 +107,7 @@ def test_eap_ig_activations_adds_up_to_what_patching_a_layers_output_costs(famil
     mask = graph.exists.clone()
     mask[s, d] = False
     lost = measure(wires, graph, task, graph.exists, "resample") - measure(wires, graph, task, mask, "resample")
-    found = eap_ig_activations(wires, task, steps=16)[:, s, d] if family == "gpt2" else None
+    found = eap_ig_activations(wires, task, steps=8)[:, s, d] if family == "gpt2" else None
     if found is not None:
         torch.testing.assert_close(found, lost, rtol=0.1, atol=0.1)
     few = eap_ig_activations(wires, task, steps=1)

@@ -160,7 +160,7 @@ def test_relevance_of_an_mlp_and_its_norms_is_conserved(family):
 def test_relevance_is_nearer_to_exact_patching_than_the_gradient_over_families():
     found = {relp: [], eap: []}
     for family in FAMILIES:
-        wires, task = opened(model_of(family)), task_of()
+        wires, task = opened(model_of(family)), task_of(n=2, width=4)
         graph = wires.graph()
         truth = exact(wires, graph, task).nan_to_num(0)[:, graph.exists].flatten()
         for method, values in found.items():

@@ -21,6 +21,7 @@ from cutaway.circuits import (
 )
 from cutaway.circuits.attribution import eap, eap_ig_activations, mask_ig
 from cutaway.circuits.masked import masked_logits
+from cutaway.circuits.optimal import optimal_constants
 from cutaway.circuits.senders import ablated, record
 from cutaway.core import InputError
 
@@ -143,8 +144,9 @@ def test_a_neuron_that_is_not_there_is_said(name, said):
 
 
 def test_optimal_constants_are_had_for_neurons_too():
-    wires = opened(model_of("llama", double=False), NAMES)
-    found = score_edges(wires, task_of(2), "eap", ablation="optimal")
+    wires, task = opened(model_of("llama", double=False), NAMES), task_of(2)
+    wires.constants[task.name] = optimal_constants(wires, task, steps=2)
+    found = score_edges(wires, task, "eap", ablation="optimal")
     assert bool(torch.isfinite(found.scores).all())
     assert bool(found.scores[found.graph.source("m0.n3")].any())
 

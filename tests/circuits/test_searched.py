@@ -113,9 +113,9 @@ def test_routes_need_no_counterfactual_and_widen_towards_the_logits():
 
 
 def test_optimal_constants_hurt_no_source_more_than_its_mean_does():
-    wires, task = opened(model_of("gpt2")), task_of(n=4, width=4)
+    wires, task = opened(model_of("gpt2")), task_of(n=3, width=3)
     graph = wires.graph()
-    found = optimal_constants(wires, task, steps=40, lr=0.1)
+    found = optimal_constants(wires, task, steps=25, lr=0.1)
     mean = constant_over(record(wires, task.clean), task.clean.mask)
     reference = task.at_end(wires.model.run(task.clean)).log_softmax(-1)
     better = 0
@@ -124,7 +124,7 @@ def test_optimal_constants_hurt_no_source_more_than_its_mean_does():
         mask[s] = 0
         values = []
         for constants in (found, mean):
-            other = constants.map(lambda x: x.expand(4, task.clean.ids.shape[1], *x.shape[2:]))
+            other = constants.map(lambda x: x.expand(3, task.clean.ids.shape[1], *x.shape[2:]))
             with torch.no_grad():
                 logits = masked_logits(wires, task.clean, other, mask, columns(task)).log_softmax(-1)
             values.append(float((reference.exp() * (reference - logits)).sum(-1).mean()))

@@ -140,6 +140,8 @@ class Circuit(Drawn):
             "level": self.level,
             "split": self.graph.split,
             "size": self.size,
+            "count": self.count,
+            "whole": self.whole,
             "share": self.share,
             "heads": list(self.heads),
             "sources": list(self.graph.sources),

@@ -158,6 +158,7 @@ class Curve:
         return {
             "ablation": self.ablation,
             "n": self.n,
+            "level": self.level,
             "sizes": list(self.sizes),
             "shares": list(self.shares),
             "absolute": list(self.absolute),
