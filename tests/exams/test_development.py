@@ -173,6 +173,23 @@ def test_every_measure_by_name_on_a_training_of_ones_own(tmp_path, family):
             wired((name,), found, ids, plan)
 
 
+@pytest.mark.filterwarnings("ignore:.*DOES NOT DO")
+def test_a_task_is_measured_as_its_own_check_measures_it():
+    from cutaway import tasks
+    from cutaway.development import find_checkpoints
+
+    found = find_checkpoints("almanac", every=11)
+    (measure,) = wired(("task",), found, torch.zeros(1, 1, dtype=torch.long), Plan(task="ioi", items=24))
+    for one in (found.items[0], found.items[-1]):
+        model = found.open(one)
+        mine = measure(model)
+        check = tasks.task("ioi", model, n=24, seed=0).check(model, null=False)
+        assert mine["ioi: accuracy"].value == pytest.approx(check.accuracy)
+    assert mine["ioi: right above wrong"].value > 0.9
+    with pytest.raises(UnknownName, match="ioi"):
+        wired(("task",), found, torch.zeros(1, 1, dtype=torch.long), Plan(task="ioo"))
+
+
 def test_a_timeline_with_chains_grows_with_its_training(tmp_path):
     """New checkpoints are steeper, or others are looked at for the step: the chains' step stays that of the rows that
     are there. What is compared with the last checkpoint can't go on, and says so."""

@@ -19,6 +19,7 @@ def develop(
     measure: list[str] = typer.Option([], "--measure", "-m", help="Repeatable; --list has them. Default: six of them."),
     checkpoints: Path | None = typer.Option(None, "--checkpoints", help="Of a case: these, in place of its own."),
     text: str | None = typer.Option(None, "--text", help="Held-out text (.txt, .jsonl); almanac's needs none."),
+    task: str = typer.Option("ioi", "--task", help="Of the measures task and circuit: a name from `cutaway tasks`."),
     every: int = typer.Option(1, min=1, help="Only each so-many-th checkpoint (the last always)."),
     rows: int = typer.Option(256, min=4, help="Rows of text, at most."),
     length: int = typer.Option(48, min=4, help="Tokens a row."),
@@ -72,7 +73,7 @@ def develop(
 
         plan = Plan(
             rows=rows, length=length, chains=chains, draws=draws, burn_in=draws // 2, n_beta=n_beta,
-            localisation=localisation, seed=seed,
+            localisation=localisation, seed=seed, task=task,
         )  # fmt: skip
         result = _of_checkpoints(what, measure or list(DEFAULT), plan, text, every, changes, out)
     body = result.to_json()
@@ -91,7 +92,7 @@ def _refuse_beside_a_case(context: typer.Context, case: str) -> None:
     """A case has chains and text of its own: what is asked of them would be passed over in silence."""
     from cutaway.core import InputError
 
-    own = ("text", "rows", "length", "chains", "draws", "n_beta", "localisation", "changes")
+    own = ("text", "task", "rows", "length", "chains", "draws", "n_beta", "localisation", "changes")
     given = [name for name in own if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]
     if given:
         raise InputError(
@@ -117,7 +118,7 @@ def _of_checkpoints(
     ids: Any
     if text is None and reads_small_world(last):
         ids = small_world_rows(plan.rows, plan.length)
-    elif text is None and set(names) - {"norm", "heads"}:
+    elif text is None and set(names) - {"norm", "heads", "task", "circuit"}:
         raise InputError(
             "these measures need text: give --text FILE (.txt or .jsonl) that the model was not trained on."
         )

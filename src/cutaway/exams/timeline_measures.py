@@ -17,6 +17,7 @@ MEASURES = {
     "rllc": "the same restricted to each attention head; as much again a head",
     "heads": "best previous-token, duplicate-token, prefix-matching and induction score of any head; 8 forwards",
     "behaviours": "accuracy on held-out items of almanac's behaviours; 20 forwards",
+    "task": "accuracy at a task of `cutaway tasks`, and how often right is above wrong (--task); a forward an item",
     "circuit": "overlap (Jaccard) of a task's edges with those of the last checkpoint; 2 forwards, 1 backward",
     "features": "share of the last checkpoint's dictionary features that are born (correlation >= .5); a forward",
     "norm": "Euclidean norm of all weights",
@@ -99,6 +100,8 @@ def wired(
             made.append(heads_measure(plan.seed))
         elif name == "behaviours":
             made.append(behaviours_measure(plan))
+        elif name == "task":
+            made.append(task_measure(model, plan))
         elif name == "circuit":
             made.append(circuit_measure(model, plan, found.items[-1].label))
         elif name == "features":
@@ -193,6 +196,26 @@ def behaviours_measure(plan: Plan) -> Any:
         }
 
     return Function("behaviours", measured, {"items": plan.items, "names": list(plan.behaviours), "seed": plan.seed})
+
+
+def task_measure(last: Any, plan: Plan) -> Any:
+    """A behaviour of any language model that can read the task's prompts: how often the likeliest token is the right
+    one, and where the task has a wrong answer, how often the right one is above it."""
+    from cutaway import tasks
+    from cutaway.development import Function
+    from cutaway.evidence import proportion
+
+    task = tasks.task(plan.task, last, n=plan.items, seed=plan.seed)
+    kinds = {"accuracy": f"{plan.task}: accuracy"}
+    if task.wrong is not None:
+        kinds["preference"] = f"{plan.task}: right above wrong"
+
+    def measured(model: Any) -> dict[str, Any]:
+        run = model.run(task.clean)
+        hits = {name: task.measure(run, metric) for metric, name in kinds.items()}
+        return {name: proportion(int(one.sum()), len(one), name=name) for name, one in hits.items()}
+
+    return Function("task", measured, {"task": plan.task, "items": plan.items, "seed": plan.seed})
 
 
 def circuit_measure(last: Any, plan: Plan, label: str = "last", edges: int = 40) -> Any:
