@@ -1,5 +1,5 @@
-"""Files that SAELens, dictionary_learning and sparsify themselves write, read here and there: the same activations and
-reconstructions.
+"""Files that SAELens, dictionary_learning, sparsify and circuit-tracer themselves write, read here and there: the same
+activations and reconstructions.
 
     python benchmarks/format_parity.py --peer-python PEER/bin/python
 
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from cutaway.features import load
+from cutaway.features import circuit_tracer, load
 from cutaway.features.exchange import dictionary_learning, saelens, sparsify
 
 D, F, K, D_OUT = 24, 96, 8, 12
@@ -50,7 +50,7 @@ from safetensors.torch import load_file, save_file
 def drawn(module):
     for name, p in module.named_parameters():
         p.data = torch.randn_like(p) * (0.3 if name == "r_mag" else 1)
-        if name == "threshold": p.data = p.data.abs()
+        if name.endswith("threshold"): p.data = p.data.abs()
 """
 
 SAELENS = """
@@ -112,7 +112,39 @@ def read(folder):
     return SparseCoder.load_from_disk(folder)
 """
 
-# name -> code, what is imported to see whether it is there, our writer, the file of tensors, cases with their settings
+CIRCUIT_TRACER = """
+from circuit_tracer.transcoder.activation_functions import JumpReLU
+from circuit_tracer.transcoder.cross_layer_transcoder import CrossLayerTranscoder, load_clt
+from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder, TranscoderSet, load_relu_transcoder
+HOOKS = {"feature_input_hook": "hook_resid_mid", "feature_output_hook": "hook_mlp_out"}
+FLOAT = {"dtype": torch.float32, "device": torch.device("cpu")}
+def computed(dictionary, x):
+    a = dictionary.encode(x)
+    if isinstance(dictionary, CrossLayerTranscoder):
+        return a, dictionary(x)
+    return a, torch.stack([one(part) for one, part in zip(dictionary, x)])
+def made(name, more, folder):
+    layers = len(x)
+    if more["kind"] == "cross_layer_transcoder":
+        held = CrossLayerTranscoder(layers, f, d, more["rule"], lazy_decoder=False, **HOOKS, **FLOAT)
+    else:
+        rule = {"relu": lambda: torch.relu, "jump_relu": lambda: JumpReLU(torch.zeros(f), 0.1)}[more["rule"]]
+        skip = more.get("skip", False)
+        each = {i: SingleLayerTranscoder(d, f, rule(), i, skip_connection=skip, **FLOAT) for i in range(layers)}
+        held = TranscoderSet(each, **HOOKS)
+    drawn(held)
+    held.to_safetensors(str(folder))
+    (folder / "config.yaml").write_text(json.dumps({"model_name": "tiny", "model_kind": more["kind"], **HOOKS}))
+    return held
+def read(folder):
+    if (folder / "W_enc_0.safetensors").is_file():
+        return load_clt(str(folder), lazy_decoder=False, **HOOKS, **FLOAT)
+    whole = {"lazy_encoder": False, "lazy_decoder": False, **FLOAT}
+    each = {i: load_relu_transcoder(str(folder / f"layer_{i}.safetensors"), i, **whole) for i in range(len(x))}
+    return TranscoderSet(each, **HOOKS)
+"""
+
+# name -> code, what is imported to see whether it is there, our writer, the files of tensors, cases with their settings
 PEERS: dict[str, tuple[str, str, Any, str, dict[str, dict[str, Any]]]] = {
     "SAELens": (SAELENS, "sae_lens", saelens, saelens.WEIGHTS, {
         "standard": {}, "standard-free": {"apply_b_dec_to_input": False},
@@ -134,6 +166,13 @@ PEERS: dict[str, tuple[str, str, Any, str, dict[str, dict[str, Any]]]] = {
     "sparsify": (SPARSIFY, "sparsify", sparsify, "sae.safetensors", {
         "sae": {"k": K}, "transcoder": {"k": K, "transcode": True},
         "skip transcoder": {"k": K, "transcode": True, "skip_connection": True},
+    }),
+    "circuit-tracer": (CIRCUIT_TRACER, "circuit_tracer", circuit_tracer, "*.safetensors", {
+        "PLT, relu": {"kind": "transcoder_set", "rule": "relu"},
+        "PLT, jumprelu": {"kind": "transcoder_set", "rule": "jump_relu"},
+        "PLT, relu, skip": {"kind": "transcoder_set", "rule": "relu", "skip": True},
+        "CLT, relu": {"kind": "cross_layer_transcoder", "rule": "relu"},
+        "CLT, jumprelu": {"kind": "cross_layer_transcoder", "rule": "jump_relu"},
     }),
 }  # fmt: skip
 
@@ -161,6 +200,8 @@ def compared(peer: str, python: str) -> float:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         x = 3 * torch.randn(64, D) + 1
+        if peer == "circuit-tracer":
+            x = x.view(4, 16, D)  # layers, tokens
         save_file({"x": x}, root / "x.safetensors")
 
         def asked() -> None:
@@ -172,10 +213,9 @@ def compared(peer: str, python: str) -> float:
         for name in cases:
             folder = root / name
             theirs, sae = load_file(folder / "computed.safetensors"), load(folder)
-            a = sae.encode(x)
-            rows[name] = [_gap(a, theirs["a"]), _gap(sae.decode(a, x), theirs["y"])]
+            rows[name] = [_gap(value, theirs[n]) for n, value in ours(sae, x).items()]
             format_.write(sae, folder / "back")
-            old, new = (_tensors(held / weights) for held in (folder, folder / "back"))
+            old, new = (_tensors(held, weights) for held in (folder, folder / "back"))
             same = old.keys() == new.keys() and all(torch.equal(old[n], new[n]) for n in old)
             rows[name].append(0.0 if same else float("inf"))
         asked()
@@ -189,11 +229,26 @@ def compared(peer: str, python: str) -> float:
     return worst
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    held: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
-    return held
+def ours(dictionary: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What we compute: of a set, whose layers come first in x, with ours behind the tokens."""
+    if x.ndim == 3:
+        return {name: value.transpose(0, 1) for name, value in _read(dictionary, x.transpose(0, 1)).items()}
+    return _read(dictionary, x)
+
+
+def _read(dictionary: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    a = dictionary.encode(x)
+    return {"a": a, "y": dictionary.decode(a, x)}
+
+
+def _tensors(folder: Path, pattern: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob(pattern)):
+        if path.name in ("computed.safetensors", "back.safetensors"):
+            continue
+        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        found |= {f"{path.name}: {name}": value for name, value in held.items()}
+    return found
 
 
 def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
