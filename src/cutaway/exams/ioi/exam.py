@@ -16,7 +16,7 @@ def ioi_exam(*, quick: bool = False, seed: int = 0, say: Callable[[str], None] |
     """Rows: each criterion of `ioi_case` for each model, passed or not; Jaccard within a model, agreement across
     seeds, the five tests and gaps in completeness, reported. A row passes by the tolerance that it states.
 
-    About a quarter of an hour on one core; `quick`: almanac and two seeds with fewer items, some five minutes.
+    Some five minutes of one core; `quick`: almanac and two seeds with fewer items, one or two.
     """
     import cutaway as cw
     from cutaway.core.registry import shipped_models
