@@ -259,8 +259,8 @@ class Model:
         `of(logits [batch, position, vocab])`, one number, at these addresses. `freeze`: ("pattern", "norm") lets no
         gradient pass through attention patterns or norm scales; `cw.freeze(run)` holds them at that run's values.
         `logits=False` stops after the last layer that is read; `stop_after` after this block (a layer, or an address in
-        it), and then there are no logits. `keep_graph=True` leaves what is read attached to
-        autograd, downstream of the points in `grad` (for Jacobians and one's own derivatives).
+        it), and then there are no logits. `keep_graph=True` leaves what is read attached to autograd, downstream of
+        the points in `grad` (for Jacobians and one's own derivatives).
 
         Raises InputError: unknown or refused points, wrong shapes, an intervention that did not fire.
         Costs one forward, one backward with `grad`; holds what is read; scores and patterns are formed only in layers
@@ -393,8 +393,7 @@ class Model:
             size = f"{self.facts.n_parameters:,} parameters, {self.facts.dtype or 'none'}"
             return f"{self.name}: {size}; read and changed by module path ({self.contract.why})"
         refused = len({name.split(".")[0] for name in self.contract.refused})
-        return (
-            f"{self.name}\n{self.facts}\n{len(self.points())} points; {refused} kinds refused (model.contract says why)"
-        )
+        ends = f"{len(self.points())} points; {refused} kinds refused (model.contract says why)"
+        return f"{self.name}\n{self.facts}\n{ends}"
 
     __repr__ = __str__
