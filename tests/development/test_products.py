@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from cutaway.core import onednn
 from cutaway.development import Loss, squared_error
 from cutaway.development import products as room
 from cutaway.development.samplers import SPAN, Posterior, distance, langevin
@@ -21,7 +22,7 @@ LAYERS = {
 
 @pytest.fixture
 def calls(monkeypatch):
-    if not room._available():
+    if not onednn.available():
         pytest.skip("this torch has no such kernel here")
     made = []
     kept = room.product

@@ -15,10 +15,11 @@ from transformers import (
 )
 
 import cutaway as cw
-from cutaway.model.kernels import WORTH, Kernels, _available
+from cutaway.core.onednn import available
+from cutaway.model.kernels import WORTH, Kernels
 
 TOKENS = 64
-pytestmark = pytest.mark.skipif(not _available(), reason="this processor has no faster kernel")
+pytestmark = pytest.mark.skipif(not available(), reason="this processor has no faster kernel")
 
 
 def families():

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cutaway.model.kernels import WORTH, _available, _product
+from cutaway.core import onednn
+from cutaway.model.kernels import WORTH
 
 
 class _Product(torch.autograd.Function):
@@ -24,7 +25,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        return _product(a, b, None)
+        return onednn.linear(a, b)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -71,4 +72,4 @@ def _plain(x: Tensor, weight: Tensor) -> bool:
 
 def fast_products() -> AbstractContextManager[Any]:
     """Inside, large products of linear layers take the faster kernel, where this machine has it."""
-    return _ByOneDNN() if _available() else nullcontext()
+    return _ByOneDNN() if onednn.available() else nullcontext()

@@ -1,7 +1,6 @@
 """The same arithmetic by faster kernels, for as long as a forward lasts: x86 processors, float32.
 
-torch hands float32 matrix products to MKL, which on AMD processors leaves half of their vector units idle (85 to 100
-GFLOP/s on one core of an EPYC 9005, against 200 to 220 by oneDNN, which torch has too and uses for bfloat16). GPT-2's
+torch multiplies float32 matrices by the slower of its two libraries on AMD processors (core/onednn.py). GPT-2's
 GELU is written in eight passes over memory; torch has the same function in one. Nothing is copied or converted: modules
 of exactly known types compute y = x W^T + b by the other kernel, and where x has a gradient its g W, for weights that
 have none. Results differ by rounding (1e-6 of the largest).
@@ -9,16 +8,17 @@ have none. Results differ by rounding (1e-6 of the largest).
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+from cutaway.core import onednn
 
 Swap = tuple[dict[str, Any], Callable[..., Tensor]]
 """A module's own attributes, and what becomes its `forward` among them."""
@@ -46,7 +46,7 @@ class Kernels:
                 continue
             if (forward := _activation(module)) is not None:
                 self.activations.append((own, forward))
-            elif (product := _product_of(module)) is not None and _available():
+            elif (product := _product_of(module)) is not None and onednn.available():
                 self.products.append((module.weight.numel(), (own, product)))  # type: ignore[operator]
 
     def chosen(self, tokens: int) -> list[Swap]:
@@ -116,7 +116,7 @@ def _by_onednn(module: Any, x: Tensor, weight: Tensor, transposed: bool) -> Tens
     if derived and x.requires_grad:
         found = _Derivable.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return found
-    return _product(x, weight, bias)
+    return onednn.linear(x, weight, bias)
 
 
 class _Derivable(torch.autograd.Function):
@@ -125,7 +125,7 @@ class _Derivable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
-        return _product(x, weight, bias)
+        return onednn.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
@@ -137,21 +137,3 @@ def _transformed() -> bool:
     """Whether a forward derivative or a function transform is under way, which the kernel has no rule for."""
     level = getattr(forward_ad, "_current_level", 0)
     return level >= 0 or bool(getattr(torch._C, "_are_functorch_transforms_active", lambda: False)())
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
-
-
-@cache
-def _available() -> bool:
-    """Whether this torch has the kernel, and it does what it is to do."""
-    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    x, weight, bias = torch.eye(3), torch.arange(6.0).reshape(2, 3), torch.tensor([1.0, -1.0])
-    try:
-        with torch.no_grad():
-            return torch.equal(_product(x, weight, bias), weight.T + bias)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
