@@ -95,7 +95,9 @@ def train(
             for group, slope, (parameter, factor) in zip(
                 optimiser.param_groups, torch.autograd.grad(total, parameters, allow_unused=True), learned
             ):
-                group["lr"], parameter.grad = training.rate * factor * left, slope
+                # The fused step reads a gradient in its parameter's own order of memory.
+                parameter.grad = None if slope is None else slope.contiguous()
+                group["lr"] = training.rate * factor * left
             optimiser.step()
             shown.step(1)
     return _collected(groups, learners, len(cells), len(places))
