@@ -122,6 +122,7 @@ VERBS = {
     "repair": ["repair", "ioi", "--n", "8", "-m"],
     "patchscope": ["patchscope", PROMPT, "-m"],
     "models": ["models"],
+    "state": ["state", "othello", "--n", "12", "--quick", "-m"],
 }
 
 
@@ -289,6 +290,15 @@ CASES = {
     "function-vector {}/latin.csv": "UTF-8",
     "function-vector {}/brace.jsonl": "JSON",
     "function-vector {}/missing.csv": "no file",
+    # a world's state
+    "state nope": "no world",
+    "state {}/latin.csv": ".npz",
+    "state {}/missing.npz": "--model",
+    "state {}/missing.npz -m almanac": "no file",
+    "state othello -m almanac": "37",
+    "state othello --side left": "mover",
+    "state othello --at z.0 --n 12": "residual stream",
+    "state othello --at mlp_out.0 --n 12": "residual stream",
     # pictures
     "neurons nope": "no vision model",
     "neurons almanac": "no vision tower",
@@ -328,7 +338,7 @@ CASES = {
     "organism ship {}/empty --out {}/new": "no finished run",
     "exercise nope": "no exercise",
     # numbers
-    "lens PROMPT --top 999999 --quick": "vocabulary of",
+    "lens PROMPT --top 999999 --quick": "from 1 to 1873",
     "sweep ioi --seed -1": "--seed",
     "trace PROMPT --seed -1": "--seed",
     "toy pentagon --set seed=-1": "seed",

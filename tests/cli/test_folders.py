@@ -21,6 +21,7 @@ WRITE = {
     "repair": "repair ioi --n 8 --quick",
     "patchscope": f"patchscope {PROMPT}",
     "probe": "probe texts.csv",
+    "state": "state othello --n 12 --quick",
     "steer": "steer --from texts.csv --to texts.csv",
     "function-vector": "function-vector pairs.csv",
     "align": "align equality --quick",
@@ -41,6 +42,7 @@ WRITE = {
     "superposition": "toy pentagon",
     "organism train": "organism train almanac --steps 1",
     "organism train primer": "organism train primer --steps 1",
+    "organism train othello": "organism train othello --steps 1",
     "organism ship": "organism ship run",
 }
 

@@ -57,7 +57,7 @@ def test_a_group_stays_on_one_side(data: Path, capsys: pytest.CaptureFixture[str
         (["--label-column", "tag"], "no column in names.csv 'tag'"),
         (["--at", "resid_post.9"], "no layer 9"),
         (["--at", "attn_probs.1"], "one vector a position"),
-        (["--at", "resid_post.1", "--k", "500"], "width 128"),
+        (["--at", "resid_post.1", "--k", "500"], "from 1 to 128"),
         (["--k", "two"], "whole numbers"),
         (["--k", "0"], "from 1 on"),
         (["--where", "middle"], "no place to read"),

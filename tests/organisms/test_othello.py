@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cutaway.core import InputError
 from cutaway.organisms.othello.game import MOVES, NAMES, SIDE, SQUARES, play, square
 from cutaway.organisms.othello.states import START, VOCABULARY, othello_states
 from cutaway.organisms.othello.train import Recipe, measure_othello, new_model, tokenizer, train
@@ -130,3 +131,26 @@ def test_what_is_measured_lies_between_nothing_and_everything():
         assert 0 <= low <= row["accuracy"] <= high <= 1
     assert rows[0]["accuracy"] < 0.6  # an untrained model knows no rules
     assert VOCABULARY == SQUARES + 1
+
+
+def test_what_ships_is_a_model_folder_with_its_card(tmp_path):
+    import cutaway as cw
+    from cutaway.core.registry import model_examples
+    from cutaway.organisms.othello.ship import ship
+
+    recipe = Recipe(layers=1, d_model=16, heads=2, steps=1)
+    model = new_model(recipe).eval()
+    ship(model, recipe, measure_othello(model, n=4), tmp_path / "othello")
+    loaded = cw.load(str(tmp_path / "othello"))
+    ids = [START, *play(1, 9).moves[0].tolist()]
+    expected = model(input_ids=torch.tensor([ids])).logits
+    torch.testing.assert_close(loaded.run(ids).logits, expected, rtol=0, atol=5e-3)  # half precision
+    card = (tmp_path / "othello" / "README.md").read_text()
+    assert f"| {4 * MOVES} |" in card
+    prompt = model_examples(tmp_path / "othello")[0]
+    assert len(loaded.tokens(prompt["prompt"])[0]) == 7
+
+
+def test_a_game_has_no_more_moves_than_squares():
+    with pytest.raises(InputError, match="1 to 32"):
+        play(1, 0, moves=33)

@@ -27,6 +27,7 @@ from cutaway.cli import (
     patchscope,
     probe,
     repair,
+    state,
     steer,
     sweep,
     tasks,
@@ -48,6 +49,7 @@ VERBS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
         "lens": (lens.lens, "What each layer would say next."),
         "heads": (heads.heads, "What each attention head looks at."),
         "probe": (probe.probe, "What can be read from each layer."),
+        "state": (state.state, "Does it keep the state of a world, and use it?"),
         "patchscope": (patchscope.patchscope, "What a state says, put into another prompt."),
     },
     "Change": {

@@ -15,7 +15,8 @@ app = typer.Typer(help="Make the shipped models again from a seed, and measure t
 def train(
     name: str = typer.Argument(
         ...,
-        help="almanac, almanac-1l (one layer), ioi (for circuits over seeds), primer (a small CLIP), primer-textless.",
+        help="almanac, almanac-1l (one layer), ioi (for circuits over seeds), primer (a small CLIP), primer-textless, "
+        "othello (moves of a game).",
     ),
     out: Path = typer.Option(..., "--out", "-o", help="The model's folder; a killed run goes on from there."),
     seed: int = typer.Option(0, min=0, help="Seed of the text, the weights and the order."),

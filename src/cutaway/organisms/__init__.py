@@ -12,7 +12,7 @@ from typing import Any
 from cutaway.core import InputError, UnknownName
 from cutaway.core.files import refuse_foreign
 
-ORGANISMS = ("almanac", "almanac-1l", "ioi", "primer", "primer-textless")
+ORGANISMS = ("almanac", "almanac-1l", "ioi", "primer", "primer-textless", "othello")
 
 
 def train_organism(
@@ -21,7 +21,7 @@ def train_organism(
     """Trains a shipped model from nothing, or goes on with a killed run, into `out`; returns what it measured.
 
     almanac takes about 40 minutes on two quiet cores, almanac-1l 10; ioi about 4 on one (its seeds 0, 1 and 2 ship as
-    ioi-0 …), primer and its twin about 8 each.  UnknownName for a name without a recipe.
+    ioi-0 …), primer and its twin about 8 each, othello about 30.  UnknownName for a name without a recipe.
     """
     if name not in ORGANISMS:
         raise UnknownName("recipe", name, ORGANISMS)
@@ -29,6 +29,8 @@ def train_organism(
         raise InputError(f"at least one step is needed; {steps} were asked for.")
     import torch
 
+    if name == "othello":
+        return _train_othello(Path(out), seed, threads, steps)
     if name.startswith("primer"):
         return _train_primer(name, Path(out), seed, threads, steps)
     from .almanac.behaviours import behaviours_in
@@ -76,6 +78,22 @@ def _train_primer(name: str, out: Path, seed: int, threads: int, steps: int | No
     return {"name": name, "folder": str(out / "model"), "seed": seed, "behaviours": measure_primer(look(model))}
 
 
+def _train_othello(out: Path, seed: int, threads: int, steps: int | None) -> dict[str, Any]:
+    import torch
+
+    from .othello.ship import ship
+    from .othello.train import Recipe, measure_othello, train
+
+    refuse_foreign(out, "run", "model")
+    torch.set_num_threads(threads or 1)
+    changes = {} if steps is None else {"steps": steps}
+    recipe = Recipe(seed=seed, **changes)
+    model = train(recipe, out / "run")
+    rows = measure_othello(model)
+    ship(model, recipe, rows, out / "model")
+    return {"name": "othello", "folder": str(out / "model"), "seed": seed, "behaviours": rows}
+
+
 def measure_organism(model: Any, *, seed: int = 1, n: int = 500, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Accuracy on held-out items of every behaviour (or of `names`), each row with `behaviour`, `accuracy`, `interval`
     and `n`.
@@ -91,6 +109,10 @@ def measure_organism(model: Any, *, seed: int = 1, n: int = 500, names: tuple[st
 
         return measure_primer(model, seed=seed, n=n)
     module, tokenizer = getattr(model, "hf", model), getattr(model, "tokenizer", None)
+    if tokenizer is not None and tokenizer.bos_token == "start":  # knows moves and no words
+        from .othello.train import measure_othello
+
+        return measure_othello(module, seed=seed, n=n)
     try:
         scores = measure_behaviours(module, tokenizer, seed=seed, n=n, names=names)
     except ValueError as error:

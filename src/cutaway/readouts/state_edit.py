@@ -121,12 +121,8 @@ def state_edit(
         raise InputError(f"{data.name} describes no edits (which next tokens fit a changed state).")
     if not strengths or any(not (s > 0 and np.isfinite(s)) for s in strengths):
         raise InputError(f"strengths are positive numbers; given {list(strengths)}.")
-    width = model.facts.vocab_size
-    if data.edits.valid.shape[1] != width:
-        raise InputError(f"the edits name {data.edits.valid.shape[1]} next tokens; {model.name} knows {width}.")
     points = [s.point for s in probe.sweep]
-    if bad := [p for p in points if not p.startswith("resid_post.")]:
-        raise InputError(f"edits are made in the residual stream after blocks; the probe has {bad[0]}.")
+    editable(model, data.name, data.edits, points)
     editor = _Editor(model, data, data.edits, probe, points, seed)
     validation, test = (np.flatnonzero(np.isin(data.edits.row, side)) for side in probe.sides[1:])
     if min(len(validation), len(test)) < 4:
@@ -178,6 +174,15 @@ def state_edit(
         mass=bootstrap(mass, name="probability on valid tokens", over="edits", seed=seed),
         evidence=(evidence,),
     )
+
+
+def editable(model: Model, name: str, edits: Edits, points: Sequence[str]) -> None:
+    """Raises InputError where the edits ask for other tokens than the model says, or for points that are no stream."""
+    asked, known = edits.valid.shape[1], model.facts.vocab_size
+    if asked != known:
+        raise InputError(f"the edits of {name} name {asked} next tokens; {model.name} knows {known}.")
+    if bad := [p for p in points if not p.startswith("resid_post.")]:
+        raise InputError(f"edits are made in the residual stream after blocks (resid_post.*); given {bad[0]}.")
 
 
 class _Editor:

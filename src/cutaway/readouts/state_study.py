@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutaway.core import Evidence
+from cutaway.core import Evidence, InputError
 from cutaway.core.drawing import Drawn
 from cutaway.model import Model
 from cutaway.readouts.state_data import StateData
-from cutaway.readouts.state_edit import STRENGTHS, StateEdit, state_edit
+from cutaway.readouts.state_edit import STRENGTHS, StateEdit, editable, state_edit
 from cutaway.readouts.state_probe import StateProbe, state_probe
 
 
@@ -41,6 +41,15 @@ class StateStudy(Drawn):
     __repr__ = __str__
 
 
+def readable(model: Model, data: StateData) -> None:
+    """Raises InputError where the model knows fewer tokens, or reads shorter sequences."""
+    known, longest = model.facts.vocab_size, model.facts.max_positions
+    if (largest := int(data.tokens.max())) >= known:
+        raise InputError(f"{data.name} has token {largest}; {model.name} knows {known}.")
+    if longest is not None and data.tokens.shape[1] > longest:
+        raise InputError(f"{data.name} has sequences of {data.tokens.shape[1]} tokens; {model.name} reads {longest}.")
+
+
 def state_study(
     model: Model,
     data: StateData,
@@ -51,6 +60,9 @@ def state_study(
     seed: int = 0,
 ) -> StateStudy:
     """`state_probe`, and where the data describes edits `state_edit` with its probes; both say what they cost."""
+    readable(model, data)
+    if data.edits is not None:  # said before the work
+        editable(model, data.name, data.edits, [at] if isinstance(at, str) else at)
     probe = state_probe(model, data, at, null=null, seed=seed)
     edit = None if data.edits is None else state_edit(model, data, probe, strengths=strengths, seed=seed)
     return StateStudy(probe, edit)

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cutaway.core import InputError
+
 SIDE = 6
 SQUARES = SIDE * SIDE
-MOVES = SQUARES - 4  # the four middle squares are taken at the start
+ALL_MOVES = SQUARES - 4  # the four middle squares are taken at the start
+MOVES = 20  # of a game, that the model and its states know: the board is then two thirds full
 BITS = np.array([8 * (row + 1) + column + 1 for row in range(SIDE) for column in range(SIDE)], dtype=np.uint64)
 INSIDE = np.bitwise_or.reduce(np.uint64(1) << BITS)
 DIRECTIONS = (1, 7, 8, 9)  # each both ways: east, south-west, south, south-east
@@ -79,12 +82,12 @@ def squares_of(word: Word) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Games:
-    """Whole games, and what is true before each of their moves.
+    """Games of M moves, and what is true before each of them.
 
-    moves:  [game, 32], the square of each move.
-    board:  [game, 33, 36], before each move and at the end, for who moves next: 0 empty, 1 mine, 2 theirs.
-    legal:  [game, 33, 36], whether that player may move there (nowhere at the end).
-    black:  [game, 33], whether black moves next.
+    moves:  [game, M], the square of each move.
+    board:  [game, M + 1, 36], before each move and after the last, for who moves next: 0 empty, 1 mine, 2 theirs.
+    legal:  [game, M + 1, 36], whether that player may move there.
+    black:  [game, M + 1], whether black moves next.
     """
 
     moves: NDArray[np.int64]
@@ -96,26 +99,28 @@ class Games:
         return len(self.moves)
 
 
-def play(n: int, seed: int) -> Games:
-    """`n` games of uniformly random legal moves that fill the board (games that end before are thrown away)."""
+def play(n: int, seed: int, moves: int = MOVES) -> Games:
+    """`n` games of so many uniformly random legal moves (games that end before are thrown away)."""
+    if not 1 <= moves <= ALL_MOVES:
+        raise InputError(f"a game has 1 to {ALL_MOVES} moves; {moves} were asked for.")
     rng = np.random.default_rng(seed)
     parts: list[Games] = []
     while sum(map(len, parts)) < n:
-        parts.append(_full_games(max(256, n - sum(map(len, parts))), rng))
+        parts.append(_games(max(256, n - sum(map(len, parts))), moves, rng))
     return Games(
         *(np.concatenate([getattr(part, f) for part in parts])[:n] for f in ("moves", "board", "legal", "black"))
     )
 
 
-def _full_games(tries: int, rng: np.random.Generator) -> Games:
+def _games(tries: int, moves: int, rng: np.random.Generator) -> Games:
     mine, theirs = np.full(tries, START_BLACK), np.full(tries, START_WHITE)
     black = np.ones(tries, dtype=bool)
-    moves = np.zeros((tries, MOVES), dtype=np.int64)
-    boards = np.zeros((tries, MOVES + 1, SQUARES), dtype=np.int8)
-    legals = np.zeros((tries, MOVES + 1, SQUARES), dtype=bool)
-    blacks = np.zeros((tries, MOVES + 1), dtype=bool)
+    made = np.zeros((tries, moves), dtype=np.int64)
+    boards = np.zeros((tries, moves + 1, SQUARES), dtype=np.int8)
+    legals = np.zeros((tries, moves + 1, SQUARES), dtype=bool)
+    blacks = np.zeros((tries, moves + 1), dtype=bool)
     alive = np.ones(tries, dtype=bool)
-    for turn in range(MOVES + 1):
+    for turn in range(moves + 1):
         may = legal(mine, theirs)
         passes = may == 0
         mine, theirs = np.where(passes, theirs, mine), np.where(passes, mine, theirs)
@@ -124,14 +129,14 @@ def _full_games(tries: int, rng: np.random.Generator) -> Games:
         where = squares_of(may)
         boards[:, turn] = squares_of(mine) + 2 * squares_of(theirs)
         legals[:, turn], blacks[:, turn] = where, black
-        if turn == MOVES:
+        if turn == moves:
             break
         alive &= may != 0
         chosen = (rng.random((tries, SQUARES), dtype=np.float32) * where).argmax(1)
-        moves[:, turn] = chosen
+        made[:, turn] = chosen
         mine, theirs = moved(mine, theirs, chosen)
         black = ~black
-    return Games(moves[alive], boards[alive], legals[alive], blacks[alive])
+    return Games(made[alive], boards[alive], legals[alive], blacks[alive])
 
 
 def moved(mine: Word, theirs: Word, squares: NDArray[np.int64]) -> tuple[Word, Word]:

@@ -15,7 +15,7 @@ Side = Literal["mover", "colour"]
 
 
 def othello_states(n: int = 600, seed: int = 1, side: Side = "mover", edits: int = 3) -> StateData:
-    """`n` games (tokens [n, 32]: the start and all moves but the last), the board before each next move.
+    """`n` games (tokens [n, 20]: the start and all moves but the last), the board before each next move.
 
     side: a disc is "mine" or "theirs" to who moves next ("mover"), or "black" or "white" ("colour").
     edits: of each game so many boards with one disc turned over, where that changes which moves are legal.
@@ -36,7 +36,7 @@ def _edits(games: Games, state: np.ndarray, per_game: int, seed: int) -> Edits |
     rng = np.random.default_rng([seed, 7])
     n, tries = len(games), 4 * per_game
     row = np.repeat(np.arange(n), tries)
-    turn = rng.integers(2, MOVES - 4, len(row))
+    turn = rng.integers(2, MOVES, len(row))
     board = games.board[row, turn]
     square = (rng.random(board.shape) * (board > 0)).argmax(1)
     words = np.where(board[..., None] == np.array([1, 2]), bit(np.arange(SQUARES))[:, None], np.uint64(0))

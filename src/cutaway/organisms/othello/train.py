@@ -32,20 +32,20 @@ class Recipe:
     layers: int = 5
     d_model: int = 128
     heads: int = 4
-    steps: int = 4000
-    batch: int = 64  # games a step
-    rate: float = 1.5e-3
+    steps: int = 6500
+    batch: int = 96  # games a step
+    rate: float = 3e-3  # of embeddings, norms and biases
+    matrix_rate: float = 4e-3  # Muon, hidden matrices (rate in AdamW's units)
     warmup: int = 200
     constant: float = 0.6  # share of the steps after which the rate falls to nearly nothing
     weight_decay: float = 0.01
     seed: int = 0
 
-    def rate_at(self, step: int) -> float:
-        rise = min(1.0, (step + 1) / self.warmup)
-        fall = 1 - self.constant
-        return (
-            self.rate * rise * (1.0 if step < self.steps * self.constant else max(0.02, (1 - step / self.steps) / fall))
-        )
+    def rise_and_fall(self, step: int) -> float:
+        """What the rates are multiplied by."""
+        if step < self.steps * self.constant:
+            return min(1.0, (step + 1) / self.warmup)
+        return max(0.02, (1 - step / self.steps) / (1 - self.constant))
 
 
 def new_model(recipe: Recipe) -> Any:
@@ -75,7 +75,7 @@ def tokenizer() -> Any:
 
 
 def sequences(games: Games) -> Tensor:
-    """[games, 33] tokens: the start, then every move."""
+    """[games, 21] tokens: the start, then every move."""
     return torch.from_numpy(np.concatenate([np.full((len(games), 1), START), games.moves], 1))
 
 
@@ -86,13 +86,12 @@ def train(recipe: Recipe, out: Path, log_every: int = 100) -> Any:
     """
     out.mkdir(parents=True, exist_ok=True)
     model, state, step = new_model(recipe), out / "state.pt", 0
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
+    optimisers = _optimisers(model, recipe)
     if state.is_file():
         kept = torch.load(state, weights_only=True)
         model.load_state_dict(kept["model"])
-        optimiser.load_state_dict(kept["optimiser"])
+        for name, optimiser in optimisers.items():
+            optimiser.load_state_dict(kept[name])
         step = kept["step"]
     write_json(out / "recipe.json", asdict(recipe), indent=1)
     began, pool = time.process_time(), torch.empty(0)
@@ -102,14 +101,16 @@ def train(recipe: Recipe, out: Path, log_every: int = 100) -> Any:
         if within == 0 or not len(pool):
             pool = sequences(play(POOL * recipe.batch, recipe.seed * HELD_OUT * 10 + step - within + 7))
         batch = pool[within * recipe.batch : (within + 1) * recipe.batch]
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate_at(step)
+        for name, optimiser in optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = (recipe.matrix_rate if name == "muon" else recipe.rate) * recipe.rise_and_fall(step)
         logits = model(input_ids=batch[:, :-1], use_cache=False).logits
         loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        optimiser.zero_grad()
+        model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers.values():
+            optimiser.step()
         step += 1
         if step % log_every == 0:
             row = {"step": step, "loss": round(loss.item(), 4), "cpu_s": round(time.process_time() - began, 1)}
@@ -118,8 +119,20 @@ def train(recipe: Recipe, out: Path, log_every: int = 100) -> Any:
             print(json.dumps(row), file=sys.stderr, flush=True)
         if step % STATE_EVERY == 0 or step == recipe.steps:
             with atomic_path(state) as path:
-                torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+                states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
+                torch.save({"model": model.state_dict(), "step": step, **states}, path)
     return model.eval()
+
+
+def _optimisers(model: Any, recipe: Recipe) -> dict[str, torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the blocks' matrices, AdamW for the rest."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or ".h." not in name]
+    decay = recipe.weight_decay
+    return {
+        "muon": torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        "adamw": torch.optim.AdamW(others, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=decay, fused=True),
+    }
 
 
 def measure_othello(model: Any, *, seed: int = 1, n: int = 500) -> list[dict[str, Any]]:
