@@ -14,11 +14,13 @@ from typing import Any
 class Contestant:
     """Runs `code`, which first prints one object (what it can do: `ready`), then one for each line that it is asked.
 
-    Where an answer takes longer than `limit` seconds, the process is ended and `out` says so: it is asked no more.
+    Where an answer takes longer than `limit` seconds the process is ended, and where it fails at one it has ended itself;
+    `out` says so, and it is asked no more.
     """
 
     def __init__(self, python: str, code: str, *more: str, limit: float | None = None) -> None:
         self.limit, self.out = limit, ""
+        self.ready: dict[str, Any] = {}
         self.process = subprocess.Popen(
             [python, "-c", code, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
@@ -55,7 +57,8 @@ class Contestant:
                 self.process.kill()
                 return None
             if line is None:
-                sys.exit("a contestant's process ended")
+                self.out = "failed"  # its own error is on stderr
+                return None
             if line.startswith("{"):
                 found: dict[str, Any] = json.loads(line)
                 return found
