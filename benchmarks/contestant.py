@@ -14,8 +14,8 @@ from typing import Any
 class Contestant:
     """Runs `code`, which first prints one object (what it can do: `ready`), then one for each line that it is asked.
 
-    Where an answer takes longer than `limit` seconds the process is ended, and where it fails at one it has ended itself;
-    `out` says so, and it is asked no more.
+    Where an answer takes longer than `limit` seconds the process is ended; where it fails at one it has ended itself.
+    `out` says which, and it is asked no more.
     """
 
     def __init__(self, python: str, code: str, *more: str, limit: float | None = None) -> None:
