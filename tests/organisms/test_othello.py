@@ -79,7 +79,7 @@ def test_edits_turn_one_disc_and_say_what_is_legal_then(side):
         now = data.state[r, t, v]
         assert {int(now), int(edits.to[i])} == {1, 2}
         seen = games.board[r, t].astype(int)
-        assert {np.flatnonzero(edits.before[i]).tolist().__len__()} == {len(legal(seen.reshape(SIDE, SIDE), 1))}
+        assert set(np.flatnonzero(edits.before[i]).tolist()) == legal(seen.reshape(SIDE, SIDE), 1)
         seen[v] = 3 - seen[v]
         assert set(np.flatnonzero(edits.valid[i]).tolist()) == legal(seen.reshape(SIDE, SIDE), 1)
 

@@ -34,11 +34,11 @@ def ravel_case(
     little: fewer than two attributes, or 24 entities of which it knows them all.
     """
     import cutaway as cw
-    from cutaway.tasks.ravel import _read
+    from cutaway.tasks.ravel import read_files
 
     if data is None:
         raise InputError("give RAVEL's data: --data data.tgz (from github.com/explanare/ravel), or the folder in it.")
-    files = _read(Path(data), entity)
+    files = read_files(Path(data), entity)
     network = model if isinstance(model, cw.Model) else cw.load(model)
     if network.tokenizer is None:
         raise InputError(f"{network.name} has no tokenizer: RAVEL's prompts are text.")

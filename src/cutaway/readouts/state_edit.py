@@ -73,7 +73,7 @@ class StateEdit(Drawn):
                 f"one variable of {self.data} changed in {self.model} along its probe: mean errors among the next "
                 f"tokens that fit the changed state ({self.n[0]} edits to choose by)",
                 *columns(rows, right=tuple(range(1, len(strengths) + 1))),
-                f"  * chosen; on {self.n[1]} other edits: {self.errors}",
+                f"  * chosen; on {self.n[1]} edits of other sequences: {self.errors}",
                 f"  nothing edited: {self.unedited}; the model's own errors where nothing is changed: {self.own}",
                 f"  probability on tokens that fit the changed state: {self.mass}",
             ]
@@ -130,21 +130,27 @@ def state_edit(
     found = {name: editor.sweep(validation, shift, strengths) for name, shift in editor.methods.items()}
     best = {name: min(rows, key=lambda s: s.errors) for name, rows in found.items()}
 
-    def measured(shift: Shift | None, at: EditScore) -> tuple[Floats, Floats]:
-        return editor.errors(test, shift, at.start, at.strength)
+    _, member = np.unique(data.edits.row[test], return_inverse=True)
+
+    def by_sequence(*values: Floats) -> tuple[Floats, ...]:
+        """Means of each sequence: edits of one are not independent."""
+        return tuple(np.bincount(member, x) / np.bincount(member) for x in values)
+
+    def measured(shift: Shift | None, at: EditScore) -> tuple[Floats, ...]:
+        return by_sequence(*editor.errors(test, shift, at.start, at.strength))
 
     main, mass = measured(editor.along, best["probe"])
     nothing, _ = measured(None, best["probe"])
-    own, _ = editor.errors(test, None, points[0], 0.0, before=True)
+    own, _ = by_sequence(*editor.errors(test, None, points[0], 0.0, before=True))
 
     def beside(name: str, other: Floats) -> Comparison:
-        apart = bootstrap_difference(main, other, paired=True, over="edits", seed=seed)
-        return Comparison(estimate=bootstrap(other, name=name, over="edits", seed=seed), difference=apart)
+        apart = bootstrap_difference(main, other, paired=True, over="sequences", seed=seed)
+        return Comparison(estimate=bootstrap(other, name=name, over="sequences", seed=seed), difference=apart)
 
     means = best["means"]
     evidence = Evidence(
         claim=f"{model.name} chooses what comes next by the state that its probe reads from {best['probe'].start} on",
-        effect=bootstrap(main, name="errors after an edit along the probe", over="edits", seed=seed),
+        effect=bootstrap(main, name="errors after an edit along the probe", over="sequences", seed=seed),
         better="lower",
         nulls=(
             beside("nothing edited", nothing),
@@ -169,9 +175,9 @@ def state_edit(
         sweep=tuple(found["probe"]),
         best=best["probe"],
         errors=evidence.effect,
-        unedited=bootstrap(nothing, name="nothing edited", over="edits", seed=seed),
-        own=bootstrap(own, name="no change asked for", over="edits", seed=seed),
-        mass=bootstrap(mass, name="probability on valid tokens", over="edits", seed=seed),
+        unedited=bootstrap(nothing, name="nothing edited", over="sequences", seed=seed),
+        own=bootstrap(own, name="no change asked for", over="sequences", seed=seed),
+        mass=bootstrap(mass, name="probability on valid tokens", over="sequences", seed=seed),
         evidence=(evidence,),
     )
 

@@ -46,7 +46,7 @@ def from_ravel(
     """
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
-    files = _read(Path(path), entity)
+    files = read_files(Path(path), entity)
     attributes, asked = files["entity_attributes"], files["attribute_to_prompts"]
     if attribute not in asked:
         raise UnknownName(f"attribute of {entity}", attribute, asked)
@@ -73,7 +73,7 @@ def from_ravel(
     )  # fmt: skip
 
 
-def _read(path: Path, entity: str) -> dict[str, Any]:
+def read_files(path: Path, entity: str) -> dict[str, Any]:
     names = {key: f"ravel_{entity}_{key}.json" for key in FILES}
     if path.is_dir():
         texts = {file.name: file.read_text(encoding="utf-8") for file in path.rglob("ravel_*.json")
