@@ -138,6 +138,7 @@ def test_softmaxes_reach_scikit_learns_optimum():
 def test_a_file_holds_what_was_written(tmp_path):
     d = data()
     arrays = {"tokens": d.tokens, "state": d.state, "variables": np.array(d.variables), "values": np.array(d.values)}
+    arrays |= {"shape": np.array([2, 1]), "words": np.array([f"w{i}" for i in range(V)]), "blank": np.array(0)}
     arrays |= {
         f"edit_{name}": getattr(d.edits, name) for name in ("row", "position", "variable", "to", "valid", "before")
     }
@@ -145,6 +146,7 @@ def test_a_file_holds_what_was_written(tmp_path):
     read = read_states(tmp_path / "thirds.npz")
     assert (read.tokens == d.tokens).all()
     assert read.variables == d.variables
+    assert (read.shape, read.words[1], read.blank) == ((2, 1), "w1", 0)
     assert read.edits is not None
     assert (read.edits.valid == d.edits.valid).all()
     result = state_study(family("gpt2"), read, "resid_post.*", null=False, strengths=(1.0,))
@@ -160,6 +162,10 @@ def test_a_file_holds_what_was_written(tmp_path):
         ({"state": np.full((N, T, 2), 3)}, "0 … 2"),
         ({"state": np.full((N, T, 2), -1)}, "nowhere|anywhere"),
         ({"variables": ("now", "now")}, "different names"),
+        ({"shape": (2, 2)}, "2 x 2 does not hold 2"),
+        ({"shape": (-1, -2)}, "-1 x -2"),
+        ({"words": ("a",)}, "1 words, but a token 11"),
+        ({"blank": 3}, "blank is one of"),
         ({"tokens": np.where(np.arange(T) == 2, -1, 0) + np.zeros((N, 1), dtype=int)}, "end"),
     ],
 )
@@ -194,6 +200,17 @@ def test_files_that_are_none_are_refused(tmp_path):
     np.savez(tmp_path / "half.npz", tokens=np.zeros((20, 3), dtype=int))
     with pytest.raises(InputError, match="no state"):
         read_states(tmp_path / "half.npz")
+    whole = {"tokens": np.zeros((20, 3), dtype=int), "state": np.zeros((20, 3, 2), dtype=int)}
+    for name, wrong in (
+        ("shape", 2),
+        ("shape", [1, 2, 1]),
+        ("shape", [1.0, 2.0]),
+        ("blank", [0, 0]),
+        ("blank", "none"),
+    ):
+        np.savez(tmp_path / "wrong.npz", **whole, **{name: np.array(wrong)})
+        with pytest.raises(InputError, match=name):
+            read_states(tmp_path / "wrong.npz")
     with pytest.raises(InputError, match="no file"):
         read_states(tmp_path / "absent.npz")
 
@@ -209,3 +226,45 @@ def test_what_cannot_be_probed_or_edited_is_said():
         state_edit(m, d, probe, strengths=(float("nan"),))
     with pytest.raises(InputError, match="describes no edits"):
         state_edit(m, data(edits=False), probe)
+
+
+def test_an_example_is_what_the_probe_reads_of_a_sequence_that_it_has_not_learnt_from():
+    m, d = family("llama"), replace(data(edits=False), shape=(1, 2), words=tuple(f"word {i}" for i in range(V)))
+    found = state_probe(m, d, null=False)
+    assert len(found.examples) == 3
+    for example in found.examples:
+        assert example.row in found.sides[2]
+        end = int(d.lengths[example.row])
+        row = d.tokens[example.row, :end].tolist()
+        assert example.tokens == tuple(f"word {i}" for i in row)
+        assert (example.state == d.state[example.row, :end]).all()
+        for point, read in example.read.items():
+            alone = found.probes[point].predict(m.run(row, read=[point])[point][0].float())
+            assert (read == alone.numpy()).all()
+    body = found.to_json()
+    assert body["shape"] == [1, 2]
+    assert set(body["examples"][0]["read"]) == set(m.addresses("resid_post.*"))
+
+
+def test_shares_by_variable_have_the_whole_share_as_their_mean():
+    d = data(edits=False)
+    found = state_probe(family("gpt2"), d)
+    test = found.sides[2]
+    assert found.counted.tolist() == (d.state[test] >= 0).sum((0, 1)).tolist()
+    whole = (d.state[test] >= 0).sum((1, 2))  # every sequence here asks for as much, but for those that end early
+    for score in found.sweep:
+        assert score.untrained_by_variable is not None
+        mean = (score.by_variable * found.counted).sum() / found.counted.sum()
+        assert mean == pytest.approx(score.test.value, abs=0.02 if len(set(whole.tolist())) > 1 else 1e-9)
+    assert all(len(shares) == 2 for shares in found.rivals.values())
+    assert [b.estimate.name for b in found.evidence[0].baselines] == list(found.rivals)
+
+
+@pytest.mark.parametrize("most", [1, 40, 200, 40_000])
+def test_examples_stay_within_what_a_page_may_hold(most, monkeypatch):
+    monkeypatch.setattr("cutaway.readouts.state_examples.MOST", most)
+    found = state_probe(family("gpt2"), data(edits=False), null=False)
+    said = sum((len(one.read) + 1) * one.state.size for one in found.examples)
+    assert found.examples
+    assert said <= max(most, 2 * 2)  # at the least one token of one sequence, at one point
+    assert all(found.sweep[found.best].point in one.read for one in found.examples)

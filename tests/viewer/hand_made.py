@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core import write_json
+from tests.viewer.hand_made_state import STATES
 from tests.viewer.hand_made_tables import TABLES, estimate, evidence
 
 PIXEL = base64.b64decode(
@@ -342,6 +343,7 @@ HAND_MADE: dict[str, tuple[dict[str, Any], str]] = {
     "ioi": (IOI, "measured"),
     "cards/0050": (NEURON, "unit"),
     **TABLES,
+    **STATES,
 }
 
 

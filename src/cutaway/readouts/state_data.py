@@ -15,7 +15,6 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 ARRAYS = ("tokens", "state")
 EDITS = ("row", "position", "variable", "to", "valid", "before")
-LABELS = ("variables", "values", "blank")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +41,7 @@ class StateData:
 
     tokens: [n, T] ids, -1 after a sequence's end. state: [n, T, S] in 0 … C-1, -1 where it is not asked for.
     blank: a value that the tokens show by themselves (an empty square); accuracy is counted where the truth is another.
+    shape: rows and columns where the variables lie on a board, row by row. words: what each token is called.
     Raises InputError: shapes that do not fit, fewer than 10 sequences, a value or an edit out of range.
     """
 
@@ -52,6 +52,8 @@ class StateData:
     values: tuple[str, ...]
     blank: int | None = None
     edits: Edits | None = None
+    shape: tuple[int, int] | None = None
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.state.ndim != 3 or self.state.shape[:2] != self.tokens.shape:
@@ -67,10 +69,19 @@ class StateData:
             raise InputError(
                 f"{self.name}: {self.state.shape[2]} variables, {len(set(self.variables))} different names."
             )
+        if self.blank is not None and not 0 <= self.blank < len(self.values):
+            raise InputError(f"{self.name}: blank is one of the values 0 … {len(self.values) - 1}; given {self.blank}.")
         if self.state.min() < -1 or self.state.max() >= len(self.values):
             raise InputError(f"{self.name}: states are 0 … {len(self.values) - 1}, or -1 where not asked for.")
         if not (self.counted & (self.state >= 0)).any():
             raise InputError(f"{self.name}: no state is asked for anywhere.")
+        if self.shape is not None and (min(self.shape) < 1 or self.shape[0] * self.shape[1] != len(self.variables)):
+            rows, columns = self.shape
+            raise InputError(
+                f"{self.name}: a board of {rows} x {columns} does not hold {len(self.variables)} variables."
+            )
+        if self.words and self.tokens.max() >= len(self.words):
+            raise InputError(f"{self.name}: {len(self.words)} words, but a token {self.tokens.max()}.")
         if self.edits is not None:
             self._check(self.edits)
 
@@ -110,8 +121,8 @@ class StateData:
 
 
 def read_states(path: str | Path) -> StateData:
-    """A .npz file with `tokens`, `state`; optionally `variables`, `values`, `blank` and the arrays of edits,
-    `edit_row`, `edit_position`, `edit_variable`, `edit_to`, `edit_valid`, `edit_before`. Nothing in it is run.
+    """A .npz file with `tokens`, `state`; optionally `variables`, `values`, `blank`, `shape`, `words` and the arrays of
+    edits, `edit_row`, `edit_position`, `edit_variable`, `edit_to`, `edit_valid`, `edit_before`. Nothing in it is run.
 
     Raises InputError: no such file, not of that form, some of the edits' arrays but not all.
     """
@@ -138,8 +149,10 @@ def read_states(path: str | Path) -> StateData:
         state=state,
         variables=_names(found, "variables", [f"variable {i}" for i in range(state.shape[2])]),
         values=_names(found, "values", [str(i) for i in range(largest + 1)]),
-        blank=int(found["blank"]) if "blank" in found else None,
+        blank=_blank(path, found),
         edits=edits,
+        shape=_shape(path, found),
+        words=_names(found, "words", []),
     )
 
 
@@ -159,6 +172,22 @@ def _whole(path: Path, name: str, found: dict[str, npt.NDArray[Any]]) -> Ints:
     if found[name].dtype.kind not in "iub":
         raise InputError(f"{path}: {name} are whole numbers; given {found[name].dtype}.")
     return found[name].astype(np.int64)
+
+
+def _blank(path: Path, found: dict[str, npt.NDArray[Any]]) -> int | None:
+    if "blank" not in found:
+        return None
+    if (given := _whole(path, "blank", found)).size != 1:
+        raise InputError(f"{path}: blank is one value's number; given {given.size} of them.")
+    return int(given.reshape(-1)[0])
+
+
+def _shape(path: Path, found: dict[str, npt.NDArray[Any]]) -> tuple[int, int] | None:
+    if "shape" not in found:
+        return None
+    if (given := _whole(path, "shape", found)).shape != (2,):
+        raise InputError(f"{path}: shape is two numbers, rows and columns; given {given.tolist()}.")
+    return int(given[0]), int(given[1])
 
 
 def _names(found: dict[str, npt.NDArray[Any]], name: str, default: list[str]) -> tuple[str, ...]:

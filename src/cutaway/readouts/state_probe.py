@@ -23,6 +23,7 @@ from cutaway.evidence import bootstrap, bootstrap_difference, rerandomise
 from cutaway.model import Model
 from cutaway.readouts.softmaxes import Softmaxes, fit_softmaxes
 from cutaway.readouts.state_data import StateData
+from cutaway.readouts.state_examples import Example, examples_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,18 +34,21 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class StateScore:
-    """One point: share of variables read rightly, on validation and on test sequences."""
+    """One point: share of variables read rightly, on validation and on test sequences; [S] of each variable, NaN where
+    it was never counted."""
 
     point: str
     validation: float
     test: Estimate
     untrained: Estimate | None
+    by_variable: Floats
+    untrained_by_variable: Floats | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StateProbe(Drawn):
-    """`best` is the point chosen on validation sequences; `probes` all points' classifiers; `by_variable` [S] the
-    accuracy of each variable at the best point, NaN where it was never counted."""
+    """`best` is the point chosen on validation sequences; `probes` all points' classifiers; `counted` [S] on how many
+    test tokens each variable is judged; `rivals` what is read without the model, [S] of each variable."""
 
     model: str
     data: str
@@ -55,10 +59,18 @@ class StateProbe(Drawn):
     sweep: tuple[StateScore, ...]
     best: int
     everywhere: Estimate  # at the best point, blanks counted too
-    by_variable: Floats
+    counted: Ints
+    rivals: Mapping[str, Floats]
     probes: Mapping[str, Softmaxes]
     sides: tuple[Ints, Ints, Ints] = field(repr=False)  # which sequences
+    shape: tuple[int, int] | None = None
+    examples: tuple[Example, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def by_variable(self) -> Floats:
+        """[S], at the best point."""
+        return self.sweep[self.best].by_variable
 
     def table(self) -> str:
         head = ("point", "test", "95 % interval", "untrained", "validation")
@@ -102,13 +114,18 @@ class StateProbe(Drawn):
                     "validation": s.validation,
                     "test": number(s.test),
                     "untrained": number(s.untrained),
+                    "by_variable": _finite(s.by_variable),
+                    "untrained_by_variable": _finite(s.untrained_by_variable),
                 }
                 for s in self.sweep
             ],
             "variables": [
-                {"name": name, "accuracy": float(x) if np.isfinite(x) else None}
-                for name, x in zip(self.variables, self.by_variable)
+                {"name": name, "accuracy": x, "n": int(n)}
+                for name, x, n in zip(self.variables, _finite(self.by_variable) or [], self.counted)
             ],
+            "shape": None if self.shape is None else list(self.shape),
+            "rivals": [{"name": name, "by_variable": _finite(x)} for name, x in self.rivals.items()],
+            "examples": [example.to_json() for example in self.examples],
             "evidence": [item.to_json() for item in self.evidence],
         }
 
@@ -143,11 +160,13 @@ def state_probe(
     fitted = {point: _fit(x, data, learnt) for point, x in read.states(model, points).items()}
     scores = {point: read.scored(model, point, fitted[point]) for point in points}
     best = max(range(len(points)), key=lambda i: scores[points[i]].validation)
+    examples = examples_of(data, sides[2], fitted, read.states(model, points), points[best])
     theirs: dict[str, Scored] = {}
     if null:
         other = rerandomise(model, seed=seed)
         for point, x in read.states(other, points).items():
             theirs[point] = read.scored(other, point, _fit(x, data, learnt))
+    rivals = _rivals(read, data, learnt)
     chosen = scores[points[best]]
     everywhere = bootstrap(chosen.all, name="with blanks", over="sequences", seed=seed)
     return StateProbe(
@@ -163,15 +182,20 @@ def state_probe(
                 scores[point].validation,
                 scores[point].estimate(f"share read rightly at {point}", seed),
                 theirs[point].estimate("re-randomised model", seed) if point in theirs else None,
+                scores[point].by_variable,
+                theirs[point].by_variable if point in theirs else None,
             )
             for point in points
         ),
         best=best,
         everywhere=everywhere,
-        by_variable=chosen.by_variable,
+        counted=data.counted[sides[2]].sum((0, 1)),
+        rivals={name: scored.by_variable for name, scored in rivals.items()},
         probes=fitted,
         sides=sides,
-        evidence=(_evidence(points, best, scores, theirs, read, data, learnt, seed),),
+        shape=data.shape,
+        examples=examples,
+        evidence=(_evidence(data.name, points, best, scores, theirs, rivals, len(learnt[0]), seed),),
     )
 
 
@@ -270,14 +294,32 @@ def _bag(data: StateData) -> Tensor:
     return torch.cat([(total + signed) / 2, (total - signed) / 2], -1)
 
 
+def _rivals(read: Reader, data: StateData, learnt: tuple[Ints, Ints]) -> dict[str, Scored]:
+    """What can be said of the state without the model."""
+    bag = _bag(data)
+    probe = _fit(bag, data, learnt)
+    counts = np.stack([(data.state[read.sides[0]] == c).sum(0) for c in range(len(data.values))], -1)  # [T, S, C]
+    if data.blank is not None:
+        counts[..., data.blank] = -1  # counted where the truth is another: the most common of the others
+    common = counts.argmax(-1)
+    return {
+        "bag of the tokens so far, by parity": read.judged(
+            lambda rows: probe.predict(bag[rows].flatten(0, 1)).view(len(rows), bag.shape[1], -1).numpy()
+        ),
+        "most common value at that position": read.judged(
+            lambda rows: np.broadcast_to(common, (len(rows), *common.shape))
+        ),
+    }
+
+
 def _evidence(
+    world: str,
     points: list[str],
     best: int,
     scores: Mapping[str, Scored],
     theirs: Mapping[str, Scored],
-    read: Reader,
-    data: StateData,
-    learnt: tuple[Ints, Ints],
+    rivals: Mapping[str, Scored],
+    learnt: int,
     seed: int,
 ) -> Evidence:
     main = scores[points[best]]
@@ -290,26 +332,20 @@ def _evidence(
     if theirs:
         point = max(theirs, key=lambda p: theirs[p].validation)
         nulls.append(beside(f"re-randomised model, its own best point ({point})", theirs[point]))
-    bag = _bag(data)
-    probe = _fit(bag, data, learnt)
-    by_bag = read.judged(lambda rows: probe.predict(bag[rows].flatten(0, 1)).view(len(rows), bag.shape[1], -1).numpy())
-    counts = np.stack([(data.state[read.sides[0]] == c).sum(0) for c in range(len(data.values))], -1)  # [T, S, C]
-    if data.blank is not None:
-        counts[..., data.blank] = -1  # counted where the truth is another: the most common of the others
-    common = counts.argmax(-1)
-    by_position = read.judged(lambda rows: np.broadcast_to(common, (len(rows), *common.shape)))
     return Evidence(
-        claim=f"The state of {data.name} can be read from {points[best]} by linear probes",
+        claim=f"The state of {world} can be read from {points[best]} by linear probes",
         effect=main.estimate("share of variables read rightly", seed),
         nulls=tuple(nulls),
-        baselines=(
-            beside("bag of the tokens so far, by parity", by_bag),
-            beside("most common value at that position", by_position),
-        ),
+        baselines=tuple(beside(name, rival) for name, rival in rivals.items()),
         seeds=(seed,),
         how="One softmax for each variable, all fitted at once on the same tokens; the point chosen on validation "
         "sequences, reported once on test sequences. That a state can be read does not say that the model uses it: "
         "edits do.",
-        settings={"points": len(points), "tokens learnt from": len(learnt[0])},
+        settings={"points": len(points), "tokens learnt from": learnt},
         not_done=() if theirs else (NotDone(what="the re-randomised model", why="it was asked to be left out"),),
     )
+
+
+def _finite(values: Floats | None) -> list[float | None] | None:
+    """To four digits; null where it is undefined."""
+    return None if values is None else [round(float(x), 4) if np.isfinite(x) else None for x in values]

@@ -20,6 +20,7 @@ import { llcPage } from "./llc";
 import { neuronCardPage } from "./neuroncard";
 import { neuronsPage } from "./neurons";
 import { probePage } from "./probe";
+import { stateEditPage, statePage, stateProbePage } from "./state";
 import { steeringPage } from "./steering";
 import { sweepPage } from "./sweep";
 import { timelinePage } from "./timeline";
@@ -54,6 +55,9 @@ const KINDS: Record<string, Kind> = {
   "cutaway.neurons": { word: "neuron survey", draw: neuronsPage },
   "cutaway.probe": { word: "probe", draw: probePage },
   "cutaway.scrubbing": { word: "scrubbing", draw: scrubbingPage },
+  "cutaway.state": { word: "state of a world", draw: statePage },
+  "cutaway.state-edit": { word: "edits of a state", draw: stateEditPage },
+  "cutaway.state-probe": { word: "state of a world", draw: stateProbePage },
   "cutaway.steer": { word: "steering", draw: steeringPage },
   "cutaway.superposition": { word: "toy", draw: experimentPage },
   "cutaway.superposition-several": { word: "toys", draw: experimentsPage },

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from cutaway.organisms.othello.game import MOVES, NAMES, SQUARES, Games, bit, legal, play, squares_of
+from cutaway.organisms.othello.game import MOVES, NAMES, SIDE, SQUARES, Games, bit, legal, play, squares_of
 from cutaway.readouts.state_data import Edits, StateData
 
 START = SQUARES  # the token before the first move; a square's token is its number
@@ -27,7 +27,8 @@ def othello_states(n: int = 600, seed: int = 1, side: Side = "mover", edits: int
         swap = ~games.black[:, :MOVES, None]
         state = np.where(swap & (state > 0), 3 - state, state)
     values = ("empty", "mine", "theirs") if side == "mover" else ("empty", "black", "white")
-    return StateData("othello", tokens, state, NAMES, values, 0, _edits(games, state, edits, seed))
+    found = _edits(games, state, edits, seed)
+    return StateData("othello", tokens, state, NAMES, values, 0, found, (SIDE, SIDE), (*NAMES, "start"))
 
 
 def _edits(games: Games, state: np.ndarray, per_game: int, seed: int) -> Edits | None:
