@@ -111,6 +111,28 @@ test("two circuits: what is shared, and what only one has", () => {
   expect(found.jaccard).toBe(0.5);
 });
 
+const node = { ...body, level: "node", count: 1, whole: 2, size: 2, curve: null, audit: null, measured: null, scores: [[3, 3, 3], [null, 0.5, 0.5], [null, null, -4]], edges: [{ source: "input", destination: "m0", score: 3 }, { source: "m0", destination: "logits", score: -4 }] };
+
+test("a circuit of nodes counts its nodes beside the input, and one with spans those at each", () => {
+  const circuit = new Circuit(node);
+  expect([circuit.things, circuit.count]).toEqual(["nodes", 1]);
+  expect(circuit.nodes).toEqual([{ name: "m0", score: -4, inside: true }, { name: "a0.h0", score: 0.5, inside: false }]);
+  const { count: _, ...older } = node;
+  expect(new Circuit(older).count).toBe(1);
+  expect([new Circuit(body).things, new Circuit(body).count, new Circuit(body).nodes]).toEqual(["edges", 2, []]);
+  const spanned = { ...node, spans: ["S2", "end"], destinations: ["m0@S2", "m0@end", "logits"], of_port: [[0, 1], [2, 2]], reads: [3, 5], edges: [{ source: "a0.h0", destination: "m0@S2", score: 0.5 }, { source: "m0", destination: "logits", score: -4 }], scores: [[3, 3, 3], [0.5, 2, 2], [null, null, -4]] };
+  expect(new Circuit(spanned).nodes).toEqual([{ name: "m0@end", score: -4, inside: true }, { name: "a0.h0@end", score: 2, inside: false }, { name: "a0.h0@S2", score: 0.5, inside: true }]);
+});
+
+test.each([
+  [{}, { name: "approximate effect", titled: "approximate effect, logits", unit: "logits" }],
+  [{ score: "what the metric is estimated to lose when the edge is ablated" }, { name: "approximate effect", titled: "approximate effect, logits", unit: "logits" }],
+  [{ score: "what the metric loses when the node is ablated" }, { name: "effect", titled: "effect, logits", unit: "logits" }],
+  [{ score: "probability that the edge's gate is open after training" }, { name: "score", titled: "score", unit: "" }],
+])("a score is called what its method says that it is: %j", (choices, said) => {
+  expect(new Circuit({ ...body, choices: { by: "absolute", ...choices } }).scoreWord("logits")).toEqual(said);
+});
+
 test.each(["sources", "destinations", "writes", "edges", "scores"])("a circuit whose %s are damaged is refused by name", (key) => {
   expect(() => new Circuit({ ...body, [key]: [{ a: 1 }] })).toThrowError(key === "sources" ? "sources" : key);
 });

@@ -77,7 +77,7 @@ def _below(folder: Path, root: Path, depth: int) -> Iterator[Item]:
         if path.is_dir():
             if (path / "manifest.json").is_file():
                 yield from _sealed(path, path.relative_to(root).as_posix(), alone=False)
-            elif depth > 0:
+            elif depth > 0 and not _told_already(path):
                 yield from _below(path, root, depth - 1)
         elif path.suffix == ".json" and path.name not in BESIDE and _has_schema(path):
             yield Item(_called(path, root), "result", path)
@@ -115,9 +115,15 @@ def _sealed(folder: Path, name: str, alone: bool) -> Iterator[Item]:
         yield Item(one if len(files) == 1 else f"{name}/{path.stem}".strip("/"), "result", path, manifest)
     # What a verb wrote by the hundred (a card each) lies in folders of its own.
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.resolve().is_relative_to(folder.resolve()):
+        inside = path.is_dir() and not path.name.startswith(".") and path.resolve().is_relative_to(folder.resolve())
+        if inside and not _told_already(path):
             for item in _below(path, folder, DEPTH - 1):
                 yield Item(f"{name}/{item.name}".strip("/"), item.kind, item.path, item.manifest, item.problem)
+
+
+def _told_already(folder: Path) -> bool:
+    """A case's alignment, whose tensors lie in a folder beside it, is in case.json whole."""
+    return folder.name == "alignment" and (folder.parent / "case.json").is_file()
 
 
 def _has_schema(path: Path) -> bool:

@@ -21,8 +21,10 @@ export function circuitPage(context: Context): Page {
   const { file, ranked } = circuit;
   const total = ranked.length;
   const unit = circuit.choice("unit") || circuit.choice("metric");
+  const word = circuit.scoreWord(unit);
+  const ofNodes = circuit.things === "nodes";
   const evidence = readEvidence(result.body.evidence);
-  let size = params.whole("size", 1, total) ?? Math.min(file.level === "edge" ? file.size : total, total);
+  let size = params.whole("size", 1, total) ?? (ofNodes ? total : Math.min(file.size, total));
 
   const ported = new Set(ranked.flatMap((edge) => (edge.port ? [edge.node] : [])));
   const nodes = [...new Set([...file.sources, ...ranked.map((edge) => edge.node)])].map((name) => ({ name, word: headOf(name) ?? name, stage: circuit.stage.get(name) ?? 0, ports: ported.has(name) }));
@@ -55,7 +57,7 @@ export function circuitPage(context: Context): Page {
     slider.style.setProperty("--at", `${asStep(size) / 10}%`);
     slider.setAttribute("aria-valuetext", says.textContent ?? "");
     exactSize.value = String(size);
-    curve?.move(size);
+    if (!ofNodes) curve?.move(size);
   });
   const resize = (to: number) => {
     size = Math.max(1, Math.min(total, Math.round(to) || 1));
@@ -68,11 +70,11 @@ export function circuitPage(context: Context): Page {
   if (file.curve) {
     const { sizes, absolute, signed: bySign } = file.curve;
     curve = chart({
-      label: "Faithfulness over sizes", xTitle: "edges", yTitle: "faithfulness", log: true, height: 190, onmove: resize, free: true, at: size,
+      label: "Faithfulness over sizes", xTitle: circuit.things, yTitle: "faithfulness", log: true, height: 190, ...(ofNodes ? {} : { onmove: resize, free: true, at: size }),
       series: [
         { name: "taken by |score|", tone: "up", spots: sizes.map((x, i) => ({ x, y: absolute[i] ?? null })) },
         ...(bySign.length ? [{ name: "taken by score", tone: "faint" as const, dashed: true, spots: sizes.map((x, i) => ({ x, y: bySign[i] ?? null })) }] : []),
-        ...(file.faithfulness?.[0] ? [{ name: "this circuit", tone: "fire" as const, loose: true, spots: [{ x: file.size, y: file.faithfulness[0].faithfulness.value, low: file.faithfulness[0].faithfulness.interval?.low ?? null, high: file.faithfulness[0].faithfulness.interval?.high ?? null }] }] : []),
+        ...(file.faithfulness?.[0] ? [{ name: "this circuit", tone: "fire" as const, loose: true, spots: [{ x: circuit.count, y: file.faithfulness[0].faithfulness.value, low: file.faithfulness[0].faithfulness.interval?.low ?? null, high: file.faithfulness[0].faithfulness.interval?.high ?? null }] }] : []),
       ],
     });
   }
@@ -82,7 +84,7 @@ export function circuitPage(context: Context): Page {
   function about(key: string): void {
     const rank = ranked.findIndex((edge) => keyOf(edge.source, edge.destination) === key);
     const edge = ranked[rank];
-    if (!edge) return replace(detail, h("p", { class: "note" }, "Choose an edge in the graph or in the table: its score, its exact effect and the attention pattern of its head stand here."));
+    if (!edge) return replace(detail, h("p", { class: "note" }, ofNodes ? "Choose an edge in the graph: the score of the node that it leaves and the attention pattern of its head stand here." : "Choose an edge in the graph or in the table: its score, its exact effect and the attention pattern of its head stand here."));
     const exact = circuit.exact.get(key);
     const way = { q: "the queries of", k: "the keys of", v: "the values of" }[edge.port] ?? "";
     const heads = [...new Set([edge.node, edge.source])].map(headOf).filter((name): name is string => name !== null);
@@ -93,9 +95,9 @@ export function circuitPage(context: Context): Page {
       h(
         "dl",
         { class: "facts" },
-        fact("approximate effect", `${signed(edge.score)} ${unit}`),
-        fact("exact effect, ablated alone", exact ? `${signed(exact.value ?? NaN)}${typeof exact.low === "number" ? ` [${figure(exact.low)}, ${figure(exact.high)}]` : ""} ${unit}` : "not measured"),
-        fact("rank", `${rank + 1} of ${total.toLocaleString("en")}`),
+        fact(ofNodes ? `${word.name} of ${edge.source}` : word.name, `${signed(edge.score)} ${word.unit}`),
+        ofNodes ? null : fact("exact effect, ablated alone", exact ? `${signed(exact.value ?? NaN)}${typeof exact.low === "number" ? ` [${figure(exact.low)}, ${figure(exact.high)}]` : ""} ${unit}` : "not measured"),
+        ofNodes ? null : fact("rank", `${rank + 1} of ${total.toLocaleString("en")}`),
         fact("in the circuit", edge.inside ? "yes" : "no"),
       ),
       ...heads.flatMap((head) => {
@@ -156,7 +158,7 @@ export function circuitPage(context: Context): Page {
   if (chosen) requestAnimationFrame(() => requestAnimationFrame(() => graph.select(chosen)));
 
   const facts: [string, string][] = (["model", "task", "method", "ablation", "metric", "n"] as const).flatMap((name) => (circuit.choice(name) ? [[name, circuit.choice(name)] as [string, string]] : []));
-  const table = dataTable(edgeColumns(circuit, unit), ranked.slice(0, Math.max(file.edges.length, MOST_DRAWN)), {
+  const table = ofNodes ? null : dataTable(edgeColumns(circuit, unit), ranked.slice(0, Math.max(file.edges.length, MOST_DRAWN)), {
     caption: "Edges by score",
     onopen: (edge) => {
       params.set({ edge: keyOf(edge.source, edge.destination) });
@@ -171,25 +173,40 @@ export function circuitPage(context: Context): Page {
     sections: [
       section(
         "The circuit",
-        `input below, logits above; blue edges raise the metric, orange lower it; the wider, the larger |score|. ${ported.size ? "Edges enter a head on the left as queries, in the middle as keys, on the right as values." : ""}`,
-        file.level === "edge" ? controls : h("p", {}, `A circuit of nodes: ${file.heads.length} heads, with every edge among them.`),
+        `input below, logits above; ${coloured(circuit)}. ${ported.size ? "Edges enter a head on the left as queries, in the middle as keys, on the right as values." : ""}`,
+        ofNodes ? h("p", {}, ofNodesInWords(circuit)) : controls,
         others.length ? h("label", { class: "bar" }, h("span", { class: "note" }, "Compare with"), pick) : null,
         h("div", { class: "circuit-two" }, graph.element, detail),
         compared,
       ),
-      curve ? section("Faithfulness over sizes", `${file.curve!.ablation} ablation, ${file.curve!.n} items held out; drag along it to change the size`, curve.element) : null,
+      curve ? section("Faithfulness over sizes", `${file.curve!.ablation} ablation, ${file.curve!.n} items held out${ofNodes ? "" : "; drag along it to change the size"}`, curve.element) : null,
       file.faithfulness?.length ? section("Faithfulness by ablation", "1: the circuit does what the model does; 0: what is left when every edge is ablated", forest(file.faithfulness.map((row) => ({ estimate: { ...row.faithfulness, name: row.ablation }, role: "part" as const })), "faithfulness by ablation")) : null,
       agreement(circuit, unit),
       ...scoring(result.body),
-      section("Edges", `all ${total.toLocaleString("en")} that were scored, the strongest first; choose one to see it above`, table),
+      table ? section("Edges", `all ${total.toLocaleString("en")} that were scored, the strongest first; choose one to see it above`, table) : null,
+      circuit.nodes.length ? section("Nodes", `all ${circuit.nodes.length.toLocaleString("en")} that were scored, the strongest first; the input is always in the circuit`, dataTable([{ name: "node", value: (node) => node.name }, { name: word.name, title: [circuit.means, word.unit].filter(Boolean).join("; "), value: (node) => node.score }, { name: "in the circuit", value: (node) => (node.inside ? "yes" : "no") }], circuit.nodes, { caption: "Nodes by score" })) : null,
     ],
   };
+}
+
+/** What the edges' colours and widths say. */
+function coloured(circuit: Circuit): string {
+  const of = circuit.things === "nodes" ? ", an edge having the score of the node that it leaves" : "";
+  return circuit.isEffect ? `blue edges raise the metric, orange lower it; the wider, the larger |score|${of}` : `the wider an edge, the larger its |score|: ${circuit.means}${of}`;
+}
+
+/** "10 of 20 nodes (6 heads, 4 others) with every edge among them, beside the input, which is always in." */
+function ofNodesInWords(circuit: Circuit): string {
+  const inside = circuit.nodes.filter((node) => node.inside);
+  const heads = inside.filter((node) => headOf(node.name.split("@")[0]!)).length;
+  const whole = circuit.file.whole ?? circuit.nodes.length;
+  return `A circuit of nodes: ${circuit.count} of ${whole}${inside.length ? ` (${heads} at heads, ${inside.length - heads} at MLPs)` : ""}, with every edge among them; the input is always in.`;
 }
 
 function asLayered(circuit: Circuit, edge: Edge, tone: string, unit: string, weight?: number): LayeredEdge {
   const key = keyOf(edge.source, edge.destination);
   const exact = circuit.exact.get(key);
-  return { ...edge, key, tone, weight: weight ?? edge.score, describe: [key, `approximate effect ${signed(edge.score)} ${unit}`, ...(exact ? [`exact ${signed(exact.value ?? NaN)} ${unit}`] : [])] };
+  return { ...edge, key, tone, weight: weight ?? edge.score, describe: [key, `${circuit.scoreWord(unit).name}${circuit.things === "nodes" ? ` of ${edge.source}` : ""} ${signed(edge.score)} ${circuit.scoreWord(unit).unit}`, ...(exact ? [`exact ${signed(exact.value ?? NaN)} ${unit}`] : [])] };
 }
 
 function fact(name: string, value: string): HTMLElement {
@@ -206,20 +223,22 @@ function agreement(circuit: Circuit, unit: string): HTMLElement | null {
   const spots = (inside: boolean) => rows.filter((row) => row.edge.inside === inside).map(({ edge, exact }) => ({ x: edge.score, y: exact.value, low: exact.low ?? null, high: exact.high ?? null }));
   const scores = rows.map((row) => row.edge.score);
   const [low, high] = [Math.min(0, ...scores), Math.max(0, ...scores)];
+  const { name, titled } = circuit.scoreWord(unit);
   const drawn = chart({
-    label: "Exact effects against approximate ones", xTitle: `approximate effect, ${unit}`, yTitle: `exact effect, ${unit}`, height: 260,
-    series: [{ name: "in the circuit", tone: "up", loose: true, spots: spots(true) }, { name: "outside", tone: "down", loose: true, spots: spots(false) }, { name: "equal", tone: "faint", dashed: true, spots: [{ x: low, y: low }, { x: high, y: high }] }],
+    label: `Exact effects against ${circuit.isEffect ? "approximate ones" : "scores"}`, xTitle: titled, yTitle: `exact effect, ${unit}`, height: 260,
+    series: [{ name: "in the circuit", tone: "up", loose: true, spots: spots(true) }, { name: "outside", tone: "down", loose: true, spots: spots(false) }, ...(circuit.isEffect ? [{ name: "equal", tone: "faint" as const, dashed: true, spots: [{ x: low, y: low }, { x: high, y: high }] }] : [])],
   });
-  return section("Exact beside approximate", `${rows.length} edges were ablated for real, one at a time; bars are intervals over items`, drawn.element);
+  return section(`Exact effect beside ${name}`, `${rows.length} edges were ablated for real, one at a time; bars are intervals over items${circuit.isEffect ? "" : `; the score is ${circuit.means}, so the two have different units`}`, drawn.element);
 }
 
 function edgeColumns(circuit: Circuit, unit: string): Column<Edge>[] {
+  const word = circuit.scoreWord(unit);
   const exact = (edge: Edge) => circuit.exact.get(keyOf(edge.source, edge.destination))?.value ?? null;
   return [
     { name: "edge", value: (edge) => keyOf(edge.source, edge.destination) },
     { name: "into", value: (edge) => ({ q: "query", k: "key", v: "value" })[edge.port] ?? "–" },
     ...(circuit.ranked.some((edge) => edge.span) ? [{ name: "at", title: "positions", value: (edge: Edge) => edge.span || "–" }] : []),
-    { name: "approximate", title: unit, value: (edge) => edge.score },
+    { name: word.name, title: [circuit.means, word.unit].filter(Boolean).join("; "), value: (edge) => edge.score },
     { name: "exact", title: `${unit}, ablated alone`, value: exact },
     { name: "in the circuit", value: (edge) => (edge.inside ? "yes" : "no") },
   ];

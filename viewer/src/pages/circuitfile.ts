@@ -10,8 +10,11 @@ const shape = record({
   choices: fallback(dict(anything), new Map<string, unknown>()),
   level: fallback(text, "edge"),
   size: number,
+  count: maybe,
+  whole: maybe,
   share: fallback(number, 0),
   heads: fallback(list(text), []),
+  spans: fallback(list(text), []),
   sources: list(text),
   destinations: list(text),
   writes: list(number),
@@ -39,6 +42,13 @@ export interface Edge {
   inside: boolean;
 }
 
+/** A node (with spans: at one of them) of a circuit of nodes; the input is always in it and is none of these. */
+export interface NodeScore {
+  name: string;
+  score: number;
+  inside: boolean;
+}
+
 export interface Exact {
   value: number | null;
   low?: number | null;
@@ -53,6 +63,14 @@ export class Circuit {
   /** The stage at which a node reads; the input's is 0. */
   readonly stage = new Map<string, number>();
   readonly by: "absolute" | "signed";
+  /** Of a circuit of nodes: all that were scored, the best first. */
+  readonly nodes: NodeScore[];
+  /** What is chosen and counted, and how many are in the circuit. */
+  readonly things: "nodes" | "edges";
+  readonly count: number;
+  /** What a score is, in words; whether it is an effect on the metric, in its unit. */
+  readonly means: string;
+  readonly isEffect: boolean;
 
   constructor(body: Record<string, unknown>) {
     const file = shape(body, "");
@@ -60,12 +78,18 @@ export class Circuit {
     this.by = file.choices.get("by") === "signed" ? "signed" : "absolute";
     if (file.writes.length !== file.sources.length) throw new Malformed(`writes should have a number for each of the ${file.sources.length} sources`);
     const inside = new Set(file.edges.map((edge) => keyOf(edge.source, edge.destination)));
-    const scores = body.scores === undefined || file.level !== "edge" ? null : matrix(file.sources.length, file.destinations.length)(body.scores, "scores");
-    const all = scores
+    const matrixOf = matrix(file.sources.length, file.destinations.length);
+    const scores = body.scores === undefined ? null : matrixOf(body.scores, "scores");
+    this.things = file.level === "node" ? "nodes" : "edges";
+    this.means = this.choice("score");
+    this.isEffect = !this.means || this.means.startsWith("what the metric");
+    const all = scores && file.level === "edge"
       ? scores.flatMap((row, s) => row.flatMap((score, d) => (score === null ? [] : [{ source: file.sources[s]!, destination: file.destinations[d]!, score }])))
       : amongMembers(file.edges).map((edge) => ({ ...edge, score: edge.score ?? 0 }));
     const rank = (edge: { score: number }) => (this.by === "signed" ? edge.score : Math.abs(edge.score));
     this.ranked = all.sort((a, b) => rank(b) - rank(a)).map((edge) => ({ ...edge, ...portOf(edge.destination), inside: inside.has(keyOf(edge.source, edge.destination)) }));
+    this.nodes = file.level === "node" && scores ? this.nodesOf(scores, rank) : [];
+    this.count = file.level === "node" ? (file.count ?? this.nodes.filter((node) => node.inside).length) : file.size;
     for (const [s, name] of file.sources.entries()) this.stage.set(name, Math.max(0, (file.writes[s] ?? 0) - 1));
     file.destinations.forEach((name, d) => {
       const port = file.of_port.findIndex((row) => row.includes(d));
@@ -77,6 +101,29 @@ export class Circuit {
       if (source !== undefined && destination !== undefined) this.exact.set(keyOf(source, destination), { value: file.audit!.measured[i] ?? null });
     });
     for (const row of file.measured ?? []) this.exact.set(keyOf(row.source, row.destination), { value: row.exact.value, low: row.exact.interval?.low ?? null, high: row.exact.interval?.high ?? null });
+  }
+
+  /** A node's edges all have its score; with spans it reaches those that read at one of them. */
+  private nodesOf(scores: (number | null)[][], rank: (node: NodeScore) => number): NodeScore[] {
+    const { spans } = this.file;
+    const last = spans.includes("end") ? "end" : spans.at(-1); // where the logits are read
+    const name = (source: string, destination: string) => (spans.length ? `${source}@${portOf(destination).span || last}` : source);
+    const inside = new Set(this.file.edges.map((edge) => name(edge.source, edge.destination)));
+    const found = new Map<string, NodeScore>();
+    scores.forEach((row, s) => {
+      if (this.file.sources[s] === "input") return;
+      row.forEach((score, d) => {
+        const called = name(this.file.sources[s]!, this.file.destinations[d]!);
+        if (score !== null && !found.has(called)) found.set(called, { name: called, score, inside: inside.has(called) });
+      });
+    });
+    return [...found.values()].sort((a, b) => rank(b) - rank(a));
+  }
+
+  /** What a score is called, above a column or beside an axis, with its unit where it has one. */
+  scoreWord(unit: string): { name: string; titled: string; unit: string } {
+    const name = !this.isEffect ? "score" : this.means.startsWith("what the metric loses") ? "effect" : "approximate effect";
+    return { name, titled: this.isEffect ? `${name}, ${unit}` : name, unit: this.isEffect ? unit : "" };
   }
 
   choice(name: string): string {
