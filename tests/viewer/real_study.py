@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+CIRCUITS = (("circuit", "eap", 30), ("circuit-small", "eap", 12), ("circuit-nodes", "attribution-patching", 5))
 PROMPT = "the capital of the state containing Dallas is"
 
 
@@ -21,12 +22,13 @@ def write_study(folder: Path) -> Path:
     model = cw.load("almanac")
     task = cw.task("ioi", model, n=8)
     cw.sweep(model, task, at="z.*", each=("head", "position"), out=folder / "sweep")
-    for name, size in (("circuit", 30), ("circuit-small", 12)):
-        found = cw.discover(model, task, "eap", size=size, check="quick" if name == "circuit" else "none")
-        shown = {"measured": measured_edges(opened(model), found, task.take(range(2)), most=4)}
-        heads = [(int(one[1]), int(one[4:])) for one in found.heads]
-        example = _Json(patterns(model, task.take(range(1)).clean, heads))
-        found = replace(found, parts={**found.parts, **shown, "example": example})
+    for name, method, size in CIRCUITS:
+        found = cw.discover(model, task, method, size=size, check="quick" if name != "circuit-small" else "none")
+        if found.level == "edge":
+            shown = {"measured": measured_edges(opened(model), found, task.take(range(2)), most=4)}
+            heads = [(int(one[1]), int(one[4:])) for one in found.heads]
+            example = _Json(patterns(model, task.take(range(1)).clean, heads))
+            found = replace(found, parts={**found.parts, **shown, "example": example})
         write_finding(folder / name, "circuit", model, found, command=f"cutaway circuit ioi --size {size}")
     scores = head_scores(model, sequences=4, null_seeds=(0,), ablate=False)
     cards = head_cards(model, "Mary and John", sequences=4)

@@ -17,7 +17,7 @@ from tests.viewer.driving import HOSTILE, READY, said, until, visit
 
 pytestmark = pytest.mark.browser
 
-KINDS = ("sweep", "circuit", "circuit-small", "heads", "lens", "direct", "probe", "steering")
+KINDS = ("sweep", "circuit", "circuit-small", "circuit-nodes", "heads", "lens", "direct", "probe", "steering")
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +152,25 @@ def test_an_edge_shows_both_effects_and_its_heads_pattern(opened: Open, place: t
     assert "edge=" in page.evaluate("location.hash")
 
 
+def test_a_circuit_of_nodes_says_nodes(opened: Open, place: tuple[str, str], results: Path) -> None:
+    body = body_of(results, "circuit-nodes")
+    assert body["count"] == 5
+    page = visit(opened, place, "open=circuit-nodes")
+    assert page.locator("input[type=range]").count() == 0
+    assert f"A circuit of nodes: 5 of {body['whole']} " in said(page, "section[aria-label='The circuit']")
+    curve = page.locator("svg.chart").first
+    assert curve.locator(".axis").first.text_content() == "nodes"
+    page.focus("svg.chart")
+    page.keyboard.press("End")
+    assert f"nodes {body['whole']}" in said(page, ".readout")
+    rows = page.locator("section[aria-label='Nodes'] tbody tr")
+    assert rows.count() == body["whole"]
+    assert page.locator("section[aria-label='Nodes'] td:text-is('yes')").count() == 5
+    page.focus("svg.layered")
+    page.keyboard.press("ArrowDown")
+    assert "approximate effect of " in said(page, ".edge-detail")
+
+
 def test_two_circuits_are_compared(opened: Open, place: tuple[str, str], results: Path) -> None:
     a, b = (
         {(e["source"], e["destination"]) for e in body_of(results, n)["edges"]} for n in ("circuit", "circuit-small")
@@ -218,8 +237,8 @@ def test_it_prints_in_light_colours_whole(opened: Open, place: tuple[str, str]) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_is_not_its_schema_says_which_field(opened: Open, results: Path, tmp_path: Path, kind: str) -> None:
     fields = {
-        "sweep": "axes", "circuit": "sources", "circuit-small": "edges", "heads": "heads", "lens": "prompts",
-        "direct": "components", "probe": "sweep", "steering": "doses",
+        "sweep": "axes", "circuit": "sources", "circuit-small": "edges", "circuit-nodes": "scores",
+        "heads": "heads", "lens": "prompts", "direct": "components", "probe": "sweep", "steering": "doses",
     }  # fmt: skip
     body = {**body_of(results, kind), fields[kind]: {"0": HOSTILE}}
     write_json(tmp_path / "one.json", body)
