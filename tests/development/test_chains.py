@@ -100,6 +100,28 @@ def test_going_on_is_the_same_as_never_having_stopped():
     assert np.allclose(np.concatenate([first.excess, second.excess], 1), whole.excess)
 
 
+@pytest.mark.parametrize("batch", [None, 16])
+def test_noise_drawn_ahead_by_another_thread_is_the_same(batch, monkeypatch):
+    from cutaway.development import chains as room
+
+    loss, setting = regular()[0], Setting(30.0, 1.0, 1e-3, chains=3, draws=150, burn_in=10, batch=batch)
+    alone = sample(loss, setting)
+    monkeypatch.setattr(room, "_WORTH_A_THREAD", 0)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        ahead = sample(loss, setting)
+        again = sample(loss, setting, after=ahead)
+        assert torch.get_num_threads() == 2, "and threads are as many as before"
+        with pytest.raises(CutawayError, match="left the floats"):
+            sample(loss, replace(setting, eps=1e6))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(ahead.excess, alone.excess, rtol=1e-9)
+    np.testing.assert_allclose(again.excess, sample(loss, setting, after=alone).excess, rtol=1e-9)
+
+
 def test_recorded_gradients_are_autograds():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))

@@ -26,7 +26,12 @@ def calls(monkeypatch):
         pytest.skip("this torch has no such kernel here")
     made = []
     kept = room.product
-    monkeypatch.setattr(room, "product", lambda a, b: made.append((tuple(a.shape), tuple(b.shape))) or kept(a, b))
+
+    def counted(a, b, into=None):
+        made.append((tuple(a.shape), tuple(b.shape)))
+        return kept(a, b, into)
+
+    monkeypatch.setattr(room, "product", counted)
     return made
 
 
@@ -72,6 +77,7 @@ def test_what_does_not_fit_is_left_to_torch(calls):
         nn.Linear(4, 4)(torch.randn(2, 4))  # small
         nn.Linear(300, 260).double()(torch.randn(64, 300).double())
         F.linear(torch.randn(300), torch.randn(7000, 300))
+        F.linear(torch.randn(64, 300), torch.randn(260, 600)[:, ::2])  # no kernel packs this in reasonable time
         with pytest.raises(RuntimeError, match="shapes"):
             nn.Linear(300, 260)(torch.randn(64, 299))
     assert not calls
@@ -90,6 +96,43 @@ def test_chains_of_a_large_network_use_it(calls):
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(mean, list(module.parameters()))])
     assert torch.allclose(found[0], expected, atol=1e-5)
     assert torch.allclose(values[0], mean.detach())
+
+
+class Twice(nn.Module):
+    """One weight in two products, beside one whose use is no product."""
+
+    def __init__(self):
+        super().__init__()
+        self.square, self.last = nn.Linear(1500, 1500), nn.Linear(1500, 300)
+
+    def forward(self, x):
+        y = self.square(self.square(x).relu())
+        return self.last(y) + 0.1 * self.last.weight.sum(1)
+
+
+def test_gradients_written_in_place_add_up_where_a_weight_is_used_again(calls):
+    torch.manual_seed(0)
+    module, x = Twice(), torch.randn(64, 1500)
+    loss = Loss(module, (x, torch.zeros(64, 300)), squared_error)
+    gradients = loss.gradients(shared=True)
+    for _ in range(2):  # the second call writes over the first's
+        found, _ = gradients(loss.origin[None], *loss.data)
+    assert gradients.how == "chain by chain"
+    expected = torch.autograd.grad(squared_error(module, *loss.data).mean(), list(module.parameters()))
+    for a, b in zip(torch.split(found[0], [p.numel() for p in expected]), expected):
+        assert torch.allclose(a, b.flatten(), atol=1e-4 * float(b.abs().max()))
+
+
+def test_a_gradient_lies_where_it_is_wanted(calls):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(300, 260, bias=False), torch.randn(64, 300)
+    place = torch.full((260 * 300,), torch.nan)
+    with room.fast_products({layer.weight.data_ptr(): place}):
+        y = layer(x)
+        (found,) = torch.autograd.grad(y.square().sum(), layer.weight)
+    assert found.data_ptr() == place.data_ptr()
+    (expected,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    assert torch.allclose(place.view(260, 300), expected, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("chains", [1, 3])

@@ -5,7 +5,8 @@ A chain's noise and batches come from generators of its own, so that a chain is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from cutaway.development.samplers import LANGEVIN, Evaluate, Posterior, Sampler,
 Floats = NDArray[np.float64]
 Observe = Mapping[str, Callable[[Tensor], Tensor]]
 _BLOCK = 4_000_000  # normal numbers drawn at a time over all chains: 16 MB
+_WORTH_A_THREAD = 1_000_000  # normal numbers: 3 ms
 _MALA_CHECKS = 20
 _WORTH_RECORDING = 200  # steps: recording a transformer's gradient takes seconds, and saves some ms a step
 
@@ -88,7 +90,8 @@ def sample(
     """Run chains from w*, or go on from `after` (without burn-in).
 
     Cost: (burn_in + draws x every) x chains gradients of a batch, and about 20 more a chain for the acceptance; memory
-    about 4 chains x d numbers. `observe`: functions of the positions [chains, d], called at each draw.
+    about 4 chains x d numbers, 5 with several threads. `observe`: functions of the positions [chains, d], called at
+    each draw.
     Raises CutawayError where a chain leaves the floats: the step is too large.
     """
     import time
@@ -102,54 +105,55 @@ def sample(
     begun = time.perf_counter()
     if after is None:
         seeds = [setting.seed * 1_000_003 + c for c in range(setting.chains)]
-        source = _Source([torch.Generator().manual_seed(seed) for seed in seeds], loss, None if full else setting.batch)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         state = State(loss.origin.repeat(setting.chains, 1))
         rule.start(state, posterior, setting.eps)
         burn_in = setting.burn_in
     else:
-        source = _Source(after.generators, loss, None if full else setting.batch)
-        state, burn_in = after.last, 0
+        generators, state, burn_in = after.generators, after.last, 0
     # A check costs a gradient: one step in twenty at most.
     checks = set(range(burn_in, total, max(20, (total - burn_in) // _MALA_CHECKS)))
     whole = loss.at_origin.mean()
     excess, apart, accepted = [], [], []
     observed: dict[str, list[Tensor]] = {name: [] for name in observe or {}}
-    for step in range(total):
-        noise, uniform, rows = source.next()
-        batch = loss.data if rows is None else loss.batch(rows)
-        base = whole if rows is None else loss.at_origin[rows].mean(1)
-        drawn = step >= burn_in and (step - burn_in) % setting.every == 0
-        if drawn:
-            apart.append(distance(state.w, loss.origin))
-            for name, function in (observe or {}).items():
-                with torch.no_grad():
-                    observed[name].append(function(state.w).detach())
+    with _Source(generators, loss, None if full else setting.batch, total) as source:
+        for step in range(total):
+            noise, uniform, rows = source.next()
+            batch = loss.data if rows is None else loss.batch(rows)
+            base = whole if rows is None else loss.at_origin[rows].mean(1)
+            drawn = step >= burn_in and (step - burn_in) % setting.every == 0
+            if drawn:
+                apart.append(distance(state.w, loss.origin))
+                for name, function in (observe or {}).items():
+                    with torch.no_grad():
+                        observed[name].append(function(state.w).detach())
 
-        def evaluate(w: Tensor, batch: tuple[Tensor, ...] = batch) -> tuple[Tensor, Tensor]:
-            return gradients(w, *batch)
+            def evaluate(w: Tensor, batch: tuple[Tensor, ...] = batch) -> tuple[Tensor, Tensor]:
+                return gradients(w, *batch)
 
-        if step in checks and not rule.full_batch:
-            before = state.w.clone()
-            known = evaluate(before)
-            current = rule.step(state, lambda w, known=known: known, posterior, setting.eps, noise, uniform)  # type: ignore[misc]
-            spread = rule.spread(state, setting.eps)
-            if spread is not None:
-                there = state.w
-                if rule.name not in LANGEVIN:
-                    there = before.clone()
-                    langevin(there, known[0], posterior, spread, noise)
-                accepted.append(_mala(posterior, spread, before, current, there, noise, evaluate))
-        else:
-            current = rule.step(state, evaluate, posterior, setting.eps, noise, uniform)
-        if drawn:
-            excess.append(current - base)
-            if not bool(excess[-1].isfinite().all()):
-                raise CutawayError(
-                    f"{int((~excess[-1].isfinite()).sum())} of {setting.chains} chains left the floats at step {step}: "
-                    f"the step eps = {setting.eps:.3g} is too large for n beta = {setting.n_beta:.3g}."
-                )
-        if on is not None:
-            on(step + 1, total)
+            if step in checks and not rule.full_batch:
+                before = state.w.clone()
+                known = evaluate(before)
+                current = rule.step(state, lambda w, known=known: known, posterior, setting.eps, noise, uniform)  # type: ignore[misc]
+                spread = rule.spread(state, setting.eps)
+                if spread is not None:
+                    there = state.w
+                    if rule.name not in LANGEVIN:
+                        there = before.clone()
+                        langevin(there, known[0], posterior, spread, noise)
+                    accepted.append(_mala(posterior, spread, before, current, there, noise, evaluate))
+            else:
+                current = rule.step(state, evaluate, posterior, setting.eps, noise, uniform)
+            if drawn:
+                excess.append(current - base)
+                if not bool(excess[-1].isfinite().all()):
+                    lost = int((~excess[-1].isfinite()).sum())
+                    raise CutawayError(
+                        f"{lost} of {setting.chains} chains left the floats at step {step}: the step "
+                        f"eps = {setting.eps:.3g} is too large for n beta = {setting.n_beta:.3g}."
+                    )
+            if on is not None:
+                on(step + 1, total)
     acceptance = float(torch.stack(accepted).mean()) if accepted else float("nan")
     if "accepted" in state.more:
         acceptance = float(state.more["accepted"].mean()) / total
@@ -164,7 +168,7 @@ def sample(
         how=gradients.how,
         seconds=time.perf_counter() - begun,
         steps=total,
-        generators=source.generators,
+        generators=generators,
     )
 
 
@@ -191,32 +195,63 @@ def _mala(
 
 
 class _Source:
-    """Noise [chains, d], uniforms [2, chains] and rows [chains, batch] of each step, from a chain's own generator."""
+    """Noise [chains, d], uniforms [2, chains] and rows [chains, batch] of each step, from a chain's own generator.
 
-    def __init__(self, generators: list[torch.Generator], loss: Loss, batch: int | None) -> None:
+    Normal numbers are as much work as the gradients of a large network, and torch draws them by one thread: with
+    several, one draws the next block while the others use this one. They are the same numbers.
+    """
+
+    def __init__(self, generators: list[torch.Generator], loss: Loss, batch: int | None, steps: int) -> None:
         self.generators, self.n, self.d, self.batch = generators, loss.n, loss.d, batch
         self.like = loss.origin
         # The same block whatever the number of chains, so that a chain draws the same alone.
         self.block = max(1, min(64, _BLOCK // (8 * loss.d)))
         self.at = self.block
-        self.noise: Tensor | None = None
+        self.threads = torch.get_num_threads()
+        self.ahead = self.threads > 1 and len(generators) * self.block * self.d >= _WORTH_A_THREAD
+        self._drawn = self._blocks(-(-steps // self.block))
+
+    def __enter__(self) -> _Source:
+        if self.ahead:
+            torch.set_num_threads(self.threads - 1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._drawn.close()
+        if self.ahead:
+            torch.set_num_threads(self.threads)
 
     def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.at >= self.block:
             self.at = 0
-            shape, dtype = (len(self.generators), self.block, self.d), self.like.dtype
-            if self.noise is None:
-                self.noise = torch.empty(shape, dtype=dtype)
-            for out, generator in zip(self.noise, self.generators):
-                out.normal_(generator=generator)
-            self.placed = self.noise.to(self.like.device)
-            self.uniform = torch.stack(
-                [torch.rand(2, self.block, generator=g, dtype=dtype) for g in self.generators], 1
-            )
-            if self.batch is not None:
-                drawn = [torch.randint(self.n, (self.block, self.batch), generator=g) for g in self.generators]
-                self.rows = torch.stack(drawn).to(self.like.device)
+            noise, uniform, rows = next(self._drawn)
+            to = self.like.device
+            self.block_of = noise.to(to), uniform.to(to), None if rows is None else rows.to(to)
+        noise, uniform, rows = self.block_of
         i = self.at
         self.at += 1
-        rows = None if self.batch is None else self.rows[:, i]
-        return self.placed[:, i], self.uniform[:, :, i].to(self.like.device), rows
+        return noise[:, i], uniform[:, :, i], None if rows is None else rows[:, i]
+
+    def _blocks(self, count: int) -> Generator[tuple[Tensor, Tensor, Tensor | None], None, None]:
+        shape, dtype = (len(self.generators), self.block, self.d), self.like.dtype
+        buffers = [torch.empty(shape, dtype=dtype) for _ in range(1 + self.ahead)]
+        if not self.ahead:
+            for _ in range(count):
+                yield self._draw(buffers[0])
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._draw, buffers[0])
+            for i in range(count):
+                block = coming.result()
+                if i + 1 < count:
+                    coming = pool.submit(self._draw, buffers[(i + 1) % 2])
+                yield block
+
+    def _draw(self, noise: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        for out, generator in zip(noise, self.generators):
+            out.normal_(generator=generator)
+        uniform = torch.stack([torch.rand(2, self.block, generator=g, dtype=noise.dtype) for g in self.generators], 1)
+        if self.batch is None:
+            return noise, uniform, None
+        size = (self.block, self.batch)
+        return noise, uniform, torch.stack([torch.randint(self.n, size, generator=g) for g in self.generators])

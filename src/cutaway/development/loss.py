@@ -168,13 +168,16 @@ class Gradients:
         if self._slopes is None or self._slopes.shape != theta.shape:
             self._slopes = torch.empty_like(theta)
         slopes, weights, values = self._slopes, self.loss.weights, []
+        sizes = list(weights.sizes)
         for i, one in enumerate(theta):
             mine = batch if self.shared else tuple(part[i] for part in batch)
-            with torch.enable_grad(), fast_products():
-                pieces = [piece.detach().requires_grad_() for piece in torch.split(one, list(weights.sizes))]
+            pieces = [piece.detach().requires_grad_() for piece in torch.split(one, sizes)]
+            wanted = torch.split(slopes[i], sizes)
+            with torch.enable_grad(), fast_products({p.data_ptr(): out for p, out in zip(pieces, wanted)}):
                 value = self.loss.mean_of(weights.place(pieces), *mine)
                 found = torch.autograd.grad(value, pieces)
-            for out, slope in zip(torch.split(slopes[i], list(weights.sizes)), found):
-                out.copy_(slope)
+            for out, slope in zip(wanted, found):
+                if slope.data_ptr() != out.data_ptr():
+                    out.copy_(slope)
             values.append(value.detach())
         return slopes, torch.stack(values)

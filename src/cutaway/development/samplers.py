@@ -51,7 +51,11 @@ def spans(w: Tensor) -> Iterator[slice]:
 
 def distance(w: Tensor, origin: Tensor) -> Tensor:
     """|w - w*| of each chain, [chains]."""
-    norms = [torch.linalg.vector_norm(w[:, at] - origin[at], dim=-1) for at in spans(w)]
+    norms, held = [], torch.empty_like(w[:, : max(1, SPAN // len(w))])
+    for at in spans(w):
+        part = w[:, at]
+        apart = torch.sub(part, origin[at], out=held[:, : part.shape[1]])
+        norms.append(torch.linalg.vector_norm(apart, dim=-1))
     whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
     return whole
 
