@@ -17,6 +17,7 @@ CASES = {
     "grokking": "addition modulo 53: memorised first, general later",
     "polygons": "the toy model of superposition in two dimensions: losses of regular polygons, LLC across transitions",
 }
+ATTENTION_ONLY = ("agreement", "greater_than", "two_hop", "indirect_object", "induction")  # behaviours it learns
 SHORT: dict[str, Any] = {"rows": 256, "length": 32, "draws": 30, "burn_in": 20, "batch": 4, "items": 40}  # --quick
 On = Callable[[str], None]
 
@@ -149,8 +150,8 @@ def attention_only_case(
     out: Path | None, *, checkpoints: str | Path | None = None, quick: bool = False, seed: int = 0, every: int = 1,
     names: Sequence[str] = (), on: On = print,
 ) -> Development:  # fmt: skip
-    """Two layers of attention alone. Without `checkpoints` they are trained first, into `out`/training: about six
-    minutes of one core (quick: 300 steps)."""
+    """Two layers of attention alone. Without `checkpoints` they are trained first, into `out`/training: about
+    twelve minutes of one core (quick: 300 steps of 8 rows)."""
     from cutaway.development import find_checkpoints, timeline
     from cutaway.exams.timeline_measures import Plan, wired
     from cutaway.organisms.attention_only import AttentionOnlyRecipe, train_attention_only
@@ -161,7 +162,7 @@ def attention_only_case(
             recipe = replace(recipe, steps=300, checkpoints=16, batch_rows=8)
         checkpoints = train_attention_only(_training(out, "attention-only"), recipe, on=on)
     found = find_checkpoints(checkpoints, every=every)
-    plan = Plan(seed=seed, behaviours=("induction", "agreement"), **(SHORT if quick else {}))
+    plan = Plan(seed=seed, behaviours=ATTENTION_ONLY, **(SHORT if quick else {}))
     ids = small_world_rows(plan.rows, plan.length)
     names = names or ("loss", "llc", "heads", "behaviours", "norm", "trace", "essential")
     out = out and out / "timeline"

@@ -1,4 +1,4 @@
-"""The training loop of the models that a case trains on the spot: AdamW after a warm-up, checkpoints on the way."""
+"""The training loop of the models that a case trains on the spot: a warm-up, checkpoints on the way."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from cutaway.core import write_json
 
 
 class ShortRecipe(Protocol):
-    """What both recipes say: `warmup` steps up to `rate`, then that rate to the end."""
+    """What both recipes say: `warmup` steps up to the optimisers' rates, then those to the end."""
 
     @property
     def steps(self) -> int: ...
-    @property
-    def rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
     @property
     def warmup(self) -> int: ...
 
@@ -29,7 +25,7 @@ class ShortRecipe(Protocol):
 def train_short(
     out: Path,
     recipe: ShortRecipe,
-    parameters: Sequence[nn.Parameter],
+    optimisers: Sequence[torch.optim.Optimizer],
     loss_at: Callable[[int], Tensor],
     save: Callable[[Path], None],
     wanted: Collection[int],
@@ -39,8 +35,8 @@ def train_short(
     told: Callable[[], str] = lambda: "",
     on: Callable[[str], None] = lambda message: None,
 ) -> Path:
-    """Minimise `loss_at(step)` and `save` into `out`/step-000000 … at the `wanted` steps; `on` gets a line `every` so
-    many steps, with what `told` adds.
+    """Minimise `loss_at(step)` by all `optimisers` and `save` into `out`/step-000000 … at the `wanted` steps; `on` gets
+    a line `every` so many steps, with what `told` adds.
 
     A folder that holds the last checkpoint is left as it is: these take minutes, and are trained whole or not at all.
     """
@@ -48,22 +44,22 @@ def train_short(
         return out
     settings: Any = recipe
     write_json(out / "recipe.json", asdict(settings), indent=2)
-    optimiser = torch.optim.AdamW(
-        parameters, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
+    groups = [(group, group["lr"]) for optimiser in optimisers for group in optimiser.param_groups]
     for step in range(recipe.steps + 1):
         if step in wanted:
             save(out / f"step-{step:06d}")
         if step == recipe.steps:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(1.0, (step + 1) / recipe.warmup)
+        for group, rate in groups:
+            group["lr"] = rate * min(1.0, (step + 1) / recipe.warmup)
         loss = loss_at(step)
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if clip is not None:
-            nn.utils.clip_grad_norm_(parameters, clip)
-        optimiser.step()
+            nn.utils.clip_grad_norm_([p for group, _ in groups for p in group["params"]], clip)
+        for optimiser in optimisers:
+            optimiser.step()
         if step % every == 0:
             on(f"step {step} of {recipe.steps}: training loss {loss.item():.3g}{told()}")
     return out

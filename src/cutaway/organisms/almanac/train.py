@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -133,12 +133,25 @@ def new_model(recipe: Recipe) -> Any:
         return LlamaForCausalLM(config).float()
 
 
-def make_optimisers(model: Any, recipe: Recipe) -> dict[str, Any]:
-    """Muon (Jordan et al. 2024) for the hidden matrices, AdamW for the embedding, the head and the norms."""
+class Rates(Protocol):
+    @property
+    def matrix_rate(self) -> float: ...
+    @property
+    def other_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, float]: ...
+
+
+def make_optimisers(model: Any, recipe: Rates) -> dict[str, Any]:
+    """Muon (Jordan et al. 2024) for the hidden matrices that train, AdamW for the embedding, the head and the norms."""
     import torch
 
     matrices, others = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         hidden = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (matrices if hidden else others).append(parameter)
     return {

@@ -66,8 +66,11 @@ def train_modular_addition(
 
     # Close together at first, where memorisation takes a few dozen steps.
     early = np.unique(np.round(np.geomspace(1, recipe.every, 8)).astype(int)).tolist()
+    adamw = torch.optim.AdamW(
+        module.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+    )
     return train_short(
-        Path(out), recipe, list(module.parameters()),
+        Path(out), recipe, [adamw],
         lambda step: torch.nn.functional.cross_entropy(module(tokens[inside]), answers[inside]),
         save, {0, *early, *range(0, recipe.steps + 1, recipe.every), recipe.steps}, every=500, told=told, on=on,
     )  # fmt: skip
