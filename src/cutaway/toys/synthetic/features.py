@@ -110,7 +110,7 @@ class Synthetic:
         fires[:, self.parent >= 0] = False
         for level in range(1, int(self.depth.max()) + 1):
             self._children(fires, level, g)
-        a = (self.mean + self.spread * torch.randn(n, F, generator=g)).relu_() * fires
+        a: Tensor = (self.mean + self.spread * torch.randn(n, F, generator=g)).relu_() * fires
         for level in range(1, int(self.depth.max()) + 1):
             of = (self.depth == level).nonzero()[:, 0]
             above = self.parent[of]
