@@ -40,4 +40,4 @@ def test_a_penalised_dictionary_finds_features_that_are_as_easy_as_can_be(name):
     found = exam._trained(easy, name, 0)
     assert found["dead"] < 0.1
     assert found["mcc"] > 0.85
-    assert 0.6 < found["l0"] / easy.l0 < 1.5
+    assert 0.95 <= found["l0"] / easy.l0 <= 1.05

@@ -83,7 +83,7 @@ def dense_loss(made, x):
     elif rule == "gated":
         z = x @ P["W_enc_0"].T
         a = (pre > 0) * (P["r_mag_0"].exp() * z + P["b_mag_0"]).relu()
-        extra = s.sparsity * (pre.relu() * norms).sum() / N
+        extra = s.sparsity * (pre.relu() * norms.detach()).sum() / N
         extra = extra + error(pre.relu() @ W_dec.detach() + b_dec.detach())
     else:
         t = P["log_threshold_0"].exp()

@@ -239,9 +239,9 @@ def test_one_dictionary_is_written_where_asked_and_read_back(tmp_path, model, ro
     assert time.time() - begun < 60
 
 
-def test_thresholds_leave_a_twentieth_less_than_the_l0_that_was_asked_for(model, rows):
+def test_thresholds_leave_a_fiftieth_less_than_the_l0_that_was_asked_for(model, rows):
     """Counted without position 0, on the training text; so that other text does not exceed it."""
     settings = DictionarySettings(name="x", kind="plt", features=64, l0=6)
     run = TrainSettings(dictionaries=(settings,), tokens=64 * 30, batch=64, block=600)
     made = train(model, rows, run, quiet=True)["x"]
-    assert evaluate(model, made, rows, replacement=False).l0.value == pytest.approx(0.95 * 6, rel=0.01)
+    assert evaluate(model, made, rows, replacement=False).l0.value == pytest.approx(0.98 * 6, rel=0.01)

@@ -83,13 +83,15 @@ def _batches(n: int, settings: TrainSettings) -> Iterator[Tensor]:
 
 
 def _finished(learner: Learner, x: Tensor, settings: TrainSettings, same: bool, model: ModelFacts | None) -> SAE:
-    learner = learner.whole()
-    learner.calibrate(x[:CALIBRATION_ROWS][None])
+    learner, n = learner.whole(), x.shape[0]
+    if x.shape[0] > CALIBRATION_ROWS:  # of all: rows may stand in some order
+        x = x[torch.randperm(x.shape[0], generator=torch.Generator().manual_seed(settings.seed))[:CALIBRATION_ROWS]]
+    learner.calibrate(x[None])
     about = {
         "settings": learner.settings.to_json(),
         "run": settings.model_dump(mode="json", exclude={"dictionaries"}),
         "tokens": settings.tokens,
-        "rows": {"n": x.shape[0]},
+        "rows": {"n": n},
     }
     fields: dict[str, Any] = {} if model is None else {"model": model}
     at = str(learner.settings.at)

@@ -274,13 +274,14 @@ class Learner:
     # ---------------------------------------------------------------------------------------------------- export
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor, margin: float = 0.95) -> None:
-        """Set BatchTopK's thresholds on raw inputs x [layers, n, d_in]: a running mean lags behind weights that move.
+    def calibrate(self, x: Tensor, margin: float = 0.98) -> None:
+        """At the end, on raw inputs x [layers, n, d_in]: set the levels at which features fire.
 
-        They leave `margin` x l0 active features a token, so that on other text, too, l0 is not exceeded.
+        They leave `margin` x l0 active features a token, since on other text a few more fire than on this. Nothing
+        moves where no L0 was asked for: a penalty of fixed weight.
         """
         for layer in range(self.n_layers):
-            self.architecture.calibrate(self.at(layer), self.normal.inputs(x[layer], layer), margin)
+            self.architecture.calibrate(self.at(layer), self.normal.inputs(x[layer], layer), margin * self.settings.l0)
 
     @torch.no_grad()
     def folded(self, layer: int) -> Layer:

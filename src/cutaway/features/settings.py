@@ -54,7 +54,8 @@ class DictionarySettings(_Settings):
     sparsity          weight of the penalty: jumprelu's; relu, gated, p_anneal: of the norm of a |W_dec|
     penalty           jumprelu: quadratic (L0 / l0 - 1)^2, l0 (L0 / l0), or tanh (of tanh_scale a |W_dec|)
     sparsity_warmup   share of the steps over which the weight rises from zero (relu, gated, p_anneal)
-    adapt             moves that weight towards the l0 that is asked for: by exp(adapt (L0 / l0 - 1)) a step
+    adapt             moves that weight towards the L0 aimed at (architectures/base.py); at the end the levels at which
+                      features fire make up what it has left, so that l0 is what comes out
     groups            matryoshka: shares of the features that must reconstruct alone; all of them always do
     p_end, p_steps    p_anneal: the last exponent, and in how many stages it is reached
     decoder           free, or unit: rows kept at length 1, their gradient's part along them removed

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from cutaway.features.activations import Chosen, Inference
@@ -120,8 +119,10 @@ class Architecture(ABC):
         """After a step."""
         return
 
-    def calibrate(self, at: At, x: Tensor, margin: float) -> None:
-        """At the end, on normalised inputs [n, d_in]: set what a running mean has only followed."""
+    def calibrate(self, at: At, x: Tensor, l0: float) -> None:
+        """At the end, on normalised inputs [n, d_in]: set the levels at which features fire, so that `l0` of them do a
+        token. Training only follows that: by a running mean, or by a penalty's weight, which a rate that falls to
+        zero leaves without effect."""
         return
 
     def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -131,19 +132,6 @@ class Architecture(ABC):
     def saved_fields(self, settings: DictionarySettings) -> dict[str, Any]:
         """What else the finished dictionary holds."""
         return {}
-
-
-_BEGIN_ROWS, _BEGIN_FEATURES = 2048, 4096  # looked at, and at once
-
-
-@torch.no_grad()
-def firing_levels(at: At, x: Tensor) -> Tensor:
-    """[F]: the W_enc x that each feature exceeds at a share l0_start / F of the inputs [n, d_in], at most half."""
-    s, some = at.settings, x[:_BEGIN_ROWS]
-    share = min(0.5, (s.l0_start or 3 * s.l0) / s.features)
-    rank = max(1, min(len(some), round((1 - share) * len(some))))
-    parts = torch.split(at.weight("W_enc"), _BEGIN_FEATURES)
-    return torch.cat([(some @ rows.T).kthvalue(rank, dim=0).values for rows in parts])
 
 
 DAMPING = 20  # steps ahead at which the change of the L0 is looked at
@@ -157,15 +145,15 @@ def adapting(settings: DictionarySettings, always: bool = False) -> dict[str, fl
 
 
 def adapted(at: At, chosen: Chosen, values: Tensor) -> None:
-    """Move the weight of a penalty towards the L0 that is asked for, with damping, since L0 follows it late:
+    """Move the weight of a penalty towards the L0 aimed at in this step, with damping, since L0 follows it late:
 
-    e = log(L0 / l0) within +-1;   log lambda += rate (e_t + 20 (e_t - e_{t-1})),   rate = max(adapt, 4 / steps)
+    e = log(L0 / k) within +-1;   log lambda += rate (e_t + 20 (e_t - e_{t-1})),   rate = max(adapt, 4 / steps)
 
     so that a short run, too, can go as far as it must.
     """
     if at.settings.adapt:
         l0 = float(at.learner.pooled((values.detach() > 0).double().sum() / chosen.active.n_tokens))
-        error = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / at.settings.l0)))
+        error = max(-1.0, min(1.0, math.log(max(l0, 1e-9) / at.k)))
         before = float(at.buffer("error"))
         change = 0.0 if math.isnan(before) else error - before
         at.buffer("error").fill_(error)

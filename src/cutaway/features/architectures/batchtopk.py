@@ -11,6 +11,7 @@ from torch import Tensor
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
 from cutaway.features.architectures.base import Architecture, At
+from cutaway.features.architectures.levels import shared_level
 
 
 class BatchTopK(Architecture):
@@ -37,15 +38,8 @@ class BatchTopK(Architecture):
             old, new = threshold[at.layer], chosen.lowest
             threshold[at.layer] = new if old == 0 else 0.98 * old + 0.02 * new
 
-    def calibrate(self, at: At, x: Tensor, margin: float) -> None:
-        threshold = at.learner.threshold
-        W_enc, b_enc = at.weight("W_enc"), at.weight("b_enc")
-        pre = rules.dense_pre(x, W_enc, b_enc, bf16=at.bf16)
-        chosen = rules.batch_topk(pre, x, W_enc, b_enc, at.settings.l0, float(threshold[at.layer]))
-        h = chosen.pre.sort().values
-        if len(h):
-            dropped = min(len(h) - 1, round((1 - margin) * len(h)))
-            threshold[at.layer] = h[dropped] * (1 - 1e-6)
+    def calibrate(self, at: At, x: Tensor, l0: float) -> None:
+        at.learner.threshold[at.layer] = shared_level(at, x, l0, at.weight("b_enc")).clamp_min(0)
 
     def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
         return at.weight("W_enc"), at.weight("b_enc"), self.theta(at).clone()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import Architecture, At, adapted, adapting, firing_levels
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting
+from cutaway.features.architectures.levels import firing_levels, shared_level
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -60,6 +61,13 @@ class JumpReLU(Architecture):
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
         if at.settings.penalty != "quadratic":
             adapted(at, chosen, values)
+
+    @torch.no_grad()
+    def calibrate(self, at: At, x: Tensor, l0: float) -> None:
+        """All thresholds by one factor, where an L0 was asked for (of other penalties it is the outcome)."""
+        if at.settings.penalty == "quadratic" or at.settings.adapt:
+            factor = shared_level(at, x, l0, at.weight("b_enc"), self.theta(at)).clamp_min(1e-3)
+            at.weight("log_threshold").add_(factor.log())
 
     def folded(self, at: At) -> tuple[Tensor, Tensor, Tensor | None]:
         return at.weight("W_enc"), at.weight("b_enc"), self.theta(at).clone()

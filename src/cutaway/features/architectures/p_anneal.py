@@ -9,6 +9,7 @@ taken of (v + eps), less eps^p, so that its slope stays finite.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +34,9 @@ def power(sizes: Tensor, p: float) -> Tensor:
 
 
 class PAnneal(ReLU):
+    # Each stage moves the L0, so that the weight must follow faster than L1's.
+    recipe = MappingProxyType({**ReLU.recipe, "adapt": 0.1})
+
     def buffers(self, settings: DictionarySettings) -> dict[str, float]:
         return {**adapting(settings, always=True), "stage": 0.0, "now": 0.0, "next": 0.0}
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cutaway.features import activations as rules
 from cutaway.features.activations import Chosen, Inference
-from cutaway.features.architectures.base import Architecture, At, adapted, adapting, firing_levels
+from cutaway.features.architectures.base import Architecture, At, adapted, adapting
+from cutaway.features.architectures.levels import firing_levels, shared_level
 from cutaway.features.settings import DictionarySettings
 from cutaway.features.sparse import at_features
 
@@ -50,3 +51,10 @@ class ReLU(Architecture):
 
     def count(self, at: At, chosen: Chosen, values: Tensor) -> None:
         adapted(at, chosen, values)
+
+    @torch.no_grad()
+    def calibrate(self, at: At, x: Tensor, l0: float) -> None:
+        """Every b_enc down by t |W_enc,f|, the same t for all: what remains for the weight of the penalty to do."""
+        if at.settings.adapt:
+            unit = at.weight("W_enc").norm(dim=1).clamp_min(1e-12)
+            at.weight("b_enc").sub_(shared_level(at, x, l0, at.weight("b_enc"), unit) * unit)
