@@ -7,26 +7,29 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.core import Estimate, Interval
+from cutaway.core import Estimate
+from cutaway.evidence.statistics import bootstrap
 
 Values = NDArray[np.float64]
-RESAMPLES = 400
+RESAMPLES = 400  # fewer than elsewhere: each looks at every token
 
 
 def over_rows(
     values: Values, statistic: Callable[[Values], np.floating | float], name: str, *, unit: str = "", seed: int = 0
 ) -> Estimate:
-    """The statistic of [rows, …] (NaN where there is nothing), with a percentile bootstrap interval over rows."""
-    n = int(np.isfinite(values).sum())
+    """The statistic of [rows, …] (NaN where there is nothing), with a percentile bootstrap interval over rows.
+
+    Its n counts the values that are there. Cost: 400 evaluations of the statistic.
+    """
+
+    def of_rows(which: Values) -> Values:  # [resamples, rows] of row numbers
+        return np.array([statistic(values[one.astype(np.intp)]) for one in which], dtype=np.float64)
+
+    n, rows = int(np.isfinite(values).sum()), len(values)
     if n == 0:
         return Estimate(name=name, value=float("nan"), n=0, unit=unit)
-    value = float(statistic(values))
-    if values.shape[0] < 2:
-        return Estimate(name=name, value=value, n=n, unit=unit)
-    rng = np.random.default_rng(seed)
-    draws = [float(statistic(values[rng.integers(0, len(values), len(values))])) for _ in range(RESAMPLES)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    method = f"percentile bootstrap over {len(values)} rows"
-    return Estimate(
-        name=name, value=value, interval=Interval(low=float(low), high=float(high), method=method), n=n, unit=unit
-    )
+    found = bootstrap(
+        np.arange(rows), statistic=of_rows, name=name, over=f"{rows} rows", unit=unit, method="percentile",
+        resamples=RESAMPLES, seed=seed,
+    )  # fmt: skip
+    return found.model_copy(update={"n": n})
