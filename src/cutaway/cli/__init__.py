@@ -104,7 +104,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, PermissionError):
         return EXIT_BAD_INPUT, f"no permission to write or read {error.filename}."
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)):
-        return EXIT_BAD_INPUT, f"{error.strerror}: {error.filename}"
+        # libraries raise some of these with a message alone
+        return EXIT_BAD_INPUT, f"{error.strerror}: {error.filename}" if error.strerror else f"{error}"
     return EXIT_FAILURE, f"{type(error).__name__}: {error}"
 
 

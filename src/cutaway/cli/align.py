@@ -65,7 +65,16 @@ def align(
     else:
         with step(f"Opening {case}"):
             found = find(case, seed)
-    result = run_case(found, model, quick=quick, seed=seed, capacity=capacity, say=lambda what: say(f"{what} …"))
+    try:
+        result = run_case(found, model, quick=quick, seed=seed, capacity=capacity, say=lambda what: say(f"{what} …"))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if model is None or isinstance(error, InputError):
+            raise
+        why = (str(error).splitlines() or [""])[0][:160]
+        raise InputError(
+            f"{model} cannot be run on the items of {case} ({type(error).__name__}: {why}). --model takes a network "
+            "that reads and gives what the case's own does; for another write a SPEC.py (docs/abstraction.md)."
+        ) from error
     if out is not None:
         result.save(out)
         sealed(out, "alignment", result.alignment.model, {"case": case, "seed": seed, "quick": quick})

@@ -57,7 +57,7 @@ def rescore(
     from cutaway.circuits.score import remade, score
 
     circuit = read_circuit(path)
-    loaded = load_model(model or str(circuit.choices.get("model")), trust)
+    loaded = load_model(model or str(circuit.choices.get("model")), trust, text=False)
     task = None if pairs is None else make_task(str(pairs), loaded, n=None, seed=seed)
     found_on, judged_on = remade(loaded, circuit, task)
     with step(f"Scoring {path}: {circuit.size:,} edges on {len(judged_on)} items"):

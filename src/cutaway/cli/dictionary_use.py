@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from cutaway.cli.dictionary_options import ARCHITECTURE, MODEL, TEXT
+from cutaway.cli.findings import load_model
 from cutaway.cli.output import JSON, print_json, say, step
 
 
@@ -35,7 +36,7 @@ def excursions(
     from cutaway.features.excursions import controllability, latent_differences
     from cutaway.organisms.dictionary_studies import find_sae
 
-    loaded = cw.load(model)
+    loaded = load_model(model)
     saes = [find_sae(loaded, one) for one in dictionaries]
     made = cw.task(task, loaded, n=n, seed=seed)
     with step(f"Comparing {n} pairs"):
@@ -71,7 +72,7 @@ def attribute(
     from cutaway.features.attribution import attribute_features
     from cutaway.organisms.dictionary_studies import find_sae, studied
 
-    loaded = cw.load(model)
+    loaded = load_model(model)
     sae = find_sae(loaded, dictionary)
     with step(f"Taking out {2 * top} features"):
         found = attribute_features(loaded, sae, cw.task(task, loaded, n=n, seed=seed), top=top, seed=seed)

@@ -25,11 +25,36 @@ TRUST = typer.Option(False, "--trust-remote-code", help="Run code that a hub mod
 OWN = "own"
 
 
-def load_model(name: str, trust_remote_code: bool) -> Model:
+def load_model(name: str, trust_remote_code: bool = False, *, text: bool = True) -> Model:
+    """text: whether the verb reads text, and refuses a model that cannot before anything else is done."""
     with step(f"Loading {name}"):
         import cutaway as cw
 
-        return cw.load(name, trust_remote_code=trust_remote_code)
+        model = cw.load(name, trust_remote_code=trust_remote_code)
+    if text and model.tokenizer is None:
+        from cutaway.core import InputError
+
+        raise InputError(_without_text(model))
+    return model
+
+
+def _without_text(model: Model) -> str:
+    """What somebody can do whose model has no tokenizer."""
+    own = "let the factory give (module, tokenizer)"
+    if model.architecture is not None:
+        remedy = own if model.folder is None else f"put its tokenizer.json into {model.folder}"
+        return f"{model.name} has no tokenizer, and this verb reads text: {remedy}."
+    return (
+        f"{model.name} is a {model.facts.architecture} without a tokenizer, and this verb reads text. A language model "
+        f"of one's own: {own}. Any other network: `cutaway models {shlex.quote(model.name)}` lists what can be read in "
+        "it, `cutaway align SPEC.py` looks for an algorithm in it, and cw.load(…).run(x) reads and changes it in "
+        "Python (docs/own-model.md)."
+    )
+
+
+def reads_text(task: str | None) -> bool:
+    """Whether a task's items are text: all but one's are."""
+    return task != "induction"
 
 
 def warn_outside_vocabulary(model: Model, prompts: list[str]) -> None:

@@ -44,7 +44,7 @@ def heads(
     if (circuit is None) != (given is None):
         raise InputError("--circuit and --tokens-of go together: which head, and which tokens to show of it.")
     claim(out, "heads")
-    loaded = load_model(model, trust_remote_code)
+    loaded = load_model(model, trust_remote_code, text=given is not None or writes)
     from cutaway.readouts import composition, head_circuit, head_scores
 
     seeds = null_seeds(loaded, seed, 2 if quick else 5)

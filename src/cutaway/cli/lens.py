@@ -16,6 +16,7 @@ from cutaway.cli.findings import (
     load_model,
     make_task,
     null_seeds,
+    reads_text,
     text_rows,
     warn_outside_vocabulary,
 )
@@ -77,7 +78,7 @@ def lens(
         tuned, out = out, None
     kind = "dla" if dla else "lens"
     claim(out, kind)
-    loaded = load_model(model, trust_remote_code)
+    loaded = load_model(model, trust_remote_code, text=bool(prompts) or reads_text(task))
     warn_outside_vocabulary(loaded, prompts)
     given, answers, wrong = _asked(loaded, prompts, task, n, seed, answer, against)
     seeds = () if quick else null_seeds(loaded, seed, 3 if dla else 5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, make_task, null_seeds
+from cutaway.cli.findings import MODEL, OUT, TRUST, claim, finish, load_model, make_task, null_seeds, reads_text
 from cutaway.cli.output import JSON, step
 
 
@@ -29,7 +29,7 @@ def repair(
     Example:  cutaway repair ioi --n 48
     """
     claim(out, "repair")
-    loaded = load_model(model, trust_remote_code)
+    loaded = load_model(model, trust_remote_code, text=reads_text(task))
     made = make_task(task, loaded, n=n, seed=seed)
     from cutaway.readouts import self_repair
 

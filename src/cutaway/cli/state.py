@@ -51,12 +51,13 @@ def state(
     claim(out, "state")
     from cutaway.organisms.othello import othello_states
     from cutaway.readouts.state_data import read_states
-    from cutaway.readouts.state_study import state_study
+    from cutaway.readouts.state_study import fits, state_study
 
     found = (
         othello_states(n, seed + 1, "colour" if side == "colour" else "mover") if data == OTHELLO else read_states(data)
     )
-    loaded = load_model(model or OTHELLO, trust_remote_code)
+    loaded = load_model(model or OTHELLO, trust_remote_code, text=False)
+    fits(loaded, found, points)  # said before the work
     with step("Fitting probes at every point, then editing along them"):
         result = state_study(loaded, found, points, null=not quick, seed=seed)
     probe = result.probe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST, claim, make_task, sealed, told_where
+from cutaway.cli.findings import MODEL, TRUST, claim, load_model, make_task, reads_text, sealed, told_where
 from cutaway.cli.output import JSON, print_json, say, step
 
 if TYPE_CHECKING:
@@ -58,15 +58,14 @@ def sweep(
     if (task is None) == (not clean):
         raise InputError("name a task, or give prompts with --clean, --counterfactual, --answer (and --wrong).")
     claim(out, "sweep", "batches", "null-batches", "sweep.json")
-    with step(f"Loading {model}"):
-        import cutaway as cw
+    loaded = load_model(model, trust_remote_code, text=reads_text(task))
+    import cutaway as cw
 
-        loaded = cw.load(model, trust_remote_code=trust_remote_code)
-        what = (
-            _pairs(loaded, clean, counterfactual, answer, wrong)
-            if task is None
-            else make_task(task, loaded, n=n, seed=seed)
-        )
+    what = (
+        _pairs(loaded, clean, counterfactual, answer, wrong)
+        if task is None
+        else make_task(task, loaded, n=n, seed=seed)
+    )
     null: Any = None if quick else "auto"
     if not quick and how not in ("denoise", "noise"):
         from cutaway.evidence import rerandomise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP
+from cutaway.cli.findings import MODEL_HELP, load_model, reads_text
 from cutaway.cli.output import JSON, print_json, say, step, warn
 
 if TYPE_CHECKING:
@@ -83,7 +83,6 @@ def _make(
     import warnings
 
     from cutaway.core import InputError
-    from cutaway.model import load
     from cutaway.tasks import Task, TaskWarning, task
     from cutaway.tasks.catalogue import entry
 
@@ -95,8 +94,7 @@ def _make(
         raise InputError(
             f"a file is read for a model: cutaway tasks {name} --model almanac (or a folder, or a hub id)."
         )
-    with step(f"Loading {model}"):
-        loaded = load(model)
+    loaded = load_model(model, text=reads_text(name))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TaskWarning)
         if own:
@@ -123,11 +121,9 @@ def _list(model: str | None, as_json: bool, name: str | None) -> None:
     entries = ENTRIES if name is None else (entry(name),)
     rows = [one.to_json() for one in entries]
     if model is not None:
-        from cutaway.model import load
         from cutaway.tasks.make import fits
 
-        with step(f"Loading {model}"):
-            loaded = load(model)
+        loaded = load_model(model, text=False)
         for row, one in zip(rows, entries):
             why = fits(one, loaded)
             row["fits"], row["why_not"] = why is None, why

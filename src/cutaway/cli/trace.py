@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST, warn_outside_vocabulary
+from cutaway.cli.findings import MODEL, TRUST, load_model, warn_outside_vocabulary
 from cutaway.cli.output import JSON, print_json, say, step
 from cutaway.cli.render import render_trace
 
@@ -61,10 +61,9 @@ def trace(
     if out is not None:
         claim_folder(out, "trace")  # before the work, not after it
 
-    with step(f"Loading {model}"):
-        import cutaway as cw
+    loaded = load_model(model, trust_remote_code)
+    import cutaway as cw
 
-        loaded = cw.load(model, trust_remote_code=trust_remote_code)
     warn_outside_vocabulary(loaded, [prompt])
     with step("Tracing and testing" if not quick else "Tracing"):
         graph = cw.trace(

@@ -186,7 +186,10 @@ def editable(model: Model, name: str, edits: Edits, points: Sequence[str]) -> No
     """Raises InputError where the edits ask for other tokens than the model says, or for points that are no stream."""
     asked, known = edits.valid.shape[1], model.facts.vocab_size
     if asked != known:
-        raise InputError(f"the edits of {name} name {asked} next tokens; {model.name} knows {known}.")
+        raise InputError(
+            f"the edits of {name} say which of {asked} next tokens fit; {model.name} knows {known}: "
+            "is it a model of this world?"
+        )
     if bad := [p for p in points if not p.startswith("resid_post.")]:
         raise InputError(f"edits are made in the residual stream after blocks (resid_post.*); given {bad[0]}.")
 

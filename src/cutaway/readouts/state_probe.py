@@ -149,11 +149,7 @@ def state_probe(
     Costs a forward of all sequences (two with `null`) and a hundred steps of L-BFGS a point.
     Raises InputError: points without one vector a position, sequences that the model can't read.
     """
-    points = [name for pattern in ([at] if isinstance(at, str) else at) for name in model.addresses(pattern)]
-    for point in points:
-        axes = model.site(point).axes
-        if len(axes) != 3 or axes[1] != "position":
-            raise InputError(f"a probe reads one vector a position; {point} is [{', '.join(axes)}].")
+    points = vector_points(model, at)
     sides = _sides(len(data.tokens), seed)
     learnt = _learnt(data, sides[0], seed)
     read = Reader(data, sides)
@@ -197,6 +193,16 @@ def state_probe(
         examples=examples,
         evidence=(_evidence(data.name, points, best, scores, theirs, rivals, len(learnt[0]), seed),),
     )
+
+
+def vector_points(model: Model, at: str | Sequence[str]) -> list[str]:
+    """The points that `at` names. Raises InputError where one has not one vector a position."""
+    points = [name for pattern in ([at] if isinstance(at, str) else at) for name in model.addresses(pattern)]
+    for point in points:
+        axes = model.site(point).axes
+        if len(axes) != 3 or axes[1] != "position":
+            raise InputError(f"a probe reads one vector a position; {point} is [{', '.join(axes)}].")
+    return points
 
 
 def _sides(n: int, seed: int) -> tuple[Ints, Ints, Ints]:

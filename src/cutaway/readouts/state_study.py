@@ -11,7 +11,7 @@ from cutaway.core.drawing import Drawn
 from cutaway.model import Model
 from cutaway.readouts.state_data import StateData
 from cutaway.readouts.state_edit import STRENGTHS, StateEdit, editable, state_edit
-from cutaway.readouts.state_probe import StateProbe, state_probe
+from cutaway.readouts.state_probe import StateProbe, state_probe, vector_points
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,13 +41,20 @@ class StateStudy(Drawn):
     __repr__ = __str__
 
 
-def readable(model: Model, data: StateData) -> None:
-    """Raises InputError where the model knows fewer tokens, or reads shorter sequences."""
+def fits(model: Model, data: StateData, at: str | Sequence[str]) -> None:
+    """Before the work. Raises InputError: points that the model does not have, or without one vector a position; fewer
+    tokens known, or shorter sequences read; edits of other tokens, or at points that are no stream."""
+    vector_points(model, at)
     known, longest = model.facts.vocab_size, model.facts.max_positions
-    if (largest := int(data.tokens.max())) >= known:
-        raise InputError(f"{data.name} has token {largest}; {model.name} knows {known}.")
+    if known and (largest := int(data.tokens.max())) >= known:  # 0: of a module of one's own it is not known
+        raise InputError(
+            f"{data.name} has token {largest}; {model.name} knows the tokens 0 … {known - 1}: "
+            "is it a model of this world?"
+        )
     if longest is not None and data.tokens.shape[1] > longest:
         raise InputError(f"{data.name} has sequences of {data.tokens.shape[1]} tokens; {model.name} reads {longest}.")
+    if data.edits is not None:
+        editable(model, data.name, data.edits, [at] if isinstance(at, str) else at)
 
 
 def state_study(
@@ -60,9 +67,7 @@ def state_study(
     seed: int = 0,
 ) -> StateStudy:
     """`state_probe`, and where the data describes edits `state_edit` with its probes; both say what they cost."""
-    readable(model, data)
-    if data.edits is not None:  # said before the work
-        editable(model, data.name, data.edits, [at] if isinstance(at, str) else at)
+    fits(model, data, at)
     probe = state_probe(model, data, at, null=null, seed=seed)
     edit = None if data.edits is None else state_edit(model, data, probe, strengths=strengths, seed=seed)
     return StateStudy(probe, edit)
