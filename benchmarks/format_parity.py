@@ -1,10 +1,12 @@
-"""Files that SAELens, dictionary_learning, sparsify and circuit-tracer themselves write, read here and there: the same
-activations and reconstructions.
+"""Files that SAELens, dictionary_learning, sparsify, circuit-tracer and llamascopium themselves write, read here and
+there: the same activations and reconstructions.
 
     python benchmarks/format_parity.py --peer-python PEER/bin/python
 
 PEER: an environment with any of them. Each saves a random dictionary of every kind it has with what it computes from
 fixed inputs; we read the folder and compare; then we write it in that package's format, and the package reads that.
+Files of Gemma Scope, whose trainer is not public, are laid out as published and read by SAELens's loaders for them,
+from the folder in place of a download. llamascopium needs a transformer-lens before 3.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from cutaway.features import circuit_tracer, load
-from cutaway.features.exchange import dictionary_learning, saelens, sparsify
+from cutaway.features.exchange import dictionary_learning, gemma_scope, gemma_scope_2, llamascopium, saelens, sparsify
 
 D, F, K, D_OUT = 24, 96, 8, 12
 
@@ -40,7 +43,7 @@ for name, more in cases.items():
         save_file(result(read(folder / "back")), folder / "back.safetensors")
         continue
     torch.manual_seed(0)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     save_file(result(made(name, more, folder)), folder / "computed.safetensors")
 """
 HEAD = """
@@ -144,6 +147,71 @@ def read(folder):
     return TranscoderSet(each, **HOOKS)
 """
 
+LLAMASCOPIUM = """
+from llamascopium import SAEConfig, SparseAutoEncoder, SparseDictionary
+def computed(sae, x):
+    hooks = (sae.cfg.hook_point_in, sae.cfg.hook_point_out)
+    given, scales = sae.normalize_activations({hook: x for hook in hooks}, return_scale_factor=True)
+    a = sae.encode(given[hooks[0]])
+    return a, sae.denormalize_activations({hooks[1]: sae.decode(a)}, scales)[hooks[1]]
+def made(name, more, folder):
+    to = "blocks.1.hook_mlp_out" if more.pop("transcoder", False) else "blocks.1.hook_resid_mid"
+    sae = SparseAutoEncoder(SAEConfig(
+        sae_type="sae", d_model=d, expansion_factor=f / d, hook_point_in="blocks.1.hook_resid_mid", hook_point_out=to,
+        device="cpu", dtype=torch.float32, **more,
+    ))
+    drawn(sae)
+    sae.set_dataset_average_activation_norm({hook: 3.0 + i for i, hook in enumerate(sae.cfg.associated_hook_points)})
+    sae.save_pretrained(folder)
+    sae.cfg.save_hyperparameters(folder)
+    return sae
+def read(folder):
+    return SparseDictionary.from_pretrained(str(folder))
+"""
+
+# SAELens asks the hub for files and shapes: here the repository is the folder above, and nothing is fetched.
+GEMMA_SCOPE = """
+import numpy as np
+from safetensors import safe_open
+from sae_lens.loading import pretrained_sae_loaders as loaders
+from sae_lens.registry import get_sae_class
+def downloaded(repo_id, filename, subfolder="", **_):
+    return str(Path(repo_id) / subfolder / filename)
+def shapes(repo_id, filename):
+    with safe_open(Path(repo_id) / filename, "pt") as file:
+        return {key: list(file.get_slice(key).get_shape()) for key in file.keys()}
+loaders.hf_hub_download, loaders.get_safetensors_tensor_shapes = downloaded, shapes
+def computed(sae, x):
+    a = sae.encode(x)
+    return a, sae(x) if "transcoder" in sae.cfg.architecture() else sae.decode(a)
+def made(name, more, folder):
+    w = {"W_enc": torch.randn(d, f), "W_dec": torch.randn(f, d), "b_enc": torch.randn(f), "b_dec": torch.randn(d),
+         "threshold": torch.randn(f).abs()}
+    if more["version"] == 1:
+        np.savez(folder / "params.npz", **{key: value.numpy() for key, value in w.items()})
+    else:
+        w = {key.lower(): value for key, value in w.items()}
+        config = {"architecture": "jump_relu", "model_name": "google/gemma-3-270m", "width": f, **more["config"]}
+        if config.get("affine_connection"):
+            w["affine_skip_connection"] = torch.randn(d, d)
+        save_file(w, folder / "params.safetensors")
+        (folder / "config.json").write_text(json.dumps(config))
+    return read(folder)
+def read(folder):
+    one = (folder / "params.npz").is_file()
+    load = loaders.gemma_2_sae_huggingface_loader if one else loaders.gemma_3_sae_huggingface_loader
+    over = {"d_in": d, "d_sae": f}
+    # The layer and the kind are told from the folder's name, the point from the repository's.
+    repository = folder.parents[1] if folder.name == "back" else folder.parent
+    config, state, _ = load(str(repository), str(folder.relative_to(repository)), "cpu", cfg_overrides=over)
+    kind, settings = get_sae_class(config["architecture"])
+    sae = kind(settings.from_dict(loaders.handle_config_defaulting(config)))
+    if "W_skip" in state:  # stored as x @ W; 6.54 takes it as it is and multiplies by its transpose
+        state["W_skip"] = state["W_skip"].T.contiguous()
+    sae.load_state_dict(state)
+    return sae
+"""
+
 # name -> code, what is imported to see whether it is there, our writer, the files of tensors, cases with their settings
 PEERS: dict[str, tuple[str, str, Any, str, dict[str, dict[str, Any]]]] = {
     "SAELens": (SAELENS, "sae_lens", saelens, saelens.WEIGHTS, {
@@ -173,6 +241,26 @@ PEERS: dict[str, tuple[str, str, Any, str, dict[str, dict[str, Any]]]] = {
         "PLT, relu, skip": {"kind": "transcoder_set", "rule": "relu", "skip": True},
         "CLT, relu": {"kind": "cross_layer_transcoder", "rule": "relu"},
         "CLT, jumprelu": {"kind": "cross_layer_transcoder", "rule": "jump_relu"},
+    }),
+    "llamascopium": (LLAMASCOPIUM, "llamascopium", llamascopium, llamascopium.WEIGHTS, {
+        "relu": {}, "relu, inference": {"norm_activation": "inference"}, "jumprelu": {"act_fn": "jumprelu"},
+        "topk": {"act_fn": "topk", "top_k": K}, "topk, token-wise": {
+            "act_fn": "topk", "top_k": K, "norm_activation": "token-wise"},
+        "jumprelu, no norms": {"act_fn": "jumprelu", "sparsity_include_decoder_norm": False},
+        "topk, no bias": {"act_fn": "topk", "top_k": K, "use_decoder_bias": False},
+        "transcoder": {"act_fn": "jumprelu", "transcoder": True},
+    }),
+    "Gemma Scope": (GEMMA_SCOPE, "sae_lens", gemma_scope, gemma_scope.WEIGHTS, {
+        "gemma-scope-2b-pt-res/layer_1-width_16k": {"version": 1},
+    }),
+    "Gemma Scope 2": (GEMMA_SCOPE, "sae_lens", gemma_scope_2, gemma_scope_2.WEIGHTS, {
+        "resid_post/layer_1_resid_post": {"version": 2, "config": {"hf_hook_point_in": "model.layers.1.output"}},
+        "transcoder/layer_1_transcoder": {"version": 2, "config": {
+            "hf_hook_point_in": "model.layers.1.pre_feedforward_layernorm.output",
+            "hf_hook_point_out": "model.layers.1.post_feedforward_layernorm.output"}},
+        "transcoder/layer_1_transcoder_affine": {"version": 2, "config": {
+            "hf_hook_point_in": "model.layers.1.pre_feedforward_layernorm.output",
+            "hf_hook_point_out": "model.layers.1.post_feedforward_layernorm.output", "affine_connection": True}},
     }),
 }  # fmt: skip
 
@@ -216,15 +304,17 @@ def compared(peer: str, python: str) -> float:
             rows[name] = [_gap(value, theirs[n]) for n, value in ours(sae, x).items()]
             format_.write(sae, folder / "back")
             old, new = (_tensors(held, weights) for held in (folder, folder / "back"))
-            same = old.keys() == new.keys() and all(torch.equal(old[n], new[n]) for n in old)
-            rows[name].append(0.0 if same else float("inf"))
+            # llamascopium keeps thresholds as logarithms, which rounds; all else is equal.
+            same = old.keys() == new.keys()
+            rows[name].append(max(_gap(new[n], old[n]) for n in old) if same else float("inf"))
         asked()
-        print(f"{peer:22} {'activations':>12} {'output':>12} {'written, read there':>20}  tensors")
+        print(f"{peer:26} {'activations':>12} {'output':>12} {'written, read there':>20}  tensors")
         for name, (a_gap, y_gap, tensors) in rows.items():
             theirs, back = (load_file(root / name / held) for held in ("computed.safetensors", "back.safetensors"))
             returned = max(_gap(back[n], theirs[n]) for n in theirs)
             worst = max(worst, a_gap, y_gap, returned, tensors)
-            print(f"{name:22} {a_gap:12.2e} {y_gap:12.2e} {returned:20.2e}  {'equal' if tensors == 0 else 'DIFFER'}")
+            told = "equal" if tensors == 0 else f"{tensors:.2e}"
+            print(f"{name.rpartition('/')[2]:26} {a_gap:12.2e} {y_gap:12.2e} {returned:20.2e}  {told}")
         print()
     return worst
 
@@ -246,13 +336,22 @@ def _tensors(folder: Path, pattern: str) -> dict[str, torch.Tensor]:
     for path in sorted(folder.glob(pattern)):
         if path.name in ("computed.safetensors", "back.safetensors"):
             continue
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        held = _read_file(path)
         found |= {f"{path.name}: {name}": value for name, value in held.items()}
     return found
 
 
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".npz":
+        with np.load(path) as held:
+            return {name: torch.from_numpy(held[name]) for name in held.files}
+    return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+
+
 def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    if torch.equal(ours, theirs):
+        return 0.0
+    return float((ours - theirs).abs().max() / theirs.abs().max()) if ours.shape == theirs.shape else float("inf")
 
 
 if __name__ == "__main__":
