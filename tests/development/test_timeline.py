@@ -206,6 +206,28 @@ def test_a_damaged_file_is_named(folder):
             timeline(find_checkpoints(folder, opened), [weight_norm()])
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("rows.jsonl", "{broken\n", "line 1: no row"),
+        ("rows.jsonl", '{"step": 1}\n', "line 1: no row"),
+        ("rows.jsonl", '{"step": 1, "label": "", "source": "", "values": {"loss": 3}, "arrays": []}\n', "'loss' is no"),
+        ("settings.json", "[]", "no settings"),
+        ("settings.json", '{"measures": []}', "no settings"),
+        ("arrays/*", None, "missing or damaged"),
+        ("arrays/*", "short", "missing or damaged"),
+    ],
+)
+def test_a_damaged_timeline_is_refused_by_name(folder, tmp_path, file, text, said):
+    found = find_checkpoints(folder, opened)
+    measures = [Function("norm", lambda subject: {"norm": 1.0, "kept": np.ones(3)})]
+    timeline(found, measures, tmp_path / "out")
+    damaged = sorted((tmp_path / "out").glob(file))[0]
+    damaged.unlink() if text is None else damaged.write_text(text)
+    with pytest.raises(InputError, match=said):
+        timeline(found, measures, tmp_path / "out")
+
+
 def test_a_step_that_is_too_large_leaves_a_gap_with_its_reason(folder):
     wild = llc_measure(DATA, Setting(1e4, 1.0, 10.0, chains=2, draws=60, burn_in=0))
     line = timeline(find_checkpoints(folder, opened), [wild])

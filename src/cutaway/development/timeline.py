@@ -274,7 +274,10 @@ def settings_in(out: str | Path | None) -> dict[str, dict[str, Any]]:
     path = None if out is None else Path(out) / "settings.json"
     if path is None or not path.is_file():
         return {}
-    found: dict[str, dict[str, Any]] = read_json(path).get("measures", {})
+    body = read_json(path)
+    found = body.get("measures") if isinstance(body, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise InputError(f"{path} holds no settings of a timeline; name another --out folder.")
     return found
 
 
@@ -297,13 +300,29 @@ def _resumed(folder: Path, measures: Sequence[Measure]) -> dict[int, dict[str, A
     if path.exists():
         text = path.read_text(encoding="utf-8")
         whole = [line for line in text.split("\n")[:-1] if line]
-        for line in whole:
-            row = json.loads(line)
+        for i, line in enumerate(whole):
+            row = _row(line, f"{path}, line {i + 1}")
             rows[row["step"]] = row
         if not text.endswith("\n"):
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
     return rows
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    """A line of rows.jsonl. Raises InputError where it is none."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        row = None
+    kinds = {"step": int, "label": str, "source": str, "values": dict, "arrays": list}
+    if not isinstance(row, dict) or any(not isinstance(row.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"{where}: no row of a timeline; without the line, its checkpoint is measured again.")
+    fields = Point.__dataclass_fields__
+    for name, point in row["values"].items():
+        if not isinstance(point, dict) or "value" not in point or not point.keys() <= fields.keys():
+            raise InputError(f"{where}: {name!r} is no point of a series; without the line, it is measured again.")
+    return row
 
 
 def _differ(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
@@ -330,7 +349,14 @@ def _write(folder: Path, row: Mapping[str, Any], arrays: Mapping[str, Floats]) -
 
 
 def _read_array(folder: Path, step: int, name: str) -> Floats:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    found: Floats = load_file(folder / "arrays" / f"{step}.safetensors")[name]
+    path = folder / "arrays" / f"{step}.safetensors"
+    try:
+        found: Floats = load_file(path)[name]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(
+            f"{path} is missing or damaged: without the line of step {step} in rows.jsonl, it is measured again."
+        ) from error
     return found
