@@ -10,7 +10,7 @@ h = (s_in x) W_E + b_E            s = sqrt(d) / the hook's average norm (norm_ac
 a = act(h |W_D|) / |W_D|          without |W_D| where sparsity_include_decoder_norm is false
 y = (a W_D + b_D) / s_out         act: relu, topk, jumprelu h 1[h > exp(log threshold)]
 
-Equal to what their package computes, 2.0.0b34 (benchmarks/format_parity.py). Thresholds are written as their logarithms,
+Equal to what their package, 2.0.0b34, computes (benchmarks/format_parity.py). Thresholds are written as logarithms,
 which gives what was read to a rounding of float32; all else bit for bit.
 """
 
