@@ -45,6 +45,27 @@ def test_what_is_no_circuit_is_said(tmp_path, capsys):
     (tmp_path / "other.json").write_text('{"schema": "cutaway.task/1"}')
     assert run(["circuit", str(tmp_path / "other.json")]) == 2
     assert "schema" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run(["circuit", str(tmp_path / "empty")]) == 2
+    assert "result.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda body: body.pop("sources"), "lacks 'sources'"),
+        (lambda body: body.update(scores=5), "damaged"),
+        (lambda body: body.update(scores=[["a"]]), "damaged"),
+        (lambda body: body.update(edges=[{"source": "nothing", "destination": "logits", "score": 1}]), "nothing"),
+        (lambda body: body.update(edges={"a": 1}), "damaged"),
+    ],
+)
+def test_a_damaged_circuit_is_said(change, says, saved, tmp_path, capsys):
+    body = json.loads(saved.read_text())
+    change(body)
+    (tmp_path / "damaged.json").write_text(json.dumps(body))
+    assert run(["circuit", str(tmp_path / "damaged.json")]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_a_model_that_does_not_do_the_task_has_no_circuit_of_it(capsys):

@@ -81,7 +81,7 @@ def circuit(
         if task != "ioi":
             raise InputError(f"--whole is of the task ioi, whose heads have names; {task!r} was given.")
         return scoring.whole(model or "almanac", n, quick, force, out, seed, trust_remote_code, as_json)
-    if Path(task).suffix.lower() == ".json" or (Path(task) / "result.json").is_file():
+    if Path(task).suffix.lower() == ".json" or Path(task).is_dir():
         return scoring.rescore(Path(task), model, pairs, quick, out, seed, trust_remote_code, as_json)
     loaded, made = _task(task, model or "almanac", n, counterfactual, metric, seed, trust_remote_code)
     from cutaway.circuits import discover

@@ -37,10 +37,18 @@ def read_circuit(path: Path) -> Any:
     except ValueError as error:
         raise InputError(f"{path} is no JSON: {error}.") from None
     if isinstance(body, dict) and body.get("schema") == "cutaway.ioi/1":
-        body = body["circuit"]
+        body = body.get("circuit")
     if not isinstance(body, dict):
         raise InputError(f"{path} holds no circuit.")
-    return Circuit.from_json(body)
+    try:
+        return Circuit.from_json(body)
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{path} is damaged: {what}. Find the circuit again: cutaway circuit TASK --out DIR."
+        ) from None
 
 
 def rescore(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cutaway.cli.findings import MODEL, TRUST, load_model, warn_outside_vocabulary
+from cutaway.cli.findings import MODEL, TRUST, claim, load_model, warn_outside_vocabulary
 from cutaway.cli.output import JSON, print_json, say, step
 from cutaway.cli.render import render_trace
 
@@ -50,16 +50,13 @@ def trace(
 
     Example:  cutaway trace "the capital of the state containing Dallas is" --out out/dallas --open
     """
-    from cutaway.study import claim_folder
-
     if target is not None and contrast is not None:
         from cutaway.core import InputError
 
         raise InputError("--target and --contrast exclude each other: a contrast names both tokens.")
     if out is None and open_page:
         out = Path("out") / _slug(prompt)
-    if out is not None:
-        claim_folder(out, "trace")  # before the work, not after it
+    claim(out, "trace")
 
     loaded = load_model(model, trust_remote_code)
     import cutaway as cw

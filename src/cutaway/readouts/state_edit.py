@@ -185,7 +185,7 @@ def state_edit(
 def editable(model: Model, name: str, edits: Edits, points: Sequence[str]) -> None:
     """Raises InputError where the edits ask for other tokens than the model says, or for points that are no stream."""
     asked, known = edits.valid.shape[1], model.facts.vocab_size
-    if asked != known:
+    if known and asked != known:
         raise InputError(
             f"the edits of {name} say which of {asked} next tokens fit; {model.name} knows {known}: "
             "is it a model of this world?"

@@ -44,6 +44,8 @@ class StateStudy(Drawn):
 def fits(model: Model, data: StateData, at: str | Sequence[str]) -> None:
     """Before the work. Raises InputError: points that the model does not have, or without one vector a position; fewer
     tokens known, or shorter sequences read; edits of other tokens, or at points that are no stream."""
+    if data.edits is not None:
+        editable(model, data.name, data.edits, [at] if isinstance(at, str) else at)
     vector_points(model, at)
     known, longest = model.facts.vocab_size, model.facts.max_positions
     if known and (largest := int(data.tokens.max())) >= known:  # 0: of a module of one's own it is not known
@@ -53,8 +55,6 @@ def fits(model: Model, data: StateData, at: str | Sequence[str]) -> None:
         )
     if longest is not None and data.tokens.shape[1] > longest:
         raise InputError(f"{data.name} has sequences of {data.tokens.shape[1]} tokens; {model.name} reads {longest}.")
-    if data.edits is not None:
-        editable(model, data.name, data.edits, [at] if isinstance(at, str) else at)
 
 
 def state_study(
