@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from cutaway.cli.findings import MODEL_HELP, claim, sealed, told_where
-from cutaway.cli.output import JSON, print_json, say, step
+from cutaway.cli.output import JSON, print_result, say, step
 
 
 def _cases(on: bool) -> None:
@@ -78,11 +78,7 @@ def align(
     if out is not None:
         result.save(out)
         sealed(out, "alignment", result.alignment.model, {"case": case, "seed": seed, "quick": quick})
-    if as_json:
-        body = result.to_json()
-        print_json(body.pop("schema"), {**body, "out": str(out) if out else None})
-    else:
-        print(result)
+    print_result(result, out, as_json)
     if out is not None:
         told_where(out, "case.json; alignment/ has subspaces, hits and causal-model.svg")
     elif not as_json:

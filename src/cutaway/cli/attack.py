@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cutaway.cli.findings import claim, sealed, told_where
-from cutaway.cli.output import JSON, print_json, step
+from cutaway.cli.output import JSON, print_result, step
 from cutaway.cli.towers import MODEL, MODULE, PICTURES, SIDE, TWIN, pictures_of, tower_of
 
 if TYPE_CHECKING:
@@ -69,11 +69,7 @@ def attack(
         found = bench(tower, seen, given, sizes=wanted, twins=twins, train=train, seed=seed)
     if out is not None:
         _write(out, tower, found, seed)
-    if as_json:
-        body = found.to_json()
-        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
-    else:
-        print(found)
+    print_result(found, out, as_json)
 
 
 def _write(out: Path, tower: Tower, found: Bench, seed: int) -> None:

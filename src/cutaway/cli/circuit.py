@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP, OUT, TRUST, claim, finish, load_model, make_task, reads_text
+from cutaway.cli.findings import MODEL_HELP, OUT, TASK_FILES, TRUST, claim, finish, load_model, make_task, reads_text
 from cutaway.cli.output import JSON, say, step, warn
 
 
@@ -177,7 +177,7 @@ def _task(
 ) -> tuple[Any, Any]:
     from cutaway.tasks.catalogue import entry
 
-    if Path(name).suffix.lower() not in (".csv", ".jsonl"):
+    if Path(name).suffix.lower() not in TASK_FILES:
         entry(name)  # an unknown name is said before a model is loaded
     loaded = load_model(model, trust, text=reads_text(name))
     return loaded, make_task(name, loaded, n=n, seed=seed, counterfactual=counterfactual, metric=metric)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from cutaway.cli.findings import claim, sealed, told_where
-from cutaway.cli.output import JSON, print_json, say, step
+from cutaway.cli.output import JSON, print_json, print_result, say, step
 
 
 def develop(
@@ -76,14 +76,10 @@ def develop(
             localisation=localisation, seed=seed, task=task,
         )  # fmt: skip
         result = _of_checkpoints(what, measure or list(DEFAULT), plan, text, every, changes, out)
-    body = result.to_json()
     if out is not None:
-        write_json(out / "timeline.json", body)
+        write_json(out / "timeline.json", result.to_json())
         sealed(out, "timeline", what, {"measures": measure, "seed": seed, "quick": quick})
-    if as_json:
-        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
-    else:
-        print(result)
+    print_result(result, out, as_json)
     if out is not None:
         told_where(out, "timeline.json")
 

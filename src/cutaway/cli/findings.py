@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.output import print_json, say, step, warn
+from cutaway.cli.output import print_result, say, step, warn
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -23,6 +23,7 @@ MODEL = typer.Option("almanac", "--model", "-m", "--module", help=MODEL_HELP)
 OUT = typer.Option(None, "--out", "-o", help="Write the study here: result, table, tensors, manifest.")
 TRUST = typer.Option(False, "--trust-remote-code", help="Run code that a hub model brings.")
 OWN = "own"
+TASK_FILES = (".csv", ".jsonl")
 
 
 def load_model(name: str, trust_remote_code: bool = False, *, text: bool = True) -> Model:
@@ -80,21 +81,25 @@ def make_task(
     seed: int = 0,
     counterfactual: str | None = None,
     metric: str | None = None,
+    **more: Any,
 ) -> Any:
-    """A task by name, or of a .csv or .jsonl file of pairs; what had to be left out of it is said as warnings."""
+    """A task by name (`more`: of its own making, as its split), or of a .csv or .jsonl file of pairs, whose
+    counterfactual is a column, shuffle or resample; what had to be left out of it is said as warnings."""
     import warnings
 
     from cutaway.tasks import Task, TaskWarning, task
+    from cutaway.tasks.corruptions import resample, shuffle
 
     file = Path(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TaskWarning)
-        if file.suffix.lower() in (".csv", ".jsonl"):
+        if file.suffix.lower() in TASK_FILES:
             read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
-            given = {"counterfactual": counterfactual, "metric": metric}
+            made_so = {"shuffle": shuffle(), "resample": resample()}.get(counterfactual or "", counterfactual)
+            given = {"counterfactual": made_so, "metric": metric}
             made = read(model, file, n=n, **{key: value for key, value in given.items() if value is not None})
         else:
-            made = task(name, model, n=n, seed=seed, counterfactual=counterfactual, metric=metric)
+            made = task(name, model, n=n, seed=seed, counterfactual=counterfactual, metric=metric, **more)
     for one in caught:
         warn(str(one.message))
     return made
@@ -135,11 +140,7 @@ def finish(
 
         command = shlex.join(["cutaway", *sys.argv[1:]])
         write_finding(out, kind, model, result, command=command, prompt=prompt, **more)
-    if as_json:
-        body = result.to_json()
-        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
-    else:
-        print(result)
+    print_result(result, out, as_json)
     if out is not None:
         told_where(out)
 

@@ -20,7 +20,7 @@ from cutaway.cli.findings import (
     text_rows,
     warn_outside_vocabulary,
 )
-from cutaway.cli.output import JSON, print_json, say, step
+from cutaway.cli.output import JSON, print_result, say, step
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -126,9 +126,6 @@ def _train(
             say(f"  {done} of {total} updates")
 
     made = train_tuned_lens(model, rows, at, settings=settings, twin=not quick, out=out, progress=progress)
-    if as_json:
-        body = made.to_json()
-        print_json(body.pop("schema"), {**body, "out": str(out)})
-    else:
-        print(made)
+    print_result(made, out, as_json)
+    if not as_json:
         say(f'Wrote {out}/   read through it: cutaway lens "…" --model {model.name} --tuned {out}')

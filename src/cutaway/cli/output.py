@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -19,6 +20,15 @@ def print_json(schema: str, body: dict[str, Any]) -> None:
     utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     json.dump({"schema": schema, **body}, sys.stdout, ensure_ascii=not utf8, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_result(result: Any, out: Path | None, as_json: bool) -> None:
+    """A result's table, or its JSON with the folder where its study lies."""
+    if as_json:
+        body = result.to_json()
+        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
+    else:
+        print(result)
 
 
 def say(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cutaway.cli.findings import MODEL, TRUST, claim, load_model, make_task, reads_text, sealed, told_where
-from cutaway.cli.output import JSON, print_json, say, step
+from cutaway.cli.output import JSON, print_result, say, step
 
 if TYPE_CHECKING:
     from cutaway.model import Model
@@ -85,10 +85,7 @@ def sweep(
             seed=seed,
             out=out,
         )
-    if as_json:
-        print_json("cutaway.sweep/1", {**found.to_json(), "out": str(out) if out else None})
-    else:
-        print(found)
+    print_result(found, out, as_json)
     if out is not None:
         sealed(out, "sweep", loaded.name, {"at": at, "each": each, "how": how, "seed": seed}, loaded.fingerprint)
         told_where(out, "sweep.json; sweep.safetensors has the metric of every item")

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import MODEL_HELP, load_model, reads_text
+from cutaway.cli.findings import MODEL_HELP, TASK_FILES, load_model, make_task, reads_text
 from cutaway.cli.output import JSON, print_json, say, step, warn
 
 if TYPE_CHECKING:
     from cutaway.tasks import Task
-
-FILES = (".csv", ".jsonl")
 
 
 def tasks(
@@ -40,7 +38,7 @@ def tasks(
 
     Example:  cutaway tasks ioi --model almanac --n 2
     """
-    if name is None or (model is None and Path(name).suffix.lower() not in FILES):
+    if name is None or (model is None and Path(name).suffix.lower() not in TASK_FILES):
         _list(model, as_json, name)
         return
     task, loaded = _make(name, model, on, counterfactual, split, metric, seed)
@@ -80,39 +78,17 @@ def _shown(task: Task, n: int, found: Any) -> str:
 def _make(
     name: str, model: str | None, on: int | None, counterfactual: str | None, split: str, metric: str | None, seed: int
 ) -> tuple[Task, Any]:  # fmt: skip
-    import warnings
-
     from cutaway.core import InputError
-    from cutaway.tasks import Task, TaskWarning, task
     from cutaway.tasks.catalogue import entry
 
-    file = Path(name)
-    own = file.suffix.lower() in FILES
-    if not own:
+    if Path(name).suffix.lower() not in TASK_FILES:
         entry(name)  # an unknown name is said before a model is loaded
     if model is None:
         raise InputError(
             f"a file is read for a model: cutaway tasks {name} --model almanac (or a folder, or a hub id)."
         )
     loaded = load_model(model, text=reads_text(name))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TaskWarning)
-        if own:
-            read = Task.from_csv if file.suffix.lower() == ".csv" else Task.from_jsonl
-            more = {} if metric is None else {"metric": metric}
-            made = read(loaded, file, counterfactual=_corruption(counterfactual), n=on, **more)
-        else:
-            made = task(name, loaded, n=on, seed=seed, counterfactual=counterfactual, split=split, metric=metric)
-    for one in caught:
-        warn(str(one.message))
-    return made, loaded
-
-
-def _corruption(name: str | None) -> Any:
-    """A corruption by its name, or the name of a column."""
-    from cutaway.tasks.corruptions import resample, shuffle
-
-    return {"shuffle": shuffle(), "resample": resample()}.get(name, name) if name is not None else None
+    return make_task(name, loaded, n=on, seed=seed, counterfactual=counterfactual, metric=metric, split=split), loaded
 
 
 def _list(model: str | None, as_json: bool, name: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cutaway.cli.findings import claim, sealed, told_where
-from cutaway.cli.output import JSON, print_json, say, warn
+from cutaway.cli.output import JSON, print_result, say, warn
 from cutaway.cli.towers import MODULE, PICTURES, SIDE, pictures_of, ticker, tower_of
 
 if TYPE_CHECKING:
@@ -108,11 +108,7 @@ def visualise(
     result = shown(made[0], made[1], real, seed=seed)
     if out is not None:
         _write(out, tower, result, {"seed": seed, "steps": steps, "n": n, "method": method, "start": start})
-    if as_json:
-        body = result.to_json()
-        print_json(body.pop("schema"), {**body, "out": None if out is None else str(out)})
-    else:
-        print(result)
+    print_result(result, out, as_json)
     if out is None:
         say("\n(--out DIR writes the pictures)")
 
