@@ -176,6 +176,18 @@ def test_resampling_brings_the_dead_to_tokens_that_are_badly_reconstructed():
     assert held.abs().max() > 0
 
 
+@pytest.mark.parametrize(("given", "why"), [(float("nan"), "some activations"), (1e200, "the rate")])
+def test_a_loss_that_is_no_number_ends_training_before_the_parameters_are_lost(given, why):
+    """Activations of a later block may be broken where those that the units were measured on are not."""
+    made = learner("topk", floor=None)
+    before = {name: p.detach().clone() for name, p in made.parameters.items()}
+    x = sample(5)
+    x[3, 2] = given
+    with pytest.raises(InputError, match=f"loss is (nan|inf): {why}"):
+        made.step(x[None], x[None], 1e-2)
+    assert all(torch.equal(p, before[name]) for name, p in made.parameters.items())
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

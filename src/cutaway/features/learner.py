@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from cutaway.core import InputError
 from cutaway.features.activations import Chosen
 from cutaway.features.architectures import ARCHITECTURES, At
 from cutaway.features.dead import resample, revive
@@ -201,9 +202,15 @@ class Learner:
         self.architecture.anneal(self, done)
 
     def step(self, x: Tensor, y: Tensor, lr: float) -> Step:
-        """One Adam step on raw activations x [layers, n, d_in], y [layers, n, d_out]."""
+        """One Adam step on raw activations x [layers, n, d_in], y [layers, n, d_out].
+
+        Raises `InputError` where the loss is NaN or infinite, before the parameters are.
+        """
         x, y = self.normal.inputs(x), self.normal.outputs(y)
         loss, forward = self.loss(x, y)
+        if not bool(torch.isfinite(loss.detach())):
+            why = "the rate is too high" if _finite(x, y) else "some activations are NaN or infinite"
+            raise InputError(f"{self.settings.name}: the loss is {float(loss.detach())}: {why} (rate {lr:.2g}).")
         self.update(loss, lr)
         self.count(forward)
         every = self.settings.resample
@@ -350,6 +357,10 @@ class Learner:
         self.seen = int(state.get("seen", torch.tensor(0)))
         self.threshold.copy_(state["threshold"])
         self.since_fired.copy_(state["since_fired"])
+
+
+def _finite(*values: Tensor) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in values)
 
 
 def _initial(

@@ -17,6 +17,7 @@ what is written here. ae.pt is read with `weights_only`: a pickle that would run
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,15 @@ def _turned(ours: str, theirs: str, value: Tensor) -> Tensor:
 
 def _state(path: Path) -> dict[str, Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol: what matters is said below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch's own words advise to read it all the same
             first = "its pickle holds more than tensors, or is none"
-        raise InputError(f"{path} is no plain state dict of dictionary_learning, and is not read: {first}") from error
+        first = first.rstrip(".")
+        raise InputError(f"{path} is no plain state dict of dictionary_learning, and is not read: {first}.") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} is no state dict of dictionary_learning: names and tensors were expected.")
     return {str(name): value for name, value in found.items()}
