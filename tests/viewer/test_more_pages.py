@@ -13,6 +13,9 @@ from tests.viewer.driving import HOSTILE, READY, said, until, visit
 from tests.viewer.hand_made import HAND_MADE
 
 pytestmark = pytest.mark.browser
+NAMELESS = """() => [...document.querySelectorAll('a, button, input, select')].filter(one => !(
+  one.getAttribute('aria-label') || one.textContent || one.title || one.labels?.[0]?.textContent || '').trim()
+).map(one => one.outerHTML)"""
 
 
 @pytest.mark.parametrize("name", HAND_MADE)
@@ -21,6 +24,7 @@ def test_every_kind_is_drawn(opened: Open, made: Running, name: str) -> None:
     assert page.locator(".trouble").count() == 0
     assert page.locator(".block").count() >= 3
     assert "null" in said(page, ".finding")
+    assert page.evaluate(NAMELESS) == []
     assert page.evaluate("document.querySelector('main').scrollWidth - document.querySelector('main').clientWidth") <= 1
 
 

@@ -42,7 +42,7 @@ function tables(rows: readonly CheckRow[]): Child[] {
       "",
       dataTable(
         [
-          { name: "", value: (line: string) => line },
+          { name: "line", value: (line: string) => line },
           ...columns.map((column) => ({
             name: column,
             value: (line: string) => { const row = cell(line, column); return row ? estimateOf(row).value : null; },

@@ -44,7 +44,7 @@ export function checkTable(rows: readonly CheckRow[], caption: string): HTMLElem
   const counts = ordered.some((row) => row.n);
   return dataTable(
     [
-      { name: "", value: (row) => (row.passed === null ? "reported" : row.passed ? "passed" : "failed"), draw: (row) => verdictOf(row.passed), words: true },
+      { name: "verdict", value: (row) => (row.passed === null ? "reported" : row.passed ? "passed" : "failed"), draw: (row) => verdictOf(row.passed), words: true },
       { name: "what", value: (row) => row.name, draw: (row) => (row.why ? h("span", { title: row.why }, row.name) : row.name) },
       { name: "truth", title: "theory, or what is exactly known", value: (row) => spoken(row.truth), draw: (row) => `${row.truth === null || row.truth === undefined ? "–" : `${SIGN[row.rule] ? `${SIGN[row.rule]} ` : ""}${spoken(row.truth)}`}` },
       { name: "measured", value: (row) => estimateOf(row).value, draw: (row) => h("b", {}, written(estimateOf(row))) },
