@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cutaway.cli.findings import claim, sealed, told_where
+from cutaway.cli.findings import claim, sealed, told_where, write_result
 from cutaway.cli.output import JSON, print_result, step
 from cutaway.cli.towers import MODEL, MODULE, PICTURES, SIDE, TWIN, pictures_of, tower_of
 
@@ -73,15 +73,12 @@ def attack(
 
 
 def _write(out: Path, tower: Tower, found: Bench, seed: int) -> None:
-    from cutaway.core import atomic_folder, write_json
+    from cutaway.core import atomic_folder
     from cutaway.vision.attack import example_sheet
     from cutaway.vision.pictures import to_png
 
     with atomic_folder(out, ("attack.json",)) as folder:
-        body = found.to_json()
-        write_json(folder / "attack.json", body)
-        write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
-        (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")
+        write_result(folder, "attack.json", found.to_json(), str(found))
         if found.examples:
             to_png(example_sheet(found), folder / "examples.png")
         sealed(folder, "attack", tower.name, {"seed": seed}, tower.model.fingerprint)

@@ -126,6 +126,15 @@ def sealed(folder: Path, kind: str, model: str, settings: dict[str, Any], finger
     )
 
 
+def write_result(folder: Path, file: str, body: dict[str, Any], table: str) -> None:
+    """A result whose verb writes more beside it: its JSON under a name of its own, its evidence, the printed table."""
+    from cutaway.core import write_json, write_text
+
+    write_json(folder / file, body)
+    write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
+    write_text(folder / "result.txt", f"{table}\n")
+
+
 def told_where(out: Path, files: str = "") -> None:
     """The last line of a verb that wrote: where, and how to look at it."""
     say(f"\nWrote {out}/ {f'({files}) ' if files else ''}  (to look at it: cutaway view {shlex.quote(str(out))})")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import claim, sealed, told_where
+from cutaway.cli.findings import claim, sealed, told_where, write_result
 from cutaway.cli.output import JSON, print_json, say, step
 from cutaway.cli.towers import (
     MODEL,
@@ -102,15 +102,13 @@ def _write(
 ) -> None:
     """neurons.json, result.txt, evidence.json and cards/<unit>/ of every multimodal unit, of those asked for, and of
     `cards` drawn at random."""
-    from cutaway.core import atomic_folder, write_json
+    from cutaway.core import atomic_folder
     from cutaway.vision import card
 
     made = {c.unit: c for c in shown}
     wanted = list(dict.fromkeys([*made, *found.found.multimodal, *found.sample[:cards]]))
     with atomic_folder(out, ("neurons.json",)) as folder:
-        write_json(folder / "neurons.json", body)
-        write_json(folder / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
-        (folder / "result.txt").write_text(f"{found}\n", encoding="utf-8")
+        write_result(folder, "neurons.json", body, str(found))
         with step(f"Writing {len(wanted)} cards"):
             for unit in wanted:
                 (made.get(unit) or card(found, unit, seed=seed)).write(folder / "cards" / f"{unit:04d}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cutaway.cli.findings import claim, sealed, told_where
+from cutaway.cli.findings import claim, sealed, told_where, write_result
 from cutaway.cli.output import JSON, print_result, say, warn
 from cutaway.cli.towers import MODULE, PICTURES, SIDE, pictures_of, ticker, tower_of
 
@@ -178,7 +178,6 @@ def _faceted(what: Objective, tower: Tower, seen: Pictures | None, facet: str, a
 
 
 def _write(out: Path, tower: Tower, result: Any, settings: dict[str, Any]) -> None:
-    from cutaway.core import write_json, write_text
     from cutaway.vision.pictures import sheet, to_png
 
     rows = [list(v.pictures) for v in (result.trained, result.null) if v is not None]
@@ -194,10 +193,8 @@ def _write(out: Path, tower: Tower, result: Any, settings: dict[str, Any]) -> No
     for name, made in (("picture", result.trained), ("null", result.null)):
         for i, image in enumerate(() if made is None else made.pictures):
             to_png(image, out / f"{name}-{i}.png", enlarge)
-    body = result.to_json()
-    write_json(out / "visualisation.json", body)
-    write_json(out / "evidence.json", {"schema": "cutaway.evidence/1", "evidence": body["evidence"]})
-    write_text(out / "result.txt", f"{result}\n")
+    write_result(out, "visualisation.json", result.to_json(), str(result))
     above = "above" if begun is None else "above what it began from, then"
     sealed(out, "visualisation", tower.name, settings, tower.model.fingerprint)
-    told_where(out, f"visualisation.png: {above} {result.trained.tower}, below its null; shaded.png")
+    below = "" if result.null is None else ", below its null"
+    told_where(out, f"visualisation.png: {above} {result.trained.tower}{below}; shaded.png")
