@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ torch.set_num_threads(1)
 from cutaway.features import processes
 from features import test_parallel
 with processes.launched():
-    test_parallel.{what}(pathlib.Path({out!r}))
+    for what in {jobs!r}:
+        test_parallel.JOBS[what](pathlib.Path({folder!r}) / f"{{what}}.safetensors")
 """
 
 
@@ -90,32 +92,48 @@ def begun_by_features(out):
         update(self, *arguments)
 
     Learner.update = stopping
-    with contextlib.suppress(KeyboardInterrupt):
-        trained(out, "features", out.parent / "begun")
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            trained(out, "features", out.parent / "begun")
+    finally:
+        Learner.update = update
     if processes.is_main():
         save_file({"steps": torch.tensor(len(steps))}, out)
 
 
-def run(out, world, what):
-    out.with_suffix(".py").write_text(RUN.format(tests=str(Path(__file__).parents[1]), out=str(out), what=what))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"] if world > 1 else []
+JOBS = {job.__name__: job for job in (batch_shared, features_shared, trained, trained_by_features, begun_by_features)}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder where two processes, begun once, have done every job; each job's tensors lie under its name."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "run.py"
+    script.write_text(RUN.format(tests=str(Path(__file__).parents[1]), folder=str(folder), jobs=list(JOBS)))
     done = subprocess.run(
-        [sys.executable, *torchrun, str(out.with_suffix(".py"))], env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=240, check=False,
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_alone(tmp_path_factory):
+    out = tmp_path_factory.mktemp("one") / "one.safetensors"
+    trained(out)
     return load_file(out)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["batch_shared", "features_shared"])
-def test_two_processes_end_where_one_does(tmp_path, what):
-    two = run(tmp_path / "two.safetensors", 2, what)
+def test_two_processes_end_where_one_does(tmp_path, two, what):
+    both = load_file(two / f"{what}.safetensors")
     batch_shared(tmp_path / "one.safetensors")  # alone, nothing is shared
     one = load_file(tmp_path / "one.safetensors")
     assert one["batchtopk.W_dec"].dtype == torch.float64
-    assert {name.partition(".")[0] for name in two} >= set(ARCHITECTURES) - {"matching_pursuit"}
-    for name, value in two.items():
+    assert {name.partition(".")[0] for name in both} >= set(ARCHITECTURES) - {"matching_pursuit"}
+    for name, value in both.items():
         assert (value - one[name]).abs().max() < 1e-8, name
     # They moved, so that agreeing means something.
     start = fit_rows(rows(), TrainSettings(dictionaries=(settings("batchtopk"),), tokens=64, batch=64))["batchtopk"]
@@ -124,20 +142,19 @@ def test_two_processes_end_where_one_does(tmp_path, what):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["trained", "trained_by_features"])
-def test_the_trainer_in_two_processes_makes_what_it_makes_in_one(tmp_path, what):
-    two = run(tmp_path / "two.safetensors", 2, what)
-    trained(tmp_path / "one.safetensors")
-    for name, value in load_file(tmp_path / "one.safetensors").items():
-        torch.testing.assert_close(two[name], value, rtol=2e-3, atol=2e-3, msg=name)  # float32: forwards of other rows
+def test_the_trainer_in_two_processes_makes_what_it_makes_in_one(two, trained_alone, what):
+    both = load_file(two / f"{what}.safetensors")
+    for name, value in trained_alone.items():
+        torch.testing.assert_close(both[name], value, rtol=2e-3, atol=2e-3, msg=name)  # float32: forwards of other rows
 
 
 @pytest.mark.slow
-def test_what_two_processes_began_one_ends(tmp_path):
-    assert int(run(tmp_path / "two.safetensors", 2, "begun_by_features")["steps"]) == 7
+def test_what_two_processes_began_one_ends(tmp_path, two, trained_alone):
+    assert int(load_file(two / "begun_by_features.safetensors")["steps"]) == 7
+    shutil.copytree(two / "begun", tmp_path / "begun")
     trained(tmp_path / "ended.safetensors", folder=tmp_path / "begun")
-    trained(tmp_path / "one.safetensors")
     ended = load_file(tmp_path / "ended.safetensors")
-    for name, value in load_file(tmp_path / "one.safetensors").items():
+    for name, value in trained_alone.items():
         torch.testing.assert_close(ended[name], value, rtol=2e-3, atol=2e-3, msg=name)
 
 

@@ -31,6 +31,7 @@ from cutaway.features.components import random_dictionary
 from cutaway.features.embedding import FeatureEmbedding, text_rows
 from cutaway.features.places import Places
 from cutaway.features.sae import SAE
+from cutaway.features.statistics import short
 from cutaway.features.stream import harvest_all
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class ClassifyTable(Drawn):
         table = [["balanced accuracy", "numbers", *REGIMES]]
         for name, row in self.accuracy.items():
             top = {r: self.accuracy[best[r]][r].value - 1e-9 for r in REGIMES}
-            cells = [f"{'*' if row[r].value >= top[r] else ' '}{_short(row[r])}" for r in REGIMES]
+            cells = [f"{'*' if row[r].value >= top[r] else ' '}{short(row[r])}" for r in REGIMES]
             table.append([name, str(self.width[name]), *cells])
         lines = [
             f"{self.data}: {len(self.classes)} classes, {self.n_learn:,} texts to learn from, {self.n_test:,} to test "
@@ -350,8 +351,3 @@ def _evidence(
         seeds=(seed,),
         how="balanced accuracy on held-out texts, one linear classifier for all; differences paired by text",
     )
-
-
-def _short(estimate: Estimate) -> str:
-    span = estimate.interval
-    return f"{estimate.value:.3f}" + (f" [{span.low:.3f}, {span.high:.3f}]" if span else "")

@@ -26,6 +26,7 @@ from cutaway.features.fit import placed_sae
 from cutaway.features.judge import Figures, Judge
 from cutaway.features.sae import SAE
 from cutaway.features.settings import DictionarySettings
+from cutaway.features.statistics import short
 from cutaway.features.stream import as_rows
 from cutaway.features.train import untrained_sae
 
@@ -67,14 +68,14 @@ class SAEReport(Drawn):
         for r in self.rows:
             dead = "" if r.dead is None else f"{r.dead:.1%}"
             about = [f"{r.about_zero:.3f}", f"{r.after_token:.3f}", f"{r.median_error.value:.3f}"]
-            kept.append([r.name, f"{r.l0.value:.1f}", dead, _short(r.explained_variance), *about])
+            kept.append([r.name, f"{r.l0.value:.1f}", dead, short(r.explained_variance), *about])
             recovered = [f"{e.value:.3f}" if e is not None else "" for e in (r.recovered_zero, r.recovered_mean)]
-            used.append([r.name, _short(r.kl), _short(r.cross_entropy_rise), *recovered])
+            used.append([r.name, short(r.kl), short(r.cross_entropy_rise), *recovered])
         lines = [
             self.dictionary,
             f"{self.n_tokens:,} held-out tokens in {self.n_rows} rows; position 0 is not counted; "
             "brackets: 95 %, bootstrap over rows",
-            f"the model's cross-entropy: {_short(self.cross_entropy)} nats",
+            f"the model's cross-entropy: {short(self.cross_entropy)} nats",
             "",
             *columns(kept, right=range(1, len(kept[0]))),
             "",
@@ -118,22 +119,7 @@ def evaluate_sae(
     sae = judge.sae
     ours = judge.of("this dictionary", sae.reconstruct)
     l0 = max(1, round(ours.l0.value))
-    settings = DictionarySettings.read(
-        {
-            "name": "untrained", "kind": "sae", "at": sae.point, "to": sae.output_point, "l0": l0,
-            "features": max(l0, sae.n_features), "seed": seed,
-        }
-    )  # fmt: skip
-    bare = untrained_sae(model, fit_rows, settings)
-    simple = [
-        judge.beside(f"PCA, {min(l0, judge.y.shape[1])} components", pca(judge.y, l0)),
-        judge.beside(f"ICA, {l0} largest", ica(judge.y, l0, seed)),
-        judge.beside(f"raw neurons, {l0} largest", neurons(judge.y, l0)),
-    ]
-    nothing = [
-        judge.beside("random dictionary", random_dictionary(judge.y, l0, max(l0, sae.n_features), seed)),
-        judge.of("untrained encoder", bare.reconstruct),
-    ]
+    simple, nothing = _beside(judge, l0, untrained_sae(model, fit_rows, _untrained(sae, l0, seed)))
     missing = []
     if null is None:
         missing.append(NotDone(what="null model", why="no dictionary trained on the re-randomised model was given"))
@@ -161,12 +147,29 @@ def evaluate_sae(
     )  # fmt: skip
 
 
+def _untrained(sae: SAE, l0: int, seed: int) -> DictionarySettings:
+    return DictionarySettings.read(
+        {
+            "name": "untrained", "kind": "sae", "at": sae.point, "to": sae.output_point, "l0": l0,
+            "features": max(l0, sae.n_features), "seed": seed,
+        }
+    )  # fmt: skip
+
+
+def _beside(judge: Judge, l0: int, bare: SAE) -> tuple[list[Figures], list[Figures]]:
+    """What needs no dictionary learning, and what learned nothing, at the same L0."""
+    features, seed = max(l0, judge.sae.n_features), judge.seed
+    simple = [
+        judge.beside(f"PCA, {min(l0, judge.y.shape[1])} components", pca(judge.y, l0)),
+        judge.beside(f"ICA, {l0} largest", ica(judge.y, l0, seed)),
+        judge.beside(f"raw neurons, {l0} largest", neurons(judge.y, l0)),
+    ]
+    nothing = [
+        judge.beside("random dictionary", random_dictionary(judge.y, l0, features, seed)),
+        judge.of("untrained encoder", bare.reconstruct),
+    ]
+    return simple, nothing
+
+
 def _compared(figures: Figures) -> Comparison:
     return Comparison(estimate=figures.explained_variance)
-
-
-def _short(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    span = estimate.interval
-    return f"{estimate.value:.3f}" + (f" [{span.low:.3f}, {span.high:.3f}]" if span else "")

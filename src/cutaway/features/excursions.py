@@ -26,6 +26,7 @@ from cutaway.evidence import bootstrap, random_directions
 from cutaway.features.components import random_dictionary
 from cutaway.features.fit import placed_sae
 from cutaway.features.sae import SAE
+from cutaway.features.statistics import short
 from cutaway.model import rewrite
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Controllability(Drawn):
     def __str__(self) -> str:
         table = [["set to", "metric", "random direction", "KL, nats", "top token is an answer"]]
         for i, m in enumerate(self.multiples):
-            table.append([f"{m:+.1f} x", _short(self.metric[i]), _short(self.random[i]), f"{self.kl[i]:.3f}",
+            table.append([f"{m:+.1f} x", short(self.metric[i]), short(self.random[i]), f"{self.kl[i]:.3f}",
                           f"{self.answers_kept[i]:.0%}"])  # fmt: skip
         low, high = self.span
         return "\n".join(
@@ -267,8 +268,3 @@ def _span(multiples: Floats, means: Floats, kept: Floats, present: float) -> tup
         if m[high] - m[low] > best[1] - best[0]:
             best = (float(m[low]), float(m[high]))
     return best
-
-
-def _short(estimate: Estimate) -> str:
-    span = estimate.interval
-    return f"{estimate.value:.3f}" + (f" [{span.low:.3f}, {span.high:.3f}]" if span else "")

@@ -128,12 +128,7 @@ def sae_median_error(model: Model, dictionary: SAE, rows: ArrayLike | Tensor) ->
     found = as_rows(rows, model.facts.vocab_size)
     places = Places.of(model, [dictionary.point, dictionary.writes_to], mlps=False)
     batch = harvest_all(places, found, first_position=False)
-    x, y = batch.at[dictionary.point], batch.at[dictionary.writes_to]
-    if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise InputError(f"{model.name} computes NaN or infinite activations: its weights are broken.")
-    y_hat, _ = dictionary.reconstruct(x)
-    size = (y - y.mean(0)).square().sum(-1).clamp_min(1e-20)
-    return ((y - y_hat).square().sum(-1) / size).median()[None]
+    return _medians(model, dictionary, batch.at[dictionary.point], batch.at[dictionary.writes_to])[None]
 
 
 @torch.no_grad()
@@ -143,12 +138,16 @@ def median_errors(model: Model, dictionary: Transcoders, rows: ArrayLike | Tenso
     sites = Sites.of(model, dictionary.input_name, dictionary.output_name)
     x, y = sites.harvest(found.long().clamp_min(0))
     counted = kept_positions(found, first_position=False).to(x.device)
-    x, y = x[:, counted].float(), y[:, counted].float()
+    return _medians(model, dictionary, x[:, counted].float(), y[:, counted].float())
+
+
+def _medians(model: Model, dictionary: Transcoders | SAE, x: Tensor, y: Tensor) -> Tensor:
+    """x, y [..., n, d] -> [...]: medians over tokens."""
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise InputError(f"{model.name} computes NaN or infinite activations: its weights are broken.")
     y_hat, _ = dictionary.reconstruct(x)
-    size = (y - y.mean(1, keepdim=True)).square().sum(-1).clamp_min(1e-20)
-    return ((y - y_hat).square().sum(-1) / size).median(1).values
+    size = (y - y.mean(-2, keepdim=True)).square().sum(-1).clamp_min(1e-20)
+    return ((y - y_hat).square().sum(-1) / size).median(-1).values
 
 
 @torch.no_grad()

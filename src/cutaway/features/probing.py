@@ -20,6 +20,7 @@ from cutaway.core.drawing import Drawn
 from cutaway.core.table import columns
 from cutaway.evidence import auroc as scored
 from cutaway.evidence import bootstrap
+from cutaway.features.statistics import short
 
 SIZES = (1, 2, 5)
 ROWS = 3000
@@ -44,11 +45,11 @@ class SparseProbing(Drawn):
 
     def __str__(self) -> str:
         rows = [["sparse probing", *(f"k = {k}" for k in SIZES)]]
-        rows += [[what, *(_short(row[k]) for k in SIZES)] for what, row in self.table.items()]
+        rows += [[what, *(short(row[k]) for k in SIZES)] for what, row in self.table.items()]
         return "\n".join(
             [
                 *columns(rows, right=range(1, len(rows[0]))),
-                f"  all coordinates: {_short(self.whole)}; mean held-out AUROC, 95 % bootstrap over {self.n_concepts} "
+                f"  all coordinates: {short(self.whole)}; mean held-out AUROC, 95 % bootstrap over {self.n_concepts} "
                 "concepts",
             ]
         )
@@ -111,8 +112,3 @@ def direction(x: Tensor, y: Tensor) -> Tensor:
 def _some(which: Tensor, seed: int) -> Tensor:
     index = which.nonzero()[:, 0]
     return index[torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))[:ROWS]]
-
-
-def _short(estimate: Estimate) -> str:
-    span = estimate.interval
-    return f"{estimate.value:.3f}" + (f" [{span.low:.3f}, {span.high:.3f}]" if span else "")

@@ -1,4 +1,4 @@
-"""Statistics of per-token figures, with rows of text as the units: tokens of one row are not independent."""
+"""Statistics of per-token figures over rows of text (tokens of one row are not independent), and how they are shown."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ def over_rows(
         resamples=RESAMPLES, seed=seed,
     )  # fmt: skip
     return found.model_copy(update={"n": n})
+
+
+def short(estimate: Estimate | None) -> str:
+    """0.123 [0.101, 0.145]; nothing for None."""
+    if estimate is None:
+        return ""
+    span = estimate.interval
+    return f"{estimate.value:.3f}" + (f" [{span.low:.3f}, {span.high:.3f}]" if span else "")
