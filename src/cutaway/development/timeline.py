@@ -75,6 +75,23 @@ class Timeline(Drawn):
         notes = [f"no changepoints of {', '.join(those)}: {why}" for why, those in without.items()]
         return replace(self, found=found, notes=tuple(dict.fromkeys([*self.notes, *notes])))
 
+    def since(self, step: int) -> Timeline:
+        """The checkpoints from a step on, without changepoints: the first steps change some series so much that what
+        comes later is within the residuals of any fit to the whole."""
+        from dataclasses import replace
+
+        start = int(np.searchsorted(self.steps, step))
+        return replace(
+            self,
+            steps=self.steps[start:],
+            labels=self.labels[start:],
+            sources=self.sources[start:],
+            series={name: points[start:] for name, points in self.series.items()},
+            arrays={name: values[start:] for name, values in self.arrays.items()},
+            found={},
+            evidence=(),
+        )
+
     def stages(self, by: str) -> list[dict[str, Any]]:
         """Between the changepoints of one series: first and last step, and by how much every series changed."""
         if by not in self.found:

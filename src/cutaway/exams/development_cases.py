@@ -19,6 +19,8 @@ CASES = {
 }
 ATTENTION_ONLY = ("agreement", "greater_than", "two_hop", "indirect_object", "induction")  # behaviours it learns
 SHORT: dict[str, Any] = {"rows": 256, "length": 32, "draws": 30, "burn_in": 20, "batch": 4, "items": 40}  # --quick
+MOST_BESIDE = 8  # changepoints of the series beside which an event is put
+LATE = 20  # checkpoints that a part of a timeline needs
 On = Callable[[str], None]
 
 
@@ -55,7 +57,8 @@ def finished(
     line: Any, *, kind: str = "slope", event: str | None = None, against: str = "llc", lines: Sequence[str] = (),
     seed: int = 0,
 ) -> Development:  # fmt: skip
-    """Changepoints of every series, essential dynamics of what was kept, and an event's distance to a changepoint."""
+    """Changepoints of every series, essential dynamics of what was kept, and an event's distance to a changepoint: of
+    the whole series, and of what comes after nine tenths of the loss's fall, beside whose size nothing later counts."""
     from cutaway.development import essential_dynamics
 
     line = line.with_changepoints(kind=kind, most=3, seed=seed)
@@ -66,25 +69,40 @@ def finished(
         except InputError as error:
             line = replace(line, notes=(*line.notes, f"no essential dynamics: {error}"))
     if event is not None and event in line.series and against in line.series:
-        line, said = _beside(line, event, against, seed)
+        line = line.with_changepoints([against], kind=kind, most=MOST_BESIDE, seed=seed)
+        line, said = _beside(line, event, against, seed, kind)
         lines += said
     return Development(line, essential, tuple(lines), against if against in line.series else None)
 
 
-def _beside(line: Any, event: str, against: str, seed: int) -> tuple[Any, list[str]]:
+def _beside(line: Any, event: str, against: str, seed: int, kind: str) -> tuple[Any, list[str]]:
     """How far the onset of one series lies from the nearest changepoint of another, beside shuffled checkpoints."""
-    from cutaway.development import nearest, onset
+    from cutaway.development import onset
 
     values = line.values(event)
     at = onset(line.steps, values)
     if not np.isfinite(at):
         return line, [f"{event} never rises: no onset."]
     seen = values[np.isfinite(values)]
-    rise = f"onset of {event} (half way from {seen[0]:.3g} to {seen.max():.3g})"
+    lines = [f"onset of {event} (half way from {seen[0]:.3g} to {seen.max():.3g}): step {at:.0f}"]
+    late = _after_the_fall(line, at)
+    records = []
+    for part, where in ((line, ""), *([] if late is None else [(late, f" from step {late.steps[0]:,} on")])):
+        if where:  # where the loss has made nine tenths of its fall
+            part = part.with_changepoints([against], kind=kind, most=MOST_BESIDE, seed=seed)
+        record, said = _one_beside(part, event, at, against, seed, where)
+        records += [] if record is None else [record]
+        lines.append(said)
+    return replace(line, evidence=(*line.evidence, *records)), lines
+
+
+def _one_beside(line: Any, event: str, at: float, against: str, seed: int, where: str) -> tuple[Evidence | None, str]:
+    from cutaway.development import nearest
+
     found = line.found.get(against)
     near = None if found is None else nearest(at, line.steps, line.values(against), found, seed=seed)
     if near is None:
-        return line, [f"{rise}: step {at:.0f}; {against} has no changepoint beyond the shuffled null."]
+        return None, f"  {against}{where} has no changepoint beyond the shuffled null."
     method = "middle 90 % of shuffles"
     null = Estimate(
         name=f"{against} with its checkpoints shuffled", value=near.null_mean, n=near.shuffles,
@@ -92,7 +110,7 @@ def _beside(line: Any, event: str, against: str, seed: int) -> tuple[Any, list[s
     )  # fmt: skip
     apart = Interval(low=near.distance - near.null_high, high=near.distance - near.null_low, level=0.9, method=method)
     record = Evidence(
-        claim=f"The onset of {event} lies at a changepoint of {against}",
+        claim=f"The onset of {event} lies at a changepoint of {against}{where}",
         effect=Estimate(name="distance in log step", value=near.distance, n=len(line.steps)),
         better="lower",
         nulls=(Comparison(estimate=null, difference=apart),),
@@ -101,7 +119,20 @@ def _beside(line: Any, event: str, against: str, seed: int) -> tuple[Any, list[s
         f"{near.resolution:.2f} apart in log step. p = {near.p:.3f} of {near.shuffles} shuffles.",
         settings={"onset": at, "changepoint": near.changepoint, "resolution": near.resolution, "p": near.p},
     )
-    return replace(line, evidence=(*line.evidence, record)), [f"{rise}: {near}."]
+    steps = ", ".join(f"{step:g}" for step in found.steps)
+    return record, f"  {against}{where} changes at {steps}: {near}"
+
+
+def _after_the_fall(line: Any, event: float) -> Any:
+    """The checkpoints after nine tenths of the loss's fall, where that leaves enough before the event; else None."""
+    if "loss" not in line.series:
+        return None
+    loss = line.values("loss")
+    if not np.isfinite(loss[0]) or not np.isfinite(loss).all():
+        return None
+    low = int(np.argmax(loss <= loss[0] - 0.9 * (loss[0] - loss.min())))
+    late = line.since(line.steps[low])
+    return late if line.steps[low] < event and len(late.steps) >= LATE else None
 
 
 def almanac_case(
