@@ -1,14 +1,15 @@
 """Chain-steps a second against devinterp: the same network, weights, data, batch size, sampler (SGLD) and settings.
 
-    python benchmarks/chains.py --peer-python PEER/bin/python [--rounds 3] [--only small]
+    python benchmarks/chains.py --peer-python PEER/bin/python [--rounds 3] [--only small] [--threads 2]
 
 PEER: an environment with torch and devinterp (1.3.2 was run; 2.x serves language models only). Each round runs ours,
-then theirs, in processes of their own, one thread each; times exclude imports, and include everything that a call does
+then theirs, in processes of their own with as many threads (one); times exclude imports, and include everything that a call does
 (for ours the recording of the graph). The two estimates stand beside each other: they must agree within their spread.
 About five minutes of one quiet core.
 
 At ten million weights most of a chain-step is arithmetic that both must do: on the core this was written on, 25 ms of
-normal numbers and 25 ms of forward and backward by torch's own products (12 ms by oneDNN's, which ours takes on x86).
+normal numbers and 25 ms of forward and backward by torch's own products (11 ms by oneDNN's, which ours takes on x86).
+torch draws normal numbers by one thread; with several, ours draws them while the others work.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ CASES = {
 NETWORK = """
 import json, sys, time, torch
 from torch import nn
-torch.set_num_threads(1)
 case = json.loads(sys.argv[1])
+torch.set_num_threads(case["threads"])
 torch.manual_seed(0)
 layers = []
 for i, (a, b) in enumerate(zip(case["dims"], case["dims"][1:])):
@@ -108,11 +109,12 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     for name, case in CASES.items():
         if not name.startswith(asked.only):
             continue
-        ours, theirs = [], []
+        ours, theirs, case = [], [], {**case, "threads": asked.threads}
         for _ in range(asked.rounds):
             ours.append(run(sys.executable, OURS, case))
             theirs.append(run(asked.peer_python, THEIRS, case))
@@ -122,7 +124,7 @@ def main() -> None:
         print(
             f"{name}: ours {rate[0]:,.0f} chain-steps/s ({ours[0]['how']}), devinterp {rate[1]:,.0f}: "
             f"{rate[0] / rate[1]:.1f} times; lambda hat {mean[0]:.2f} ± {sd[0]:.2f} and {mean[1]:.2f} ± {sd[1]:.2f}; "
-            f"median of {asked.rounds} alternating rounds",
+            f"median of {asked.rounds} alternating rounds, threads {asked.threads}",
             flush=True,
         )
 
