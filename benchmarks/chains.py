@@ -3,9 +3,9 @@
     python benchmarks/chains.py --peer-python PEER/bin/python [--rounds 3] [--only small] [--threads 2]
 
 PEER: an environment with torch and devinterp (1.3.2 was run; 2.x serves language models only). Each round runs ours,
-then theirs, in processes of their own with as many threads (one); times exclude imports, and include everything that a call does
-(for ours the recording of the graph). The two estimates stand beside each other: they must agree within their spread.
-About five minutes of one quiet core.
+then theirs, in processes of their own with as many threads (one); times exclude imports, and include everything that a
+call does (for ours the recording of the graph). The two estimates stand beside each other: they must agree within their
+spread. About five minutes of one quiet core.
 
 At ten million weights most of a chain-step is arithmetic that both must do: on the core this was written on, 25 ms of
 normal numbers and 25 ms of forward and backward by torch's own products (11 ms by oneDNN's, which ours takes on x86).
