@@ -43,7 +43,7 @@ def test_gradients_are_finite_differences(family: str) -> None:
 
 def test_gradients_pass_through_interventions() -> None:
     m, tokens = cw.load(module("llama").double()), ids(1, 6)
-    vector = torch.randn(48, dtype=torch.float64)
+    vector = torch.randn(48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def at(steer: float) -> cw.Run:
         changes = [
@@ -53,8 +53,8 @@ def test_gradients_pass_through_interventions() -> None:
         ]
         return m.run(tokens, interventions=changes, grad=["resid_post.0"], of=_target)
 
-    slope = float(_target(at(1e-3).logits) - _target(at(-1e-3).logits)) / 2e-3
-    assert float(at(0).grad["resid_post.0"][0, 2] @ vector) == pytest.approx(slope, rel=2e-3)
+    slope = float(_target(at(1e-2).logits) - _target(at(-1e-2).logits)) / 2e-2  # norms are float32
+    assert float(at(0).grad["resid_post.0"][0, 2] @ vector) == pytest.approx(slope, rel=1e-3)
 
 
 def test_gradients_answer_to_the_same_names_and_only_to_those_asked_for() -> None:
