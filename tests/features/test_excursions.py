@@ -86,3 +86,55 @@ def test_wrong_use_is_named(model, task):
         controllability(model, sae, task, 99)
     with pytest.raises(InputError, match="never fires"):
         controllability(model, sae.with_(b_enc=torch.full((16,), -1e6)), task, 0)
+
+
+FLAGS = {
+    "lengths before": {"norms": "before"},
+    "lengths after": {"norms": "after"},
+    "lengths at the gate": {"norms": "gate"},
+    "scaled": {"input_scale": 2.0, "output_scale": 3.0},
+    "on a sphere": {"input_norm": "sphere"},
+    "layer norm": {"input_norm": "layer_norm"},
+}
+
+
+def flagged(**flags):
+    g = torch.Generator().manual_seed(1)
+    W = torch.randn(16, 128, generator=g) * torch.linspace(0.3, 3, 16)[:, None]
+    return SAE(rule="relu", W_enc=W / 20, b_enc=torch.zeros(16), W_dec=W, b_dec=torch.ones(128),
+               point="resid_post.1", **flags)  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+def test_what_a_unit_of_a_feature_writes_is_what_decoding_adds(flags):
+    sae = flagged(**flags)
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(2))
+    a = sae.encode(x)
+    for f in (0, 9):
+        more = a.clone()
+        more[:, f] += 1
+        added = sae.decode(more, x) - sae.decode(a, x)
+        assert torch.allclose(added, sae.gain(x) * sae.written[f], atol=1e-4)
+
+
+@pytest.mark.parametrize("flags", [FLAGS["lengths before"], FLAGS["lengths after"], FLAGS["scaled"]])
+def test_a_dictionary_in_other_units_steers_attributes_and_describes_alike(model, task, flags):
+    """Folded into plain weights it is the same function: so is what is done with it."""
+    from cutaway.features.attribution import attribute_features
+    from cutaway.features.effects import measured_effects
+
+    one = flagged(**flags)
+    two = one.plain()
+    found = [controllability(model, sae, task, 3, multiples=(0.0, 2.0), unit=1.0) for sae in (one, two)]
+    assert np.allclose([e.value for e in found[0].metric], [e.value for e in found[1].metric], atol=1e-3)
+    assert np.allclose(found[0].kl, found[1].kl, rtol=1e-2, atol=1e-5)
+    ours, theirs = (attribute_features(model, sae, task, top=4) for sae in (one, two))
+    for a, b in zip(ours.rows, theirs.rows):
+        assert a.feature == b.feature
+        assert a.attribution == pytest.approx(b.attribution, rel=1e-2, abs=1e-4)
+        assert a.effect.value == pytest.approx(b.effect.value, rel=1e-2, abs=1e-4)
+    ids = torch.as_tensor(task.clean.ids)[:4, :8]
+    at, peak = torch.arange(16) + 5, torch.full((16,), 5.0)
+    kl = [measured_effects(model, sae, ids, at, peak, str, seed=0)["effect"] for sae in (one, two)]
+    assert np.allclose(kl[0], kl[1], rtol=1e-2, atol=1e-5)
+    assert max(kl[0]) > 1e-4

@@ -101,12 +101,10 @@ def attribute_features(
     counted = torch.ones_like(run.logits[..., 0], dtype=torch.bool)
     counted &= torch.as_tensor(prompts.mask, device=counted.device).bool()
     with torch.no_grad():
-        a = sae.encode(run[sae.point].flatten(2).float()) * counted[..., None]  # [items, position, F]
+        x = run[sae.point].flatten(2).float()
+        a = sae.encode(x) * sae.gain(x) * counted[..., None]  # [items, position, F], in units of what is written
         g = run.grad[sae.writes_to].flatten(2).float()
-        d = sae.working.W_dec.float()
-        if sae.norms in ("before", "after"):
-            d = d / sae.decoder_norms[:, None].clamp_min(1e-30)
-        d = d * sae.output_scale
+        d = sae.written
         by_gradient, blind = ((a * (v @ d.T)).sum((0, 1)) / len(ends) for v in (g, random_directions(g, seed=seed)))
         written = (a.sum((0, 1)) / len(ends)) * d.norm(dim=1)
         firing = (a > 0).any(0).any(0).nonzero()[:, 0]

@@ -197,7 +197,7 @@ def _logits(model: Model, sae: SAE, spell: Callable[[int], str]) -> dict[str, li
     if output is None or not sae.writes_to.startswith(_STREAM):
         return {name: [[] for _ in range(F)] for name in names}
     out: dict[str, list[Any]] = {name: [] for name in names}
-    for part in sae.W_dec.float().split(512):  # type: ignore[no-untyped-call]
+    for part in sae.written.split(512):  # type: ignore[no-untyped-call]
         logits = (part * gain) @ output.T
         logits = logits - logits.mean(1, keepdim=True)
         for name, largest in (("top_logits", True), ("bottom_logits", False)):

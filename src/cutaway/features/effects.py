@@ -37,19 +37,18 @@ def measured_effects(
     out |= {name: [[] for _ in range(F)] for name in ("lost", "clamp_raised")}
     alive = (peak > 0).nonzero()[:, 0]
     order = alive[(strongest[alive] % width).argsort()]  # rows of like length go together
-    d = sae.working.W_dec.float()
+    d = sae.written
     for part in order.split(_ROWS):  # type: ignore[no-untyped-call]
         place = strongest[part] % width
         ids = rows[strongest[part] // width, : int(place.max()) + 1].long().clamp_min(0)
-        away = -peak[part][:, None] * d[part]
+        clean, x = _after(model, sae, ids, place, None)
+        away = -peak[part][:, None] * sae.gain(x) * d[part]
         changes = {
-            "": None,
             "effect": away,
             "effect_random": random_directions(away, seed=seed),
             "clamp_effect": -away * (CLAMP - 1),
         }
-        logs = {name: _after(model, sae, ids, place, change) for name, change in changes.items()}
-        clean = logs.pop("")
+        logs = {name: _after(model, sae, ids, place, change)[0] for name, change in changes.items()}
         for name, changed in logs.items():
             kl = (clean.exp() * (clean - changed)).sum(-1)
             for f, value in zip(part.tolist(), kl.tolist()):
@@ -61,8 +60,9 @@ def measured_effects(
     return out
 
 
-def _after(model: Model, sae: SAE, ids: Tensor, place: Tensor, change: Tensor | None) -> Tensor:
-    """Log probabilities [rows, vocab] after `place`, with `change` [rows, d] added to the point there."""
+def _after(model: Model, sae: SAE, ids: Tensor, place: Tensor, change: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Log probabilities [rows, vocab] after `place`, with `change` [rows, d] added to the point there; and what the
+    dictionary reads there, [rows, d_in]."""
     row = torch.arange(ids.shape[0])
 
     def add(y: Tensor) -> Tensor:
@@ -72,9 +72,9 @@ def _after(model: Model, sae: SAE, ids: Tensor, place: Tensor, change: Tensor | 
         return flat.view(y.shape)
 
     made = [] if change is None else [rewrite(sae.writes_to, add)]
-    logits = model.run(ids, interventions=made).logits
-    logs: Tensor = logits[row, place].float().log_softmax(-1).cpu()
-    return logs
+    run = model.run(ids, read=[sae.point], interventions=made)
+    logs: Tensor = run.logits[row, place].float().log_softmax(-1).cpu()
+    return logs, run[sae.point].flatten(2)[row, place].float()
 
 
 @torch.no_grad()

@@ -204,19 +204,20 @@ def controllability(
     row = torch.arange(len(at))
     clean: Any = task.clean
     run = model.run(clean, read=[sae.point])
-    a = sae.encode(run[sae.point].flatten(2)[row, at].float())[:, feature]
+    x = run[sae.point].flatten(2)[row, at].float()
+    a = sae.encode(x)[:, feature]
     size = float(a.max()) if unit is None else unit
     if size <= 0:
         raise InputError(
             f"feature {feature} never fires at “{position}” of {task.name}: give unit=, what to set it to."
         )
-    d = sae.working.W_dec[feature].float()
+    d, gain = sae.written[feature], sae.gain(x)
     base = run.logits[row, ends].float()
     answers = torch.stack([task.answers, task.answers if task.wrong is None else task.wrong], 1)
     away = random_directions(d[None], seed=seed)[0]
     found: dict[str, list[Any]] = {"metric": [], "random": [], "kl": [], "kept": []}
     for m in multiples:
-        push = (m * size - a)[:, None]
+        push = (m * size - a)[:, None] * gain
         for name, direction in (("metric", d), ("random", away)):
             logits = _pushed(model, sae, task, at, push * direction)[row, ends].float()
             values = task.metric(logits).double().cpu().numpy()

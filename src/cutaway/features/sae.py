@@ -126,6 +126,21 @@ class SAE:
         norms: Tensor = self.working.W_dec.norm(dim=1)
         return norms
 
+    @cached_property
+    def written(self) -> Tensor:
+        """[F, d_out]: what one unit of each feature's activation adds to the point, where its input is not normalised;
+        where it is, `gain` of the input times that."""
+        d = self.working.W_dec.float()
+        written: Tensor = (
+            d / self.decoder_norms[:, None].clamp_min(1e-30) if self._lengthened else d
+        ) * self.output_scale
+        return written
+
+    def gain(self, x: Tensor) -> Tensor:
+        """[..., d_in] -> [..., 1]: by what a reconstruction is multiplied to undo what normalised its input; else 1."""
+        _, _, scale = self._enter(x)
+        return torch.ones_like(x[..., :1]) if scale is None or self.output_point is not None else scale
+
     # ------------------------------------------------------------------------------------------------------ passes
 
     def encode(self, x: Tensor) -> Tensor:
