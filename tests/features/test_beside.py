@@ -233,7 +233,7 @@ def test_absorption_is_seen_where_it_was_built():
 
     class Built:
         def __init__(self, absorbed):
-            self.W_dec = torch.stack([letter, word + letter if absorbed else word, basis[2]])
+            self.written = torch.stack([letter, word + letter if absorbed else word, basis[2]])
             self.absorbed = absorbed
 
         def encode(self, x):

@@ -32,7 +32,7 @@ _ROWS = 6000
 
 class _Encodes(Protocol):
     @property
-    def W_dec(self) -> Tensor: ...
+    def written(self) -> Tensor: ...
 
     def encode(self, x: Tensor, /) -> Tensor: ...
 
@@ -105,7 +105,7 @@ def absorption(
 
 def _letters(dictionary: _Encodes, x: Tensor, labels: Tensor, names: Sequence[str], learn: Tensor) -> list[Letter]:
     first, second = learn.nonzero()[:_ROWS, 0], (~learn).nonzero()[:_ROWS, 0]
-    W = dictionary.W_dec.float()
+    W = dictionary.written.float()
     unit = torch.nn.functional.normalize(W, dim=1)
     fit = dictionary.encode(x[first])
     fires = (fit != 0).float()

@@ -41,6 +41,11 @@ class Components:
     def W_dec(self) -> Tensor:
         return self.write
 
+    @property
+    def written(self) -> Tensor:
+        """What one unit of each activation adds, [F, d], as an SAE's."""
+        return self.write
+
     def encode(self, x: Tensor) -> Tensor:
         """[..., d] -> [..., F], zero where not kept."""
         c = (x.to(self.read.dtype) - self.mean) @ self.read.T
