@@ -212,6 +212,11 @@ def test_a_damaged_file_is_named(folder):
         ("rows.jsonl", "{broken\n", "line 1: no row"),
         ("rows.jsonl", '{"step": 1}\n', "line 1: no row"),
         ("rows.jsonl", '{"step": 1, "label": "", "source": "", "values": {"loss": 3}, "arrays": []}\n', "'loss' is no"),
+        (
+            "rows.jsonl",
+            '{"step": 1, "label": "", "source": "", "values": {"a": {"value": "x"}}, "arrays": []}\n',
+            "'a' is",
+        ),
         ("settings.json", "[]", "no settings"),
         ("settings.json", '{"measures": []}', "no settings"),
         ("arrays/*", None, "missing or damaged"),

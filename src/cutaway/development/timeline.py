@@ -337,7 +337,8 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: no row of a timeline; without the line, its checkpoint is measured again.")
     fields = Point.__dataclass_fields__
     for name, point in row["values"].items():
-        if not isinstance(point, dict) or "value" not in point or not point.keys() <= fields.keys():
+        known = isinstance(point, dict) and "value" in point and point.keys() <= fields.keys()
+        if not known or not isinstance(point["value"], (int, float, type(None))):
             raise InputError(f"{where}: {name!r} is no point of a series; without the line, it is measured again.")
     return row
 
